@@ -1,0 +1,1 @@
+"""The science: configuration, tasks, model, optimiser, training, curvature; knows no result files and no sweeps."""

@@ -1,0 +1,184 @@
+"""Terms: the fields of a configuration section, each with its type, range, meaning and unit declared once.
+
+A section is a frozen dataclass whose fields are made by `term`. From that one declaration come validation (`build`,
+which reports every problem of a section at once), the canonical form and, in `studies`, the JSON Schema. Values are
+normalised to the declared type (an integer given for a float becomes that float), so equal meaning is equal value.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import cache
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from core.errors import InputError, Problem
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The allowed range of a number; ``None`` is no limit on that side."""
+
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+
+    def violated(self, value: float) -> str | None:
+        """The rule that `value` breaks, in words, or None."""
+        for limit, word, holds in (
+            (self.ge, "at least", lambda limit: value >= limit),
+            (self.gt, "more than", lambda limit: value > limit),
+            (self.le, "at most", lambda limit: value <= limit),
+            (self.lt, "less than", lambda limit: value < limit),
+        ):
+            if limit is not None and not holds(limit):
+                return f"must be {word} {limit:g}"
+        return None
+
+
+def term(
+    default: Any = MISSING,
+    doc: str = "",
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    identity: bool = True,
+) -> Any:
+    """Declares a field of a section.
+
+    Args:
+        default: its value where the study is silent; a term without one is required.
+        doc: its meaning, in one line, with the unit.
+        ge: least value.
+        gt: value it must exceed.
+        le: largest value.
+        lt: value it must stay below.
+        identity: False for what is observed or how a trial is kept: not part of what the trial is.
+    """
+    metadata = {"doc": doc, "bounds": Bounds(ge, gt, le, lt), "identity": identity}
+    if default is MISSING:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@cache
+def hints(section: Any) -> dict[str, Any]:
+    """The evaluated annotations of a section's fields."""
+    return get_type_hints(section)
+
+
+@cache
+def terms(section: Any) -> dict[str, Field[Any]]:
+    """The fields of a section by name, in order."""
+    return {f.name: f for f in fields(section)}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` — did you mean 'x'?`` for the closest of `known`, else the list of what there is."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return "known are " + ", ".join(sorted(known))
+
+
+def _type_name(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(f'"{v}"' for v in get_args(hint))
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_type_name(h) for h in get_args(hint) if h is not type(None))
+    if get_origin(hint) is tuple:
+        return f"a list of {_type_name(get_args(hint)[0])}"
+    return {int: "an integer", float: "a number", bool: "true or false", str: "a text"}.get(hint, str(hint))
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    """`value` as the type `hint`; raises TypeError where it is not of it (bool is never a number here)."""
+    origin = get_origin(hint)
+    if origin is Literal:
+        if isinstance(value, str) and value in get_args(hint):
+            return value
+    elif origin in (Union, types.UnionType):
+        # Exact matches first: `float | int` keeps 3 an integer and 0.3 a float.
+        options = get_args(hint)
+        for option in sorted(options, key=lambda o: o is not type(value)):
+            try:
+                return _convert(value, option)
+            except TypeError:
+                continue
+    elif origin is tuple:
+        if isinstance(value, (list, tuple)):
+            return tuple(_convert(v, get_args(hint)[0]) for v in value)
+    elif hint is float:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+    elif hint is type(None):
+        if value is None:
+            return None
+    elif type(value) is hint:
+        return value
+    raise TypeError
+
+
+def check(section: type, name: str, value: Any) -> tuple[Any, str | None]:
+    """One value of one term: the value in its declared type, and what is wrong with it (None: nothing)."""
+    hint = hints(section)[name]
+    try:
+        value = _convert(value, hint)
+    except TypeError:
+        options = [v for v in get_args(hint) if isinstance(v, str)] if get_origin(hint) is Literal else []
+        near = difflib.get_close_matches(value, options, n=1) if isinstance(value, str) else []
+        hint_text = f"; did you mean '{near[0]}'?" if near else ""
+        return value, f"must be {_type_name(hint)}, got {value!r}{hint_text}"
+    bounds: Bounds = terms(section)[name].metadata["bounds"]
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, (int, float)) and not isinstance(number, bool):
+            if not math.isfinite(number):
+                return value, f"must be a finite number, got {number!r}"
+            if (rule := bounds.violated(number)) is not None:
+                return value, f"{rule}, got {number!r}"
+    return value, None
+
+
+def build(section: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """A section from plain values.
+
+    Args:
+        section: the dataclass to build.
+        values: by term; what is missing takes its default.
+        where: the dotted place of the section, for messages.
+
+    Raises:
+        InputError: with every unknown key, wrong type, value out of range and rule of the section that is broken.
+    """
+    problems: list[Problem] = []
+    known = terms(section)
+    clean: dict[str, Any] = {}
+    prefix = f"{where}." if where else ""
+    for name, value in values.items():
+        if name not in known:
+            problems.append(Problem(f"{prefix}{name}", f"unknown key; {nearest(name, known)}"))
+            continue
+        clean[name], wrong = check(section, name, value)
+        if wrong is not None:
+            problems.append(Problem(f"{prefix}{name}", wrong))
+    for name, spec in known.items():
+        if name not in values and spec.default is MISSING:
+            problems.append(Problem(f"{prefix}{name}", f"is required: {spec.metadata['doc']}"))
+    if not problems:
+        built = section(**clean)
+        rules = getattr(built, "rules", None)
+        if rules is None:
+            return built
+        problems = [Problem(f"{prefix}{name}", message) for name, message in rules()]
+        if not problems:
+            return built
+    raise InputError(problems)

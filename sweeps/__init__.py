@@ -1,0 +1,1 @@
+"""How it is run: packs, worker, executors, search, progress, command line."""
