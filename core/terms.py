@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from core.errors import InputError, Problem
 
@@ -31,13 +32,14 @@ class Bounds:
 
     def violated(self, value: float) -> str | None:
         """The rule that `value` breaks, in words, or None."""
-        for limit, word, holds in (
-            (self.ge, "at least", lambda limit: value >= limit),
-            (self.gt, "more than", lambda limit: value > limit),
-            (self.le, "at most", lambda limit: value <= limit),
-            (self.lt, "less than", lambda limit: value < limit),
-        ):
-            if limit is not None and not holds(limit):
+        rules: tuple[tuple[float | None, str, Callable[[float, float], bool]], ...] = (
+            (self.ge, "at least", operator.ge),
+            (self.gt, "more than", operator.gt),
+            (self.le, "at most", operator.le),
+            (self.lt, "less than", operator.lt),
+        )
+        for limit, word, holds in rules:
+            if limit is not None and not holds(value, limit):
                 return f"must be {word} {limit:g}"
         return None
 
@@ -69,16 +71,19 @@ def term(
     return field(default=default, metadata=metadata)
 
 
-@cache
-def hints(section: Any) -> dict[str, Any]:
+def hints(section: type) -> dict[str, Any]:
     """The evaluated annotations of a section's fields."""
-    return get_type_hints(section)
+    return _declared(cast("Hashable", section))[0]
+
+
+def terms(section: type) -> dict[str, Field[Any]]:
+    """The fields of a section by name, in order."""
+    return _declared(cast("Hashable", section))[1]
 
 
 @cache
-def terms(section: Any) -> dict[str, Field[Any]]:
-    """The fields of a section by name, in order."""
-    return {f.name: f for f in fields(section)}
+def _declared(section: Any) -> tuple[dict[str, Any], dict[str, Field[Any]]]:
+    return get_type_hints(section), {f.name: f for f in fields(section)}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
