@@ -1,0 +1,111 @@
+"""What runs bundles: the protocol that every executor keeps, and the events it reports.
+
+An executor takes bundles, gives each to one worker that calls `sweeps.worker.run_bundle`, and hands back events in the
+order of each bundle. It keeps no durable state: what counts is what workers have committed to the store. Exactly one of
+`Finished` and `Lost` ends a bundle. An executor never retries by itself: attempts are the driver's to count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from sweeps.units import Bundle
+
+LostKind = Literal["failed", "timeout", "oom"]
+Status = Literal["ok", "diverged", "failed", "timeout", "oom"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaneOutcome:
+    """How one lane ended: ``ok`` with `reached` < end means that it was stopped and the rest is still to do."""
+
+    status: Status
+    reached: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """A unit that was run and whose rows are durable."""
+
+    unit: str
+    lanes: tuple[LaneOutcome, ...]
+    """One per lane of the unit, in order."""
+    wall_s: float
+    """Seconds the unit took."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Started:
+    """A worker begins a unit."""
+
+    bundle: str
+    unit: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """A unit reached a step; sent at most a few times a second."""
+
+    bundle: str
+    unit: str
+    step: int
+    losses: tuple[float | None, ...]
+    """Training loss by lane, None where a lane has diverged or has none yet."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Committed:
+    """Units whose rows are durable in the store."""
+
+    bundle: str
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """The bundle ended: all that was run is committed. Units without an outcome were left alone (drained)."""
+
+    bundle: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lost:
+    """The bundle ended early: its worker died, ran out of time or memory, or its work raised.
+
+    The unit that was running (the last one `Started` without an outcome) pays an attempt; the others do not.
+    """
+
+    bundle: str
+    kind: LostKind
+    reason: str
+    """One line."""
+
+
+Event = Started | Progress | Committed | Finished | Lost
+Emit = Callable[[Event], None]
+
+
+class Executor(Protocol):
+    """Runs bundles on workers."""
+
+    @property
+    def slots(self) -> int:
+        """Bundles it can run at once."""
+
+    def submit(self, bundle: Bundle) -> None:
+        """Takes a bundle; returns at once, also where all workers are busy."""
+
+    def poll(self, timeout: float) -> list[Event]:
+        """Events since the last call; waits up to `timeout` seconds for at least one."""
+
+    def stop(self, *, drain: bool) -> None:
+        """No new units begin. With `drain`, running units end at their next block and commit; else workers are killed.
+
+        After a drain each bundle still ends with `Finished` or `Lost`; bundles that no worker had begun end with
+        `Finished` and no outcome.
+        """
+
+    def close(self) -> None:
+        """Ends the workers and frees everything; safe to call twice, and after `stop`."""
