@@ -1,0 +1,58 @@
+"""What the training engine needs of a task: batches by step, a fixed validation set, and the floors no model can beat.
+
+A task's data are a pure function of (task, data seed): batch n is had without drawing those before it, whoever asks
+for it and in whatever blocks, so resuming needs no generator state and a trial's data do not depend on its pack.
+
+Arrays are numpy's; the engine moves them to its device. Batches are fresh; the validation set is shared by all trials
+of its data seed and never written to. No torch here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from core.config import TrialConfig
+
+Tokens = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """The validation set of a task: N sequences of T predictions, the same at every evaluation of a trial."""
+
+    inputs: Tokens
+    """Tokens read `[N, T]`."""
+    targets: Tokens
+    """Tokens to predict `[N, T]`: `targets[:, t]` follows `inputs[:, t]`."""
+    stratum: Tokens
+    """Stratum of each sequence `[N]`, an index into `stratum_names`."""
+    stratum_names: tuple[str, ...]
+    floors: Mapping[str, float]
+    """What the best possible predictor reaches on this set: ``bayes_loss`` (nats per token) and ``bayes_accuracy``,
+    each also with ``_<stratum>`` for every stratum that has a sequence."""
+
+
+class TaskData(Protocol):
+    """The data of one trial."""
+
+    def batches(self, start: int, count: int) -> tuple[Tokens, Tokens]:
+        """Inputs and targets `[count, B, T]` of the updates numbered `start`, `start` + 1, … (the first is 0)."""
+        ...
+
+    def validation(self) -> Validation:
+        """The validation set."""
+        ...
+
+
+def task_data(config: TrialConfig) -> TaskData:
+    """The data of a trial, by the kind of its task."""
+    from core.markov import MarkovData  # here: the tasks import this module's types
+
+    match config.task.kind:
+        case "markov":
+            return MarkovData(config.task, data_seed=config.data_seed, batch=config.train.batch)
