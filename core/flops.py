@@ -1,0 +1,65 @@
+"""What a trial costs by itself: parameters and training FLOPs, from the configuration alone.
+
+One multiply-add is two FLOPs, and only matrix products are counted, as in Kaplan et al. 2020 (arXiv 2001.08361,
+appendix B and table 1), Chowdhery et al. 2022 (arXiv 2204.02311, appendix B) and torch's own `FlopCounterMode`; the
+embedding is a look-up and costs nothing, norms, softmax and the optimiser are left out. The backward pass of a product
+takes two products of the same size, so an update costs three times its forward pass. Causal attention is counted in
+full, as torch counts it: a mask saves no multiplication here.
+
+Forward pass of one token, width d, hidden width h of the MLP, T positions, V tokens:
+
+    block   2·4·d²  (queries, keys, values, output)  +  2·2·T·d  (scores, mixture)  +  2·2·d·h  (MLP)
+    head    2·d·V
+
+Blocks run (prelude + depth · loops + coda) times; with the loss on all loops, coda and head run once per loop.
+
+No torch here: planning imports this file.
+"""
+
+from __future__ import annotations
+
+from core.config import ModelConfig, TrialConfig, links
+
+
+def parameters(config: TrialConfig) -> int:
+    """Number of trained parameters; every block is counted once however often it is applied."""
+    model, vocabulary = config.model, config.task.vocabulary
+    norm = _norm_parameters(model)
+    block = 4 * model.width**2 + norm
+    if model.hidden:
+        block += 2 * model.width * model.hidden + norm
+    embedding = vocabulary * model.width
+    positions = config.task.context * model.width if model.position == "learned" else 0
+    head = embedding if model.output == "untied" else 0
+    return embedding + positions + (model.prelude + model.depth + model.coda) * block + norm + head
+
+
+def _norm_parameters(model: ModelConfig) -> int:
+    return {"none": 0, "rms": 1, "layer": 2}[model.norm] * model.width
+
+
+def step_flops(config: TrialConfig, *, loops: int, loss_on: str = "last") -> int:
+    """Training FLOPs of one update: forward and backward pass over the whole batch.
+
+    Args:
+        config: the trial; its own `model.loops` and `model.loss_on` are not read, since they belong to a stage.
+        loops: times the looped blocks are applied.
+        loss_on: "last" or "all" loops' outputs.
+    """
+    model, task = config.model, config.task
+    width, length = model.width, task.context
+    block = 2 * (4 * width**2 + 2 * length * width + 2 * width * model.hidden)
+    outputs = loops if loss_on == "all" else 1
+    applied = model.prelude + model.depth * loops + model.coda * outputs
+    token = applied * block + outputs * 2 * width * task.vocabulary
+    return 3 * token * length * config.train.batch
+
+
+def flops_alone(config: TrialConfig, step: int | None = None) -> int:
+    """Training FLOPs of a trial's first `step` updates (None = all), as if it had been run by itself."""
+    last = config.train.steps if step is None else step
+    return sum(
+        step_flops(config, loops=link.loops, loss_on=link.loss_on) * (min(link.end, last) - link.start)
+        for link in links(config)
+        if link.start < last
+    )
