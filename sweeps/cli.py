@@ -1,0 +1,311 @@
+"""The command `loopsweep`: what may be asked on the command line, and what each ending means.
+
+Here are names, options, help and exit codes only; what a command does is in `commands_study` and `commands_results`,
+imported when it is called, so that ``--help`` is quick and planning imports neither torch nor ray. A user's mistake is
+one line per problem on stderr and never a traceback; a mistake of ours is one line that says where the traceback is.
+
+Exit codes: 0 complete; 1 some trials failed, timed out or ran out of memory; 2 bad input; 3 the store cannot be
+written or is damaged; 130 and 143 interrupted; 70 a defect of loopsweep.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from inspect import cleandoc
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from core.errors import LoopsweepError
+from sweeps import output
+from sweeps.options import (
+    RESULTS,
+    AddressOption,
+    AuditOption,
+    CheckpointOption,
+    DeviceOption,
+    FormatOption,
+    JsonOption,
+    MaxTrialsOption,
+    OnOption,
+    PackOption,
+    RetryOption,
+    StoreOption,
+    StudyArgument,
+    StudyFileOption,
+    TimeoutOption,
+    TrialArgument,
+    WorkersOption,
+    positive,
+)
+
+F = TypeVar("F", bound=Callable[..., int])
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False, no_args_is_help=True)
+
+
+def command(*examples: str) -> Callable[[F], F]:
+    """Declares a command named for its function; its help is the docstring and the examples, unwrapped."""
+
+    def declare(function: F) -> F:
+        shown = "\n".join(f"  loopsweep {example}" for example in examples)
+        app.command(help=f"{cleandoc(function.__doc__ or '')}\n\n\b\nExamples:\n{shown}")(function)
+        return function
+
+    return declare
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        output.emit(f"loopsweep {version('loopsweep')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Plans, runs, records and reports large grids of looped-transformer experiments."""
+
+
+@command("studies")
+def studies(store: StoreOption = RESULTS, as_json: JsonOption = False) -> int:
+    """List the catalogue: name, question, trials and cost."""
+    from sweeps import commands_study
+
+    return commands_study.studies(store, as_json=as_json)
+
+
+@command("plan quickstart", "plan my-study.toml --json")
+def plan(
+    study: StudyArgument,
+    store: StoreOption = RESULTS,
+    max_trials: MaxTrialsOption = 10**6,
+    as_json: JsonOption = False,
+) -> int:
+    """Say what a study would train and cost, before it runs.
+
+    That is: trials by arm, what is recorded already, what sharing saves, time and disk. Writes nothing.
+    """
+    from sweeps import commands_study
+
+    return commands_study.plan(study, store, max_trials=max_trials, as_json=as_json)
+
+
+@command("run quickstart", "run my-study.toml --workers 8 --retry failed", "run my-study.toml --on ray --address auto")
+def run(
+    study: StudyArgument,
+    *,
+    store: StoreOption = RESULTS,
+    on: OnOption = "local",
+    address: AddressOption = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = "cpu",
+    pack: PackOption = "auto",
+    checkpoint_minutes: CheckpointOption = "10",
+    unit_timeout: TimeoutOption = None,
+    retry: RetryOption = "",
+    audit: AuditOption = None,
+    max_trials: MaxTrialsOption = 10**6,
+    as_json: JsonOption = False,
+) -> int:
+    """Run what is missing of a study.
+
+    Ctrl-C ends cleanly (twice: at once); the same command goes on where it stopped.
+
+    A trial that diverges is a result. Exit code 1 says that some trials failed, timed out or ran out of memory.
+    """
+    from sweeps import commands_study
+
+    return commands_study.run(
+        study,
+        store,
+        on=on,
+        address=address,
+        workers=workers,
+        device=device,
+        pack=pack,
+        checkpoint_minutes=checkpoint_minutes,
+        unit_timeout=unit_timeout,
+        retry=retry,
+        audit=audit,
+        max_trials=max_trials,
+        as_json=as_json,
+    )
+
+
+@command("status quickstart")
+def status(
+    study: StudyArgument,
+    store: StoreOption = RESULTS,
+    max_trials: MaxTrialsOption = 10**6,
+    as_json: JsonOption = False,
+) -> int:
+    """Count trials by arm: done, running, failed, remaining."""
+    from sweeps import commands_study
+
+    return commands_study.status(study, store, max_trials=max_trials, as_json=as_json)
+
+
+@command(
+    'query quickstart "select arm, avg(final_val_loss) from trials group by arm"',
+    'query quickstart "select * from metrics" --format parquet --out metrics.parquet',
+)
+def query(
+    study: StudyArgument,
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT in DuckDB's SQL.")],
+    *,
+    store: StoreOption = RESULTS,
+    form: FormatOption = None,
+    out: Annotated[Path | None, typer.Option(metavar="F", help="Write to this file, not to stdout.")] = None,
+    timeout: Annotated[Any, typer.Option(parser=positive, metavar="S", help="Seconds a query may take.")] = "60",
+    as_json: JsonOption = False,
+) -> int:
+    """Ask the results of a study in SQL.
+
+    One SELECT over the views trials, metrics, curvature, curves, spectra and events.
+    """
+    from sweeps import commands_results
+
+    return commands_results.query(study, sql, store, form="json" if as_json else form, out=out, timeout=timeout)
+
+
+@command("report quickstart", "report quickstart my-study.toml --out reports-of-today")
+def report(
+    study: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Names in the catalogue, or TOML files.")],
+    store: StoreOption = RESULTS,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the report; silent: in the store.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Write the report of a study, or of several.
+
+    It holds verdicts of the claims, leaderboard, curves, cost and provenance. Several studies are compared.
+    """
+    from sweeps import commands_results
+
+    return commands_results.report(study, store, out=out, as_json=as_json)
+
+
+@command("show 3f9a", "show 3f9a --study my-study.toml --json")
+def show(
+    trial: TrialArgument, store: StoreOption = RESULTS, study: StudyFileOption = None, as_json: JsonOption = False
+) -> int:
+    """Show a trial: configuration, provenance, history, files."""
+    from sweeps import commands_results
+
+    return commands_results.show(trial, store, studies=study, as_json=as_json)
+
+
+@command("diff 3f9a 77c0")
+def diff(
+    first: TrialArgument,
+    second: TrialArgument,
+    store: StoreOption = RESULTS,
+    study: StudyFileOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Show what differs between two trials.
+
+    That is: the terms that act, the past that they share and the results.
+    """
+    from sweeps import commands_results
+
+    return commands_results.diff(first, second, store, studies=study, as_json=as_json)
+
+
+@command("verify")
+def verify(store: StoreOption = RESULTS, as_json: JsonOption = False) -> int:
+    """Check every part and record by digest.
+
+    Exit code 3 if something is damaged or missing.
+    """
+    from sweeps import commands_results
+
+    return commands_results.verify(store, as_json=as_json)
+
+
+@command("compact")
+def compact(store: StoreOption = RESULTS, as_json: JsonOption = False) -> int:
+    """Merge small parts into large ones.
+
+    What readers see stays the same.
+    """
+    from sweeps import commands_results
+
+    return commands_results.compact(store, as_json=as_json)
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Runs one command line and returns its exit code; raises nothing but what the interpreter itself raises."""
+    root = typer.main.get_command(app)
+    try:
+        with root.make_context("loopsweep", list(arguments)) as context:
+            code = root.invoke(context)
+        return int(code or 0)
+    except typer.Exit as ending:
+        return ending.exit_code
+    except typer.TyperException as error:
+        if not arguments:
+            output.note(error.format_message())
+        else:
+            output.fail(_usage(error))
+        return 2
+    except LoopsweepError as error:
+        output.fail(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        output.note("interrupted")
+        return 130
+    except OSError as error:
+        if os.environ.get("LOOPSWEEP_DEBUG"):
+            output.note(traceback.format_exc())
+        place = f" {error.filename}" if error.filename else ""
+        output.fail(f"cannot read or write{place}: {error.strerror or error}")
+        return 3
+    except Exception as error:  # the last line of defence
+        output.fail(_defect(error))
+        return 70
+
+
+def _usage(error: typer.TyperException) -> str:
+    """A usage error as one line: what is wrong, what is near, where the help is."""
+    context = getattr(error, "ctx", None)
+    possible = getattr(error, "possibilities", None)
+    text = error.message if possible else error.format_message()
+    text = " ".join(text.split()).rstrip(".").replace("Value error, ", "").replace(". Did you", "; did you")
+    if possible:
+        text += f"; did you mean {' or '.join(possible)}?"
+    place = context.command_path if context is not None else "loopsweep"
+    return f"{text[:1].lower()}{text[1:]} (see `{place} --help`)"
+
+
+def _defect(error: Exception) -> str:
+    """Keeps the traceback of a defect and says where it is."""
+    text = traceback.format_exc()
+    name = f"{type(error).__name__}: {error}".splitlines()[0]
+    if os.environ.get("LOOPSWEEP_DEBUG"):
+        output.note(text)
+        return f"a defect of loopsweep, not of your study: {name}"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="loopsweep-", suffix=".txt", delete=False) as file:
+            file.write(text)
+    except OSError:
+        output.note(text)
+        return f"a defect of loopsweep, not of your study: {name}"
+    return f"a defect of loopsweep, not of your study: {name} (traceback in {file.name})"
+
+
+def main() -> int:
+    """Entry point of the command."""
+    code = execute(sys.argv[1:])
+    output.flush()
+    return code

@@ -1,0 +1,106 @@
+"""The options of the command line: each with its name, its help and the parser that refuses what makes no sense.
+
+Options that several commands share are declared once here, so that they mean and say the same everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from core.terms import nearest
+
+RETRIED = ("failed", "timeout", "oom", "diverged")
+"""Statuses that may be run again."""
+
+
+def share(text: str) -> float:
+    """A share in (0, 1]: ``1%`` or ``0.01``."""
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = math.nan
+    if not 0 < share <= 1:
+        raise typer.BadParameter(f"must be a share such as 1% or 0.01, more than 0 and at most 1, got {text!r}")
+    return share
+
+
+def pack(text: str) -> str | int:
+    """``auto``, or how many trials train in one pack."""
+    if text == "auto":
+        return text
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise typer.BadParameter(f"must be auto or an integer of at least 1, got {text!r}")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise typer.BadParameter(f"must be a finite number above 0, got {text!r}")
+    return number
+
+
+def statuses(text: str) -> tuple[str, ...]:
+    """Statuses of trials to run again, separated by commas."""
+    wanted = tuple(dict.fromkeys(word for word in text.split(",") if word))
+    for word in wanted:
+        if word not in RETRIED:
+            raise typer.BadParameter(f"unknown status {word!r}; {nearest(word, RETRIED)}")
+    return wanted
+
+
+RESULTS = Path("results")
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A name in the catalogue, or a TOML file.")]
+StoreOption = Annotated[
+    Path, typer.Option("--store", metavar="DIR", envvar="LOOPSWEEP_STORE", help="Folder of the results.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+MaxTrialsOption = Annotated[
+    int, typer.Option("--max-trials", metavar="N", min=1, help="Refuse a study with more trials, before expansion.")
+]
+StudyFileOption = Annotated[
+    list[str] | None,
+    typer.Option("--study", metavar="STUDY", help="Where to look, if not in the catalogue; may be repeated."),
+]
+TrialArgument = Annotated[str, typer.Argument(metavar="ID", help="A trial id, or a beginning that only it has.")]
+OnOption = Annotated[Literal["local", "ray"], typer.Option("--on", help="Worker processes here, or Ray Tune.")]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", metavar="A", help="Ray: the cluster; silent = one started here.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", metavar="N", min=1, help="Workers; silent = one per core.")
+]
+DeviceOption = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where trials train.")]
+PackOption = Annotated[
+    Any, typer.Option("--pack", parser=pack, metavar="auto|K", help="Trials that train in one step; auto measures.")
+]
+CheckpointOption = Annotated[
+    Any,
+    typer.Option(
+        "--checkpoint-minutes", parser=positive, metavar="M", help="A unit of work ends at the latest after so long."
+    ),
+]
+TimeoutOption = Annotated[
+    Any,
+    typer.Option("--unit-timeout", parser=positive, metavar="S", help="Seconds after which a unit has timed out."),
+]
+RetryOption = Annotated[
+    Any,
+    typer.Option("--retry", parser=statuses, metavar="STATUS,…", help="Run again: failed, timeout, oom, diverged."),
+]
+AuditOption = Annotated[
+    Any,
+    typer.Option("--audit", parser=share, metavar="SHARE", help="Re-run a share of what is recorded, compare bits."),
+]
+FormatOption = Annotated[
+    Literal["table", "csv", "json", "parquet"] | None,
+    typer.Option("--format", help="Silent: by the ending of --out, else a table."),
+]
