@@ -76,7 +76,7 @@ class Node:
     parent: int | None
     """Index of the node before it on the chain; None at step 0."""
     status: str | None
-    """Recorded (ok, diverged, failed, timeout, oom) or inherited from a past that did not end ok; None = not recorded."""
+    """Recorded (ok, diverged, failed, timeout, oom) or inherited from a past that did not end ok; None = missing."""
     run: bool
     """It is to be run: missing, retried or replayed."""
     record: bool
@@ -182,7 +182,7 @@ def stage_tree(
         InputError: where trials that share a past measure it on probes of different size.
     """
     stems = _collect(trials)
-    draft = _Draft()
+    plans: list[_Plan] = []
     last: dict[tuple[str, int], int] = {}
     slices = _Slices()
     for lineage, stem in stems.items():
@@ -193,11 +193,24 @@ def stage_tree(
             evaluate, measure = slices.union(grids, start, end)
             piece = link if (start, end) == (link.start, link.end) else replace(link, start=start, end=end)
             known = coverage.link(piece, evaluate, measure, stem.config.measure)
-            parent = draft.add(stem, lineage, start, end, evaluate, measure, parent, known, retry)
-            last[lineage, end] = parent
+            plan = _Plan(
+                stem=stem,
+                lineage=lineage,
+                start=start,
+                end=end,
+                evaluate=evaluate,
+                measure=measure,
+                parent=parent,
+                status=known.status,
+                covered=known.covered,
+                generation=known.generation,
+            )
+            _settle(plan, None if parent is None else plans[parent].status, retry)
+            parent = last[lineage, end] = len(plans)
+            plans.append(plan)
             start = end
-    draft.decide(has_checkpoint)
-    nodes = draft.nodes()
+    _decide(plans, has_checkpoint)
+    nodes = tuple([_node(plan) for plan in plans])
     ends = tuple(last[trial.links[-1].lineage, trial.links[-1].end] for trial in trials)
     complete: list[str | None] = []
     for node in nodes:
@@ -275,7 +288,7 @@ class _Slices:
         return found
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Plan:
     """A node while it is decided."""
 
@@ -287,69 +300,41 @@ class _Plan:
     measure: tuple[int, ...]
     parent: int | None
     status: str | None
-    run: bool
     covered: int
     generation: int
+    run: bool = False
     record: bool = True
     begin: int = 0
     after: int | None = None
     awaited: bool = False
 
 
-class _Draft:
-    """The nodes while it is decided what is run."""
+def _settle(plan: _Plan, past: str | None, retry: Collection[str]) -> None:
+    """Whether a node is missing: not recorded (or retried), and nothing before it ended other than ok."""
+    if plan.status is not None and plan.status in retry:
+        plan.status, plan.covered, plan.generation = None, plan.start, plan.generation + 1
+    if plan.status is None and past not in (None, "ok"):
+        plan.status = past
+    plan.run = plan.status is None
 
-    def __init__(self) -> None:
-        self._plans: list[_Plan] = []
 
-    def add(
-        self,
-        stem: _Stem,
-        lineage: str,
-        start: int,
-        end: int,
-        evaluate: tuple[int, ...],
-        measure: tuple[int, ...],
-        parent: int | None,
-        known: Recorded,
-        retry: Collection[str],
-    ) -> int:
-        """Adds a node after its parent; its index."""
-        status, covered, generation = known.status, known.covered, known.generation
-        if status is not None and status in retry:
-            status, covered, generation = None, start, generation + 1
-        run = status is None
-        if run and parent is not None:
-            past = self._plans[parent].status
-            if past is not None and past != "ok":
-                status, run = past, False
-        self._plans.append(
-            _Plan(stem, lineage, start, end, evaluate, measure, parent, status, run, covered, generation)
-        )
-        return len(self._plans) - 1
-
-    def decide(self, has_checkpoint: Callable[[str, int], bool]) -> None:
-        """Where each node begins, what it waits for, and what must be replayed; children first."""
-        for plan in reversed(self._plans):
-            if not plan.run:
-                continue
-            plan.begin = plan.start
-            if plan.start < plan.covered < plan.end and has_checkpoint(plan.lineage, plan.covered):
-                plan.begin = plan.covered
-                continue
-            if plan.parent is None:
-                continue
-            before = self._plans[plan.parent]
-            if has_checkpoint(before.lineage, plan.start):
-                continue
-            plan.after = plan.parent
-            before.awaited = True
-            if not before.run:
-                before.run, before.record, before.covered = True, False, before.start
-
-    def nodes(self) -> tuple[Node, ...]:
-        """The decided nodes."""
-        return tuple([_node(plan) for plan in self._plans])
+def _decide(plans: Sequence[_Plan], has_checkpoint: Callable[[str, int], bool]) -> None:
+    """Where each node begins, what it waits for, and what must be replayed; children first."""
+    for plan in reversed(plans):
+        if not plan.run:
+            continue
+        plan.begin = plan.start
+        if plan.start < plan.covered < plan.end and has_checkpoint(plan.lineage, plan.covered):
+            plan.begin = plan.covered
+            continue
+        if plan.parent is None:
+            continue
+        before = plans[plan.parent]
+        if has_checkpoint(before.lineage, plan.start):
+            continue
+        plan.after, before.awaited = plan.parent, True
+        if not before.run:
+            before.run, before.record, before.covered = True, False, before.start
 
 
 def _node(plan: _Plan) -> Node:
