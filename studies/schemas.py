@@ -1,0 +1,355 @@
+"""The tables of the store and the metrics in them: names, types, units, and which column is a result.
+
+What a table holds is declared once, here: its key, its columns with type, unit, meaning and class. A column is of class
+*result* (the same numbers whenever, wherever and in whatever packs the trial ran) or *execution* (how it was run: time,
+attempts, host). "Equal tables" means equal result columns. Two families of columns are open: the values of a stratum
+(``val_loss_low_ic``) and the quantities of the curvature; both are float64, whatever a file may say, so a reader never
+infers a type.
+
+Each metric also has a direction (which of two values is better) and a scale. The scale is log only where values live on
+orders of magnitude and are positive: a margin between two arms is then a ratio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from core.config import MeasureConfig, canonical_json
+from core.errors import InputError, Problem
+from core.quantities import QUANTITIES
+from core.terms import nearest
+
+ColumnClass = Literal["result", "execution"]
+
+STATUSES = ("ok", "diverged", "failed", "timeout", "oom")
+"""How a segment ended; the last three are failures, which another attempt may mend."""
+FAILURES = frozenset({"failed", "timeout", "oom"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A declared column."""
+
+    name: str
+    type: Any
+    """A pyarrow data type."""
+    doc: str
+    unit: str = ""
+    kind: ColumnClass = "result"
+
+    @property
+    def field(self) -> Any:
+        """The pyarrow field, with unit, class and meaning in its metadata."""
+        metadata = {"class": self.kind, "doc": self.doc} | ({"unit": self.unit} if self.unit else {})
+        return pa.field(self.name, self.type, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A declared table."""
+
+    name: str
+    doc: str
+    key: tuple[str, ...]
+    """Columns that name a row; at most one row of a key is visible."""
+    columns: tuple[Column, ...]
+    prefixes: tuple[Column, ...] = ()
+    """Open families: a column ``<name>_<stratum>`` is typed by the family's declaration."""
+    extent: tuple[str, str] | None = None
+    """Columns that say on which steps of a lineage a row lies (first excluded, last included); None: on no lineage."""
+
+    def column(self, name: str) -> Column:
+        """The declaration of a column.
+
+        Raises:
+            InputError: for a name that the table does not have.
+        """
+        for column in self.columns:
+            if column.name == name:
+                return column
+        for family in self.prefixes:
+            if name.startswith(f"{family.name}_"):
+                stratum = name[len(family.name) + 1 :]
+                return replace(family, name=name, doc=f"{family.doc}, on the stratum {stratum}")
+        message = f"the table {self.name} has no such column; {nearest(name, [c.name for c in self.columns])}"
+        raise InputError([Problem(name, message)])
+
+    def schema(self, names: Iterable[str] | None = None) -> Any:
+        """The pyarrow schema of these columns (default: all that are always there), in declared order."""
+        wanted = {c.name for c in self.columns} if names is None else set(names)
+        fixed = [c.field for c in self.columns if c.name in wanted]
+        open_ = sorted(wanted - {c.name for c in self.columns})
+        return pa.schema([*fixed, *(self.column(name).field for name in open_)])
+
+
+# --- metrics ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """What a number means: its unit, which direction is better and on which scale differences are taken."""
+
+    name: str
+    unit: str
+    better: Literal["lower", "higher"]
+    scale: Literal["linear", "log"] = "linear"
+    doc: str = ""
+
+
+STRATIFIED = (
+    Metric(name="val_loss", unit="nats/token", better="lower", doc="mean loss on the validation set"),
+    Metric(name="val_accuracy", unit="fraction", better="higher", doc="share of tokens predicted right"),
+    Metric(
+        name="excess_loss",
+        unit="nats/token",
+        better="lower",
+        scale="log",
+        doc="validation loss above the Bayes-optimal loss",
+    ),
+    Metric(name="bayes_loss", unit="nats/token", better="lower", doc="loss of the Bayes-optimal predictor"),
+    Metric(
+        name="bayes_accuracy", unit="fraction", better="higher", doc="share that the Bayes-optimal predictor gets right"
+    ),
+)
+"""Metrics that exist for the whole validation set and, with a suffix, for each of its strata."""
+
+TRAINING = (
+    Metric(name="train_loss", unit="nats/token", better="lower", doc="loss of the last batch; null at step 0"),
+    Metric(name="grad_norm", unit="1", better="lower", doc="norm of its gradient before clipping; null at step 0"),
+)
+
+COST = (
+    Metric(name="flops_alone", unit="FLOP", better="lower", scale="log", doc="what the trial costs by itself"),
+    Metric(name="flops_spent", unit="FLOP", better="lower", scale="log", doc="its share of what was run"),
+    Metric(name="alone_s", unit="s", better="lower", scale="log", doc="time of the trial by itself, from calibrations"),
+    Metric(name="spent_s", unit="s", better="lower", scale="log", doc="its share of the wall time of its units"),
+)
+
+_LOG = frozenset({"lambda_max", "trace", "frobenius", "sam_sharpness"})
+_HIGHER = frozenset({"lambda_min", "entropy", "effective_rank", "mutual_information"})
+
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (*TRAINING, *STRATIFIED, *COST)} | {
+    name: Metric(
+        name=name,
+        unit=quantity.unit,
+        better="higher" if name in _HIGHER else "lower",
+        scale="log" if name in _LOG else "linear",
+        doc=quantity.doc,
+    )
+    for name, quantity in QUANTITIES.items()
+}
+"""The registry: every metric that a claim or a figure may name, without `final_`, `best_` and stratum."""
+
+HISTORY = tuple(m.name for m in (*TRAINING, *STRATIFIED))
+"""Metrics of the table metrics that have a `final_` and a `best_` value per trial (as have their strata)."""
+
+
+def metric(name: str) -> Metric:
+    """The registered metric of a column name, whatever its `final_` / `best_` prefix and stratum suffix.
+
+    Raises:
+        InputError: for a name that no table has.
+    """
+    bare = name.removeprefix("final_").removeprefix("best_")
+    if bare in METRICS:
+        return replace(METRICS[bare], name=name)
+    for base in STRATIFIED:
+        if bare.startswith(f"{base.name}_"):
+            stratum = bare[len(base.name) + 1 :]
+            return replace(base, name=name, doc=f"{base.doc}, on the stratum {stratum}")
+    raise InputError([Problem(name, f"unknown metric; {nearest(bare, METRICS)}")])
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+_TIME = pa.timestamp("us", tz="UTC")
+
+
+def _text(name: str, doc: str, kind: ColumnClass = "result") -> Column:
+    return Column(name=name, type=pa.string(), doc=doc, kind=kind)
+
+
+def _whole(name: str, doc: str, unit: str = "", kind: ColumnClass = "result", bits: int = 64) -> Column:
+    return Column(name=name, type=pa.int64() if bits == 64 else pa.int32(), doc=doc, unit=unit, kind=kind)
+
+
+def _number(name: str, doc: str, unit: str = "", kind: ColumnClass = "result") -> Column:
+    return Column(name=name, type=pa.float64(), doc=doc, unit=unit, kind=kind)
+
+
+def _metric(m: Metric) -> Column:
+    return _number(m.name, m.doc, m.unit)
+
+
+_LINEAGE = _text("lineage", "hash of everything that acted up to here; 16 hex digits")
+_STEP = _whole("step", "updates done", "updates")
+_OBSERVED = _text("observed", "canonical JSON of what was measured on which probe")
+
+RANK = Column(
+    name="rank",
+    type=pa.int32(),
+    kind="execution",
+    doc="2 × generation + (0 for a failure, 1 else) of the segment that wrote the row; of equal keys the highest shows",
+)
+"""Written beside the rows of every table; settles which of several rows of one key is visible."""
+
+SEGMENTS = Table(
+    name="segments",
+    doc="stretches of lineages that were run, and how they ended",
+    key=("lineage", "start", "end", "observed"),
+    extent=("start", "end"),
+    columns=(
+        _LINEAGE,
+        _whole("start", "step of the state it began from", "updates"),
+        _whole("end", "step it was to reach", "updates"),
+        _text("observed", "canonical JSON of what was observed on it: `studies.tree.observed`"),
+        _whole("reached", "last finite step", "updates"),
+        _text("status", "ok, diverged, failed, timeout or oom"),
+        Column(name="evaluated", type=pa.list_(pa.int64()), doc="steps with a row of metrics", unit="updates"),
+        Column(name="measured", type=pa.list_(pa.int64()), doc="steps with a row of curvature", unit="updates"),
+        _whole("generation", "raised by --retry; the highest counts", kind="execution", bits=32),
+        _whole("attempts", "tries until it was recorded", kind="execution", bits=32),
+        _text("error", "reason of a failure, one line", "execution"),
+        _whole("pack_size", "trials in its pack", kind="execution", bits=32),
+        _text("numerics_class", "device, instruction set, torch build and engine", "execution"),
+        _number("spent_s", "its share of its unit's wall time", "s", "execution"),
+        Column(name="started_at", type=_TIME, doc="when its unit began", kind="execution"),
+        Column(name="finished_at", type=_TIME, doc="when its unit ended", kind="execution"),
+        _text("provenance", "versions, commit and host facts as JSON", "execution"),
+    ),
+)
+
+METRICS_TABLE = Table(
+    name="metrics",
+    doc="evaluations",
+    key=("lineage", "step"),
+    extent=("step", "step"),
+    columns=(
+        _LINEAGE,
+        _STEP,
+        _whole("stage", "index of the stage that the step ends or lies in", bits=32),
+        _whole("loops", "loops of that stage", bits=32),
+        _number("lr", "learning rate of the last update", "1"),
+        *(_metric(m) for m in (*TRAINING, *STRATIFIED)),
+        _whole("tokens", "tokens trained on so far", "tokens"),
+        _whole("flops_alone", "cost of the trial by itself so far", "FLOP"),
+    ),
+    prefixes=tuple(_metric(m) for m in STRATIFIED),
+)
+
+CURVATURE = Table(
+    name="curvature",
+    doc="quantities of the Hessian on the probe batch",
+    key=("lineage", "step", "observed"),
+    extent=("step", "step"),
+    columns=(
+        _LINEAGE,
+        _STEP,
+        _OBSERVED,
+        *(_number(name, quantity.doc, quantity.unit) for name, quantity in QUANTITIES.items()),
+        Column(name="method", type=pa.map_(pa.string(), pa.string()), doc="method by quantity"),
+        Column(name="error", type=pa.map_(pa.string(), pa.float64()), doc="estimated relative error by quantity"),
+        Column(name="products", type=pa.map_(pa.string(), pa.int64()), doc="Hessian products by quantity"),
+    ),
+)
+
+SPECTRA = Table(
+    name="spectra",
+    doc="eigenvalues of the Hessian on the probe batch, exact or by quadrature",
+    key=("lineage", "step", "kind", "observed"),
+    extent=("step", "step"),
+    columns=(
+        _LINEAGE,
+        _STEP,
+        _text("kind", "exact or slq"),
+        _OBSERVED,
+        Column(name="eigenvalues", type=pa.list_(pa.float64()), doc="ascending", unit="1"),
+        Column(name="weights", type=pa.list_(pa.float64()), doc="share of the spectrum by eigenvalue", unit="fraction"),
+    ),
+)
+
+CURVES = Table(
+    name="curves",
+    doc="quantities that depend on a threshold",
+    key=("lineage", "step", "quantity", "x", "observed"),
+    extent=("step", "step"),
+    columns=(
+        _LINEAGE,
+        _STEP,
+        _text("quantity", "kappa_valley, cumulative_force, …"),
+        _number("x", "the threshold ε or τ", "1"),
+        _OBSERVED,
+        _number("y", "the value", "1"),
+    ),
+)
+
+EVENTS = Table(
+    name="events",
+    doc="what happened at a step",
+    key=("lineage", "step", "kind"),
+    extent=("step", "step"),
+    columns=(
+        _LINEAGE,
+        _STEP,
+        _text("kind", "switch, watcher, rung, retry or divergence"),
+        _text("detail", "in words or JSON"),
+    ),
+)
+
+CALIBRATIONS = Table(
+    name="calibrations",
+    doc="measured step times, by shape; the first one recorded counts",
+    key=("shape", "loops", "numerics_class", "pack"),
+    columns=(
+        _text("shape", "what shapes a step, as JSON: `studies.tree.shape_key`"),
+        _whole("loops", "loops of the stage"),
+        _text("numerics_class", "device, instruction set, torch build and engine"),
+        _whole("pack", "trials in the pack"),
+        _number("step_s", "wall time of one step of the pack", "s", "execution"),
+        _whole("memory_bytes", "peak memory of the pack", "B", "execution"),
+    ),
+)
+
+PROPOSALS = Table(
+    name="proposals",
+    doc="settings that an adaptive search asked for",
+    key=("study", "search", "arm", "number"),
+    columns=(
+        _text("study", "name of the study"),
+        _text("search", "digest of the search's settings"),
+        _text("arm", "name of the arm"),
+        _whole("number", "of the proposal"),
+        _text("params", "dotted keys and values as JSON"),
+        _whole("batch", "of proposals asked for at once", bits=32),
+    ),
+)
+
+TABLES: Mapping[str, Table] = {
+    t.name: t for t in (SEGMENTS, METRICS_TABLE, CURVATURE, SPECTRA, CURVES, EVENTS, CALIBRATIONS, PROPOSALS)
+}
+
+
+def table(name: str) -> Table:
+    """The declaration of a table.
+
+    Raises:
+        InputError: for a name that no table has.
+    """
+    if name not in TABLES:
+        raise InputError([Problem(name, f"unknown table; {nearest(name, TABLES)}")])
+    return TABLES[name]
+
+
+# --- keys that several rooms agree on --------------------------------------------------------------------------------
+
+
+def probe_observed(measure: MeasureConfig) -> str:
+    """The column `observed` of curvature, spectra and curves: the quantities asked for (sorted) and the probe's size.
+
+    Rows of other quantities or of another probe do not collide, and both can be read back from it.
+    """
+    return canonical_json({"probe": measure.probe, "quantities": sorted(set(measure.quantities))})
