@@ -13,13 +13,18 @@ from typing import Literal, Protocol
 
 from sweeps.units import Bundle
 
-LostKind = Literal["failed", "timeout", "oom"]
+LostKind = Literal["failed", "timeout", "oom", "store"]
+"""``store``: rows could not be written; no attempt counts, the run ends."""
 Status = Literal["ok", "diverged", "failed", "timeout", "oom"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaneOutcome:
-    """How one lane ended: ``ok`` with `reached` < end means that it was stopped and the rest is still to do."""
+    """How one lane ended.
+
+    ``ok`` with `reached` short of its end: it was stopped and the rest is still to do; with `reached` at its start:
+    it never began, since the state it was to begin from is gone and must be replayed.
+    """
 
     status: Status
     reached: int

@@ -1,0 +1,316 @@
+"""The worker function: runs the units of a bundle one after the other and commits what they found in groups.
+
+Both executors call `run_bundle`, in a process of theirs that has called `prepare_process` first. Finished means
+committed: a unit is reported only when its rows are durable. What a trial does (diverge) is a result; what goes wrong
+with a unit (an exception, no memory) ends the bundle with `Lost`, after everything before it is committed. torch is
+imported here only, when the first unit trains.
+
+What one unit does is a *work function* ``(Unit, Context) -> Done``, named in the bundle: `train_unit` trains it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from core.errors import StoreError
+from studies.schemas import probe_observed
+from studies.store import Store
+from studies.tree import observed
+from sweeps.executor import Committed, Emit, Finished, LaneOutcome, Lost, LostKind, Outcome, Progress, Started
+from sweeps.units import Bundle, Lane, Unit
+
+if TYPE_CHECKING:
+    from core.checkpoint import TrialState
+    from core.train import LaneResult
+
+COMMIT_UNITS = 64
+COMMIT_SECONDS = 0.5
+"""A record is published when so many units, or so much work, have piled up."""
+PROGRESS_SECONDS = 0.25
+"""Least time between two `Progress` events of a worker."""
+
+Rows = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Rows to commit, by table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What a work function gives back for one unit."""
+
+    lanes: tuple[LaneOutcome, ...]
+    """One per lane, in order."""
+    rows: Rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a work function may use besides its unit."""
+
+    store: Store
+    device: str
+    stop: Callable[[int], bool]
+    """Asked with the step between blocks of steps: end the unit here?"""
+    progress: Callable[[int, Sequence[float | None]], None]
+    """Told (step, training losses by lane) as often as it likes."""
+
+
+Work = Callable[[Unit, Context], Done]
+
+
+@dataclass
+class _Pile:
+    """Finished units whose rows are not committed yet."""
+
+    store: Store
+    bundle: str
+    emit: Emit
+    since: float
+    outcomes: list[Outcome] = field(default_factory=list)
+    tables: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome, rows: Rows) -> None:
+        self.outcomes.append(outcome)
+        for table, more in rows.items():
+            self.tables.setdefault(table, []).extend(more)
+        if len(self.outcomes) >= COMMIT_UNITS or time.monotonic() - self.since >= COMMIT_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        if any(self.tables.values()):
+            self.store.commit({table: rows for table, rows in self.tables.items() if rows})
+        if self.outcomes:
+            self.emit(Committed(bundle=self.bundle, outcomes=tuple(self.outcomes)))
+        self.outcomes, self.tables, self.since = [], {}, time.monotonic()
+
+
+def prepare_process() -> None:
+    """Pins the process to one thread and imports torch; before anything else in a worker process imports it."""
+    from core.numerics import pin_threads
+
+    pin_threads()
+    importlib.import_module("core.train")
+
+
+def run_bundle(
+    bundle: Bundle, store_root: Path | str, emit: Emit, *, drain: Callable[[], bool] = lambda: False
+) -> None:
+    """Runs the units of a bundle, in order, and commits what they found.
+
+    Args:
+        bundle: what to run.
+        store_root: the store's directory, which exists.
+        emit: takes the events: `Started`, `Progress`, `Committed`, and at the end one of `Finished` and `Lost`.
+        drain: asked between blocks of steps; once true, the running unit ends there, is committed, and no other begins.
+    """
+    try:
+        store = Store.open(store_root)
+        work = resolve(bundle.work)
+        pile = _Pile(store, bundle.id, emit, time.monotonic())
+        for unit in bundle.units:
+            if drain():
+                break
+            emit(Started(bundle=bundle.id, unit=unit.id))
+            begun = time.monotonic()
+            try:
+                done = work(unit, _context(bundle, unit, store, emit, drain))
+            except StoreError:
+                raise
+            except Exception as error:
+                pile.flush()
+                emit(Lost(bundle=bundle.id, kind=kind_of(error), reason=reason_of(error)))
+                return
+            pile.add(Outcome(unit=unit.id, lanes=done.lanes, wall_s=time.monotonic() - begun), done.rows)
+        pile.flush()
+    except (StoreError, OSError) as error:
+        emit(Lost(bundle=bundle.id, kind="store", reason=reason_of(error)))
+        return
+    emit(Finished(bundle=bundle.id))
+
+
+def resolve(name: str) -> Work:
+    """The work function ``module:function``."""
+    module, _, function = name.partition(":")
+    return cast(Work, getattr(importlib.import_module(module), function))
+
+
+def kind_of(error: BaseException) -> LostKind:
+    """``oom`` for whatever says that memory ran out, on the host or on a device; else ``failed``."""
+    text = str(error).lower()
+    out = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return "oom" if out or "out of memory" in text or "can't allocate memory" in text else "failed"
+
+
+def reason_of(error: BaseException) -> str:
+    """An exception in one line of at most 300 characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _context(bundle: Bundle, unit: Unit, store: Store, emit: Emit, drain: Callable[[], bool]) -> Context:
+    deadline = time.monotonic() + bundle.checkpoint_seconds
+    last = time.monotonic()
+
+    def stop(_step: int) -> bool:
+        return drain() or time.monotonic() >= deadline
+
+    def progress(step: int, losses: Sequence[float | None]) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PROGRESS_SECONDS:
+            last = now
+            emit(Progress(bundle=bundle.id, unit=unit.id, step=step, losses=tuple(losses)))
+
+    return Context(store=store, device=bundle.device, stop=stop, progress=progress)
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def train_unit(unit: Unit, context: Context) -> Done:
+    """Trains the lanes of a unit in one pack; saves the states that are asked for, gives back the rows.
+
+    A lane whose state to begin from is gone does not begin: its outcome has `reached` at its start.
+    """
+    from core.train import Segment, train_segments
+
+    started_at, begun = datetime.now(UTC), time.monotonic()
+    states = [_state(lane, context.store) for lane in unit.lanes]
+    ready = [(lane, state) for lane, state in zip(unit.lanes, states, strict=True) if state is not None]
+    if not ready:
+        return Done(lanes=tuple(LaneOutcome(status="ok", reached=lane.start) for lane in unit.lanes), rows={})
+    segments = [
+        Segment(
+            config=lane.config,
+            link=lane.where,
+            start=lane.start,
+            end=lane.end,
+            evaluate=lane.evaluate,
+            measure=lane.measure,
+        )
+        for lane, _ in ready
+    ]
+    results = iter(
+        train_segments(
+            segments,
+            [state for _, state in ready],
+            device=context.device,
+            stop=context.stop,
+            progress=context.progress,
+        )
+    )
+    facts = {
+        "attempts": unit.attempt,
+        "pack_size": len(ready),
+        "spent_s": (time.monotonic() - begun) / len(ready),
+        "started_at": started_at,
+        "finished_at": datetime.now(UTC),
+        "error": None,
+        **_host(context.device),
+    }
+    tables: dict[str, list[Mapping[str, Any]]] = {}
+    outcomes = []
+    for lane, state in zip(unit.lanes, states, strict=True):
+        if state is None:
+            outcomes.append(LaneOutcome(status="ok", reached=lane.start))
+            continue
+        result = next(results)
+        _save(lane, result, context.store)
+        if lane.record:
+            for table, rows in _rows(lane, result, facts).items():
+                tables.setdefault(table, []).extend(rows)
+        outcomes.append(LaneOutcome(status=_status(result), reached=result.reached))
+    return Done(lanes=tuple(outcomes), rows=tables)
+
+
+def _state(lane: Lane, store: Store) -> TrialState | None:
+    """The state a lane begins from; None where it is not on disk, or damaged there (and then removed)."""
+    from core.checkpoint import load
+    from core.train import initial_state
+
+    if lane.origin is None:
+        return initial_state(lane.config)
+    path = store.checkpoint(*lane.origin)
+    if not path.exists():
+        return None
+    try:
+        return load(path)
+    except StoreError:
+        path.unlink(missing_ok=True)
+        return None
+
+
+def _save(lane: Lane, result: LaneResult, store: Store) -> None:
+    """Saves the state that somebody begins from: the end where that is asked, or wherever the lane was stopped."""
+    from core.checkpoint import save
+
+    stopped = result.status == "ok" and lane.start < result.reached < lane.end
+    reached = result.status == "ok" and result.reached == lane.end
+    if stopped or (reached and lane.checkpoint):
+        save(result.state, store.checkpoint(lane.lineage, result.reached))
+
+
+def _status(result: LaneResult) -> Any:
+    return "diverged" if result.status == "diverged" else "ok"
+
+
+def _rows(lane: Lane, result: LaneResult, facts: Mapping[str, Any]) -> Rows:
+    """The rows of one lane; none where it was stopped before its first step."""
+    if result.status == "ok" and result.reached == lane.start:
+        return {}
+    lineage = lane.lineage
+    end = lane.end if result.status == "diverged" else result.reached
+    probe = probe_observed(lane.config.measure)
+    segment = segment_row(
+        lane,
+        status=result.status,
+        end=end,
+        reached=result.reached,
+        evaluated=[row["step"] for row in result.metrics],
+        measured=[row["step"] for row in result.curvature],
+        **facts,
+    )
+    return {
+        "segments": [segment],
+        "metrics": [{"lineage": lineage, **row} for row in result.metrics],
+        "curvature": [{"lineage": lineage, "observed": probe, **row} for row in result.curvature],
+        "spectra": [{"lineage": lineage, "observed": probe, **row} for row in result.spectra],
+        "events": [{"lineage": lineage, **row} for row in result.events],
+    }
+
+
+def segment_row(
+    lane: Lane, *, status: str, end: int, reached: int, evaluated: list[int], measured: list[int], **facts: Any
+) -> dict[str, Any]:
+    """The row of table segments for a lane that ended at `end` with `status`; `facts` are its execution columns."""
+    asked = tuple(step for step in lane.evaluate if step <= end)
+    probed = tuple(step for step in lane.measure if step <= end)
+    return {
+        "lineage": lane.lineage,
+        "start": lane.start,
+        "end": end,
+        "observed": observed(asked, probed, lane.config.measure),
+        "reached": reached,
+        "status": status,
+        "evaluated": evaluated,
+        "measured": measured,
+        "generation": lane.generation,
+        **facts,
+    }
+
+
+@cache
+def _host(device: str) -> dict[str, str]:
+    """What is the same for all rows of this process."""
+    from core.numerics import numerics_class, provenance
+
+    return {
+        "numerics_class": numerics_class(device),
+        "provenance": json.dumps(provenance(device), sort_keys=True),
+    }
