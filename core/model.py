@@ -1,0 +1,368 @@
+"""The stacked model: a looped transformer whose every parameter has a leading trial axis `[K, …]`.
+
+Functional: parameters are a plain dict of tensors, so training, curvature and checkpoints share one form, and K trials
+of one shape run in one step. K = 1 is one trial. A lane's numbers must not depend on K or on its position by a bit, so
+
+- matmuls are batched products with the lane as (part of) the batch axis; nothing is reduced over an axis whose inner
+  axis is K; which kernel runs is chosen by the shape of one lane, never by K;
+- elementwise functions with a vector and a scalar form (GELU) see lanes of whole vectors only (`_gelu`).
+
+Shapes: K lanes, B sequences, T positions, D width, H heads, V tokens, F hidden width of the MLP.
+
+    x = embedding[tokens] (+ position)      [K, B·T, D]
+    prelude blocks; `depth` blocks × loops (+ injection); coda blocks; norm; head → logits [K, B, T, V]
+    block: x += attention(norm(x)) out; x += gelu(norm(x) mlp_in) mlp_out where there is an MLP
+
+There are no biases but the norms' own: the paper's toy has none, and GPT-2-like blocks lose nothing without them. With
+one head and no rotary positions the scores are `h (W_Q W_Kᵀ) hᵀ` and the mixture `P h (W_V W_O)`: the two products of
+matrices are made once per forward pass and halve the projections (`core.mixing`); the same function and gradients.
+
+Initial weights, normal with these standard deviations, each times `model.init_scale`; drawn by numpy from the stream
+(seed, "init", name), so they depend on neither torch, device nor the other parameters:
+
+    parameter            shape        standard deviation
+    embedding            [V, D]       0.5, or 1/√D where it is also the head (tied)
+    position             [T, D]       0.5, or 1/√D (tied), as the embedding
+    *.query, key, value  [D, D]       1/√D
+    *.out                [D, D]       1/√(D·2N), N = blocks applied at one loop (GPT-2's residual scaling)
+    *.mlp_in             [D, F]       1/√D
+    *.mlp_out            [F, D]       1/√(F·2N)
+    head                 [D, V]       1/√D · 0.5
+    *norm.gain, *norm.bias  [D]       1 and 0, exactly (init_scale does not act on them)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core import mixing
+from core.config import TrialConfig
+from core.streams import stream
+
+Parameters = Mapping[str, Tensor]
+
+NORM_EPS = 1e-5
+"""Added to the variance (layer) or mean square (rms), as in GPT-2."""
+ROTARY_BASE = 10_000.0
+"""Base of the rotary frequencies (Su et al. 2021, arXiv 2104.09864)."""
+ONE_HOT_TOKENS = 64
+"""Up to so many tokens the embedding is a product with one-hot rows: its gradient is a matmul, not a scatter."""
+EXPLICIT_LENGTH = 48
+"""Up to this length several heads are computed explicitly too (measured on one core); one head always is."""
+VECTOR = 64
+"""Elements in which ATen's vectorised loops advance at most (two 512-bit registers of bytes … doubles)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What shapes the tensors and operations of one trial, without loops: those belong to a stage."""
+
+    vocabulary: int
+    context: int
+    width: int
+    heads: int
+    depth: int
+    prelude: int
+    coda: int
+    hidden: int
+    """Hidden width of the MLP; 0 without one."""
+    attention: str
+    attention_scale: str
+    norm: str
+    position: str
+    tied: bool
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Names of all blocks in the order of their first application."""
+        return (*self.group("prelude"), *self.group("blocks"), *self.group("coda"))
+
+    def group(self, name: str) -> tuple[str, ...]:
+        """Names of the blocks of a group: ``prelude``, ``blocks`` (those inside the loop) or ``coda``."""
+        size = {"prelude": self.prelude, "blocks": self.depth, "coda": self.coda}[name]
+        return tuple(f"{name}.{index}" for index in range(size))
+
+
+def architecture(config: TrialConfig) -> Architecture:
+    """The architecture of a trial."""
+    model = config.model
+    return Architecture(
+        vocabulary=config.task.vocabulary,
+        context=config.task.context,
+        width=model.width,
+        heads=model.heads,
+        depth=model.depth,
+        prelude=model.prelude,
+        coda=model.coda,
+        hidden=model.hidden,
+        attention=model.attention,
+        attention_scale=model.attention_scale,
+        norm=model.norm,
+        position=model.position,
+        tied=model.output == "tied",
+    )
+
+
+def parameter_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter of one trial (no trial axis), in canonical order."""
+    D, F_ = arch.width, arch.hidden
+    shapes: dict[str, tuple[int, ...]] = {"embedding": (arch.vocabulary, D)}
+
+    def norm(name: str) -> None:
+        if arch.norm != "none":
+            shapes[f"{name}.gain"] = (D,)
+        if arch.norm == "layer":
+            shapes[f"{name}.bias"] = (D,)
+
+    if arch.position == "learned":
+        shapes["position"] = (arch.context, D)
+    for block in arch.blocks:
+        norm(f"{block}.attention_norm")
+        for matrix in ("query", "key", "value", "out"):  # head h has columns h·D/H … of the first three, rows of `out`
+            shapes[f"{block}.{matrix}"] = (D, D)
+        if F_:
+            norm(f"{block}.mlp_norm")
+            shapes[f"{block}.mlp_in"] = (D, F_)
+            shapes[f"{block}.mlp_out"] = (F_, D)
+    norm("norm")
+    if not arch.tied:
+        shapes["head"] = (D, arch.vocabulary)
+    return shapes
+
+
+def init_parameters(config: TrialConfig, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """The initial weights of one trial, no trial axis, on the CPU; see the table in the module's docstring."""
+    arch = architecture(config)
+    parameters: dict[str, Tensor] = {}
+    for name, shape in parameter_shapes(arch).items():
+        if name.endswith((".gain", ".bias")):
+            parameters[name] = torch.full(shape, float(name.endswith(".gain")), dtype=dtype)
+            continue
+        deviation = _deviation(name, arch) * config.model.init_scale
+        values = stream(config.seed, "init", name).standard_normal(shape) * deviation
+        parameters[name] = torch.from_numpy(values).to(dtype)
+    return parameters
+
+
+def _deviation(name: str, arch: Architecture) -> float:
+    residual = 2 * len(arch.blocks)
+    match name.rpartition(".")[2]:
+        case "embedding" | "position":
+            return arch.width**-0.5 if arch.tied else 0.5
+        case "query" | "key" | "value" | "mlp_in":
+            return arch.width**-0.5
+        case "out":
+            return (arch.width * residual) ** -0.5
+        case "mlp_out":
+            return (arch.hidden * residual) ** -0.5
+        case "head":
+            return 0.5 * arch.width**-0.5
+        case kind:
+            raise ValueError(f"no initial deviation for the parameter {kind!r}")
+
+
+# --- forward -------------------------------------------------------------------------------------------------------
+
+
+def forward(
+    params: Parameters,
+    inputs: Tensor,
+    arch: Architecture,
+    *,
+    loops: int,
+    injection: str = "none",
+    math_attention: bool = False,
+) -> Tensor:
+    """Logits of the last loop.
+
+    Args:
+        params: by name, each `[K, …]`; see `parameter_shapes`.
+        inputs: tokens, int64 `[K, B, T]` with T ≤ context.
+        arch: the architecture.
+        loops: times the looped blocks are applied.
+        injection: ``none`` or ``add``: the loop's input is added again before each further loop.
+        math_attention: attention by plain operations whatever the shape: fused kernels have no second derivative.
+
+    Returns:
+        `[K, B, T, V]`.
+    """
+    last: Tensor | None = None
+    for last in _loop_outputs(params, inputs, arch, loops=loops, injection=injection, every=False, math=math_attention):
+        pass
+    if last is None:
+        raise ValueError(f"loops must be at least 1, got {loops}")
+    return last
+
+
+def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Next-token cross-entropy in nats, `[K, B, T]`, of logits `[K, B, T, V]` and targets `[K, B, T]`."""
+    V = logits.shape[-1]
+    return F.cross_entropy(logits.reshape(-1, V), targets.reshape(-1), reduction="none").view(targets.shape)
+
+
+def loss(
+    params: Parameters,
+    inputs: Tensor,
+    targets: Tensor,
+    arch: Architecture,
+    *,
+    loops: int,
+    injection: str = "none",
+    loss_on: str = "last",
+    math_attention: bool = False,
+) -> Tensor:
+    """Mean next-token cross-entropy of each lane in nats per token.
+
+    Args:
+        params: by name, each `[K, …]`.
+        inputs: tokens, int64 `[K, B, T]`.
+        targets: tokens to predict, int64 `[K, B, T]`.
+        arch: the architecture.
+        loops: times the looped blocks are applied.
+        injection: see `forward`.
+        loss_on: ``last``, or ``all`` for the mean over the outputs of all loops (each through coda, norm and head).
+        math_attention: see `forward`.
+
+    Returns:
+        `[K]`.
+    """
+    K = inputs.shape[0]
+    outputs = _loop_outputs(
+        params, inputs, arch, loops=loops, injection=injection, every=loss_on == "all", math=math_attention
+    )
+    total: Tensor | None = None
+    count = 0
+    for logits in outputs:
+        part = token_losses(logits, targets).view(K, -1).mean(1)
+        total, count = (part if total is None else total + part), count + 1
+    if total is None:
+        raise ValueError(f"loops must be at least 1, got {loops}")
+    return total if count == 1 else total / count
+
+
+def _loop_outputs(
+    params: Parameters, inputs: Tensor, arch: Architecture, *, loops: int, injection: str, every: bool, math: bool
+) -> Iterator[Tensor]:
+    """Logits `[K, B, T, V]` after each loop (`every`), or after the last only."""
+    K, B, T = inputs.shape
+    layers = _Layers(params, arch, T, math=math)
+    head = params["embedding"].mT if arch.tied else params["head"]
+    x = layers.apply(_embed(params, inputs, arch), "prelude")
+    loop_input = x
+    for loop in range(loops):
+        if loop and injection == "add":
+            x = x + loop_input
+        x = layers.apply(x, "blocks")
+        if every or loop == loops - 1:
+            logits = torch.bmm(layers.normalise(layers.apply(x, "coda"), "norm"), head)
+            yield logits.view(K, B, T, arch.vocabulary)
+
+
+def _embed(params: Parameters, inputs: Tensor, arch: Architecture) -> Tensor:
+    """Residual stream at the start, `[K, B·T, D]`."""
+    K, B, T = inputs.shape
+    V, D = arch.vocabulary, arch.width
+    table = params["embedding"]
+    positions = params["position"][:, :T] if arch.position == "learned" else None
+    if V <= ONE_HOT_TOKENS:
+        # One row per token with ones at the token and at V + its position: embedding and position in one product.
+        rows = F.embedding(inputs, torch.eye(V, dtype=table.dtype, device=table.device))
+        if positions is not None:
+            places = torch.eye(T, dtype=table.dtype, device=table.device).expand(K, B, T, T)
+            rows = torch.cat((rows, places), -1)
+            table = torch.cat((table, positions), 1)
+        return torch.bmm(rows.view(K, B * T, -1), table)
+    lanes = torch.arange(K, device=inputs.device).view(K, 1)
+    x = F.embedding(inputs.view(K, B * T) + lanes * V, table.reshape(K * V, D))
+    if positions is None:
+        return x
+    return (x.view(K, B, T, D) + positions.unsqueeze(1)).view(K, B * T, D)
+
+
+class _Layers:
+    """The blocks of one forward pass: what is computed once per pass, however often a block is applied."""
+
+    def __init__(self, params: Parameters, arch: Architecture, length: int, *, math: bool) -> None:
+        self.params, self.arch, self.length, self.math = params, arch, length, math
+        D, H = arch.width, arch.heads
+        self.scale = 1.0 / (D // H) ** 0.5 if arch.attention_scale == "sqrt" else 1.0
+        self.softmax = arch.attention == "softmax"
+        self.rotation = _rotation(length, arch, params["embedding"]) if arch.position == "rotary" else None
+        self.folded: dict[str, tuple[Tensor, Tensor]] = {}
+        if H == 1 and self.rotation is None:
+            for block in arch.blocks:
+                query, key, value, out = (params[f"{block}.{name}"] for name in ("query", "key", "value", "out"))
+                self.folded[block] = torch.bmm(query * self.scale, key.mT), torch.bmm(value, out)
+
+    def apply(self, x: Tensor, group: str) -> Tensor:
+        """The blocks of a group, one after the other, on the residual stream `[K, B·T, D]`."""
+        for block in self.arch.group(group):
+            h = self.normalise(x, f"{block}.attention_norm")
+            if block in self.folded:
+                x = mixing.one_head(x, h, *self.folded[block], self.length, softmax=self.softmax, math=self.math)
+            else:
+                x = torch.baddbmm(x, self.attend(h, block), self.params[f"{block}.out"])
+            if self.arch.hidden:
+                h = self.normalise(x, f"{block}.mlp_norm")
+                hidden = _gelu(torch.bmm(h, self.params[f"{block}.mlp_in"]))
+                x = torch.baddbmm(x, hidden, self.params[f"{block}.mlp_out"])
+        return x
+
+    def attend(self, h: Tensor, block: str) -> Tensor:
+        """Attention by heads, `[K, B·T, D]` → the same."""
+        K, M, D = h.shape
+        T, H = self.length, self.arch.heads
+        query = self.params[f"{block}.query"] * self.scale
+        weights = (query, self.params[f"{block}.key"], self.params[f"{block}.value"])
+        q, k, v = (torch.bmm(h, weight).view(-1, T, H, D // H).transpose(1, 2) for weight in weights)
+        if self.rotation is not None:
+            q, k = _rotate(q, self.rotation), _rotate(k, self.rotation)
+        if self.softmax and T > EXPLICIT_LENGTH and not self.math:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+        else:
+            q, k, v = (part.reshape(-1, T, D // H) for part in (q, k, v))
+            y = mixing.heads(q, k, v, softmax=self.softmax, math=self.math).view(-1, H, T, D // H)
+        return y.transpose(1, 2).reshape(K, M, D)
+
+    def normalise(self, x: Tensor, name: str) -> Tensor:
+        """Normalisation of `[K, M, D]` over the width, with the lane's own affine terms."""
+        D = x.shape[-1]
+        match self.arch.norm:
+            case "layer":
+                gain, bias = self.params[f"{name}.gain"], self.params[f"{name}.bias"]
+                return torch.addcmul(bias.unsqueeze(1), F.layer_norm(x, (D,), eps=NORM_EPS), gain.unsqueeze(1))
+            case "rms":
+                return F.rms_norm(x, (D,), eps=NORM_EPS) * self.params[f"{name}.gain"].unsqueeze(1)
+            case _:
+                return x
+
+
+def _gelu(x: Tensor) -> Tensor:
+    """GELU by tanh (Hendrycks & Gimpel 2016), as in GPT-2, of `[K, M, F]`.
+
+    ATen computes whole vectors in one way and the last few elements of a tensor in another: a lane that is no whole
+    number of vectors would see other bits in the middle of a pack than alone, so such lanes are computed one by one.
+    """
+    if x[0].numel() % VECTOR == 0:
+        return F.gelu(x, approximate="tanh")
+    return torch.stack([F.gelu(lane, approximate="tanh") for lane in x.unbind(0)])
+
+
+def _rotation(T: int, arch: Architecture, like: Tensor) -> Tensor:
+    """Cosines and sines of the rotary angles, `[2, T, D/H/2]`."""
+    half = arch.width // arch.heads // 2
+    frequencies = ROTARY_BASE ** (-torch.arange(half, dtype=torch.float64) / half)
+    angles = torch.arange(T, dtype=torch.float64).unsqueeze(1) * frequencies
+    return torch.stack((angles.cos(), angles.sin())).to(like)
+
+
+def _rotate(x: Tensor, rotation: Tensor) -> Tensor:
+    """Rotary positions on `[…, T, D/H]`: pairs (i, i + D/H/2) are turned by position × frequency i."""
+    cos, sin = rotation
+    first, second = x.chunk(2, -1)
+    return torch.cat((first * cos - second * sin, first * sin + second * cos), -1)
