@@ -61,7 +61,7 @@ def t_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
 
 
 def t_test(differences: Sequence[float], *, against: float = 0.0, alternative: Alternative = "two-sided") -> float:
-    """p of the one-sample t test on paired differences.
+    """The p value of the one-sample t test on paired differences.
 
     Args:
         differences: [n], finite, n ≥ 2.
@@ -89,7 +89,7 @@ def t_test(differences: Sequence[float], *, against: float = 0.0, alternative: A
 
 
 def sign_flip(differences: Sequence[float], *, against: float = 0.0, alternative: Alternative = "two-sided") -> float:
-    """p of the sign-flip permutation test: how many sign patterns give a sum as extreme as the one seen.
+    """The p value of the sign-flip permutation test: how many sign patterns give a sum as extreme as the one seen.
 
     Under the null hypothesis each difference is as likely as its negative. Exact over all 2^n patterns up to
     `EXACT_UP_TO` differences; above, over `SAMPLED_FLIPS` fixed random patterns with the pattern seen counted in

@@ -1,0 +1,118 @@
+"""Which trials are compared with which: pairs of equal seed and equal shared setting, one difference per seed.
+
+Two arms share the axes that act on both. A pair is a (seed, shared setting); on each side the trials of that pair
+(several where an axis acts on one arm only) are averaged. A pair is complete when all its trials on both sides have
+the metric. A setting that no seed has complete is left out; of the rest a seed must have all, or it leaves n: else
+seeds would be averages over different settings. What left is counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from reports.tables import Setting, Tables
+
+Scale = Literal["linear", "log"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """The paired differences of a claim, by seed in ascending order."""
+
+    seeds: tuple[int, ...]
+    differences: tuple[float, ...]
+    """[n] arm − against; on a log scale the difference of natural logarithms."""
+    settings: int
+    """Shared settings averaged in each seed."""
+    incomplete: int
+    """Pairs (seed, setting) that lack a trial or its metric on either side."""
+    dropped_seeds: tuple[int, ...]
+    """Seeds with an incomplete pair in a setting that others have complete."""
+    dropped_settings: tuple[Setting, ...]
+    """Settings that are complete in no seed."""
+
+
+NO_PAIRS = Pairs(seeds=(), differences=(), settings=0, incomplete=0, dropped_seeds=(), dropped_settings=())
+
+
+class LogScaleError(Exception):
+    """A value that has no logarithm; the message names it."""
+
+
+def pair(
+    tables: Tables,
+    values: Mapping[str, float],
+    *,
+    arm: str,
+    against: str | float,
+    scale: Scale = "linear",
+) -> Pairs:
+    """The differences of two arms, or of an arm and a number.
+
+    Args:
+        tables: of the study.
+        values: the metric by trial_id, for the trials that have it.
+        arm: name of the arm.
+        against: another arm, or the number to compare with (then a pair is a seed and setting of the arm alone).
+        scale: of the difference.
+
+    Raises:
+        LogScaleError: on a log scale, where a value is not positive.
+    """
+    left = tables.compared(arm)
+    if isinstance(against, str):
+        right = tables.compared(against)
+        shared = [a for a in tables.axes if left[a].notna().any() and right[a].notna().any()]
+        sides = [_sides(tables, left, values, shared, scale), _sides(tables, right, values, shared, scale)]
+    else:
+        reference = _scaled(against, scale, "the value to compare with")
+        sides = [_sides(tables, left, values, tables.axes, scale)]
+        sides.append(dict.fromkeys(sides[0], reference))
+    first, second = sides
+    complete: dict[Setting, dict[int, float]] = defaultdict(dict)
+    keys = sorted(first.keys() | second.keys(), key=repr)
+    for seed, setting in keys:
+        a, b = first.get((seed, setting)), second.get((seed, setting))
+        if a is not None and b is not None:
+            complete[setting][seed] = a - b
+    settings = [s for s in dict.fromkeys(setting for _, setting in keys) if s in complete]
+    seeds = sorted({seed for seed, _ in keys})
+    kept = [seed for seed in seeds if settings and all(seed in complete[s] for s in settings)]
+    return Pairs(
+        seeds=tuple(kept),
+        differences=tuple(math.fsum(complete[s][seed] for s in settings) / len(settings) for seed in kept),
+        settings=len(settings),
+        incomplete=len(keys) - sum(map(len, complete.values())),
+        dropped_seeds=tuple(seed for seed in seeds if settings and seed not in kept),
+        dropped_settings=tuple(s for s in dict.fromkeys(setting for _, setting in keys) if s not in complete),
+    )
+
+
+def _sides(
+    tables: Tables, rows: pd.DataFrame, values: Mapping[str, float], keys: Any, scale: Scale
+) -> dict[tuple[int, Setting], float | None]:
+    """Mean of the metric by (seed, setting of `keys`); None where a trial of it lacks the metric."""
+    found: dict[tuple[int, Setting], list[float | None]] = defaultdict(list)
+    for row in rows.to_dict("records"):
+        value = values.get(row["trial_id"])
+        key = (int(row["seed"]), tables.setting(row, keys))
+        found[key].append(None if value is None else _scaled(value, scale, f"trial {row['trial_id']}"))
+    means: dict[tuple[int, Setting], float | None] = {}
+    for key, cell in found.items():
+        numbers = [v for v in cell if v is not None]
+        means[key] = math.fsum(numbers) / len(numbers) if len(numbers) == len(cell) else None
+    return means
+
+
+def _scaled(value: float, scale: Scale, where: str) -> float:
+    if scale == "linear":
+        return value
+    if value <= 0:
+        raise LogScaleError(f"{where} has {value:g}, which has no logarithm")
+    return math.log(value)

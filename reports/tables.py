@@ -1,0 +1,87 @@
+"""The rows a report is made of, as pandas frames, and how they fall into arms, settings and seeds.
+
+A *setting* is the values of the axes that act on a trial, without nuisance axes and search parameters: those are
+tuned inside each arm, so they are no part of what is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pandas as pd
+
+Setting = tuple[tuple[str, Any], ...]
+"""Axis values of a trial as sorted (dotted key, value) pairs."""
+
+_SECTIONS = ("task.", "model.", "train.", "schedule.")
+
+
+class Results(Protocol):
+    """What `studies.load` gives: the public views of one study as frames."""
+
+    def trials(self) -> pd.DataFrame:
+        """One row per (study, arm, trial_id)."""
+        ...
+
+    def metrics(self) -> pd.DataFrame:
+        """One row per (trial_id, step)."""
+        ...
+
+    def curvature(self) -> pd.DataFrame:
+        """One row per (trial_id, step)."""
+        ...
+
+    def events(self) -> pd.DataFrame:
+        """Rows of trial_id, step, kind, detail."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """The views of one study, read once; rows in the order of their keys."""
+
+    trials: pd.DataFrame
+    metrics: pd.DataFrame
+    curvature: pd.DataFrame
+    events: pd.DataFrame
+    axes: tuple[str, ...]
+    """Columns of `trials` that hold the compared axes, sorted."""
+
+    @classmethod
+    def read(cls, results: Results, *, tuned: Collection[str] = ()) -> Tables:
+        """All views of a study.
+
+        Args:
+            results: as `studies.load` gives them.
+            tuned: dotted keys of nuisance axes and search parameters.
+        """
+        trials = _sorted(results.trials(), ["arm", "seed", "trial_id"])
+        axes = sorted(c for c in trials.columns if c.startswith(_SECTIONS) and c not in tuned)
+        return cls(
+            trials=trials,
+            metrics=_sorted(results.metrics(), ["trial_id", "step"]),
+            curvature=_sorted(results.curvature(), ["trial_id", "step"]),
+            events=_sorted(results.events(), ["trial_id", "step", "kind"]),
+            axes=tuple(c for c in axes if trials[c].notna().any()),
+        )
+
+    def compared(self, arm: str | None = None) -> pd.DataFrame:
+        """The trials that are compared (not those of tuning or confirmation), of one arm or of all."""
+        rows = self.trials[self.trials["role"] == "compare"]
+        return rows if arm is None else rows[rows["arm"] == arm]
+
+    def setting(self, row: Mapping[Any, Any], keys: Iterable[str] | None = None) -> Setting:
+        """The setting of a trial, of all axes or of some."""
+        return tuple((k, _plain(row[k])) for k in (self.axes if keys is None else keys) if pd.notna(row[k]))
+
+
+def _sorted(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    return frame.sort_values(keys, kind="stable").reset_index(drop=True)
+
+
+def _plain(value: Any) -> Hashable:
+    """A cell as plain Python; whole floats become integers, as columns with NULLs hold integers as floats."""
+    plain = value.item() if hasattr(value, "item") else value
+    return int(plain) if isinstance(plain, float) and plain.is_integer() else plain

@@ -1,0 +1,100 @@
+"""The value of a metric for each compared trial: a number that a table holds, or the reason why there is none.
+
+A metric is a column of `metrics` or `curvature` at a step, at the end or at its best, a cost column of `trials`, or a
+registered functional of the history. Only finished trials have values: those of a diverged trial describe survivors,
+so they are missing and counted as such.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from reports.functionals import FUNCTIONALS, UnmeasuredError, evaluate
+from reports.tables import Tables
+from studies.claims import MetricRef
+from studies.schemas import metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meaning:
+    """What a claim's metric is: its unit, direction and scale."""
+
+    unit: str
+    better: Literal["lower", "higher"] | None
+    scale: Literal["linear", "log"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Values:
+    """A metric by trial."""
+
+    known: Mapping[str, float]
+    """By trial_id."""
+    missing: Mapping[str, str]
+    """Reasons by trial_id, for the trials that have no value."""
+
+    def main_reason(self) -> str | None:
+        """The commonest reason for a missing value, or None."""
+        return Counter(self.missing.values()).most_common(1)[0][0] if self.missing else None
+
+
+def meaning(ref: MetricRef) -> Meaning:
+    """Unit, direction and scale of a claim's metric; a functional that is not computed has none."""
+    if ref.source == "functional":
+        functional = FUNCTIONALS.get(ref.name)
+        if functional is None:
+            return Meaning(unit="", better=None, scale="linear")
+        return Meaning(unit=functional.unit, better=functional.better, scale="linear")
+    found = metric(ref.name)
+    return Meaning(unit=found.unit, better=found.better, scale=found.scale)
+
+
+def values(tables: Tables, ref: MetricRef) -> Values:
+    """The metric of every compared trial."""
+    known: dict[str, float] = {}
+    missing: dict[str, str] = {}
+    source = tables.curvature if ref.source == "curvature" else tables.metrics
+    rows = {str(key): frame for key, frame in source.groupby("trial_id", sort=False)}
+    for trial in tables.compared().to_dict("records"):
+        key = str(trial["trial_id"])
+        try:
+            known[key] = _value(ref, trial, rows.get(key))
+        except UnmeasuredError as error:
+            missing[key] = str(error)
+    return Values(known=known, missing=missing)
+
+
+def _value(ref: MetricRef, trial: Mapping[Any, Any], history: pd.DataFrame | None) -> float:
+    """The metric of one trial from its row and its history.
+
+    Raises:
+        UnmeasuredError: with the reason.
+    """
+    if trial["status"] != "ok":
+        raise UnmeasuredError(f"trial {trial['status'] if pd.notna(trial['status']) else 'not run'}")
+    if ref.source == "trials":
+        return _number(trial.get(ref.name), ref.name)
+    if ref.source == "functional" and history is not None:
+        return evaluate(ref.name, ref.arguments, history)
+    if history is None or ref.name not in history.columns:
+        raise UnmeasuredError(f"{ref.name} was not measured")
+    if ref.at == "best":
+        column = history[ref.name].dropna()
+        return _number(column.min() if meaning(ref).better == "lower" else column.max(), ref.name)
+    step = int(trial["steps"]) if ref.at == "final" else ref.at
+    row = history.loc[history["step"] == step, ref.name].dropna()
+    if row.empty:
+        raise UnmeasuredError(f"{ref.name} was not measured at step {step}")
+    return _number(row.iloc[0], ref.name)
+
+
+def _number(value: Any, name: str) -> float:
+    if value is None or pd.isna(value) or not math.isfinite(value):
+        raise UnmeasuredError(f"{name} was not measured")
+    return float(value)

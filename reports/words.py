@@ -1,0 +1,124 @@
+"""Numbers and findings in words: how many digits a number deserves, and the one sentence of a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number to so many significant digits, with a true minus sign and without an exponent where that is short."""
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if -4 <= size < 7:
+        rounded = f"{value:,.{max(0, digits - 1 - size)}f}".replace(",", "\u202f")
+        return rounded.replace("-", "−")
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa}e{int(exponent)}".replace("-", "−")
+
+
+def estimate(mean: float | None, low: float | None, high: float | None) -> tuple[str, str, str]:
+    """A mean and its interval with the digits that the interval's half width gives (two of it)."""
+    if mean is None or low is None or high is None or high <= low:
+        return number(mean, 4), number(low, 4), number(high, 4)
+    decimals = 1 - math.floor(math.log10((high - low) / 2))
+    if not 0 <= decimals <= 6 or abs(mean) >= 1e6:
+        return number(mean), number(low), number(high)
+    return _fixed(mean, decimals), _fixed(low, decimals), _fixed(high, decimals)
+
+
+def _fixed(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def p_value(p: float | None) -> str:
+    """A p value, with two digits and never as 0."""
+    if p is None:
+        return "–"
+    if p < 1e-4:
+        return "< 0.0001"
+    return f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def setting(values: Mapping[str, Any]) -> str:
+    """Axis values by their last names: ``loops = 3, switch = 0.5``."""
+    return ", ".join(f"{key.rpartition('.')[2]} = {_cell(value)}" for key, value in values.items())
+
+
+def _cell(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def place(metric: str, at: int | str) -> str:
+    """A metric with where it is taken: ``final val_loss``, ``val_loss at step 500``."""
+    return f"{metric} at step {at}" if isinstance(at, int) else f"{at} {metric}"
+
+
+def sentence(finding: Mapping[str, Any]) -> str:
+    """What was found, in one plain sentence with its numbers (a joint claim: how its parts stand)."""
+    verdict = str(finding["verdict"]).capitalize()
+    if finding["parts"]:
+        standing = "; ".join(f"({i}) {sentence(part)}" for i, part in enumerate(finding["parts"], 1))
+        return f"{verdict}: {standing}"
+    if finding["effect"] is None:
+        return f"{verdict}: {finding['reason']}"
+    statistics = [f"95 % CI {_interval(finding)}"] if finding["low"] is not None else []
+    statistics.append(f"n = {finding['n']} seed{'s' * (finding['n'] != 1)}")
+    if finding["p_holm"] is not None:
+        opposite = finding["verdict"] == "contradicted" and finding["expect"] == "not worse"
+        statistics.append(f"p_holm {p_value(finding['p_holm_opposite' if opposite else 'p_holm'])}")
+    text = f"{verdict}: {_comparison(finding)} ({', '.join(statistics)})"
+    return f"{text}. {finding['reason']}" if finding["reason"] else text
+
+
+def _other(finding: Mapping[str, Any]) -> str:
+    return str(finding["against"]) if finding["against"] is not None else f"{finding['value']:g}"
+
+
+def _comparison(finding: Mapping[str, Any]) -> str:
+    arm, what, other = finding["arm"], place(finding["quantity"], finding["at"]), _other(finding)
+    effect, unit = finding["effect"], finding["unit"]
+    if finding["at"] is None:
+        what = finding["quantity"]
+    if finding["expect"] == "not worse":
+        size = f"× {_signed(finding)[0]}" if finding["scale"] == "log" else f"{_signed(finding)[0]} {unit}"
+        margin = f"× {finding['margin']:g}" if finding["scale"] == "log" else f"{finding['margin']:g}"
+        stands = {"supported": "is not worse than", "contradicted": "is worse than"}
+        relation = stands.get(finding["verdict"], "against")
+        return f"{arm} {relation} {other} in {what}: difference {size}, margin {margin}"
+    if effect == 0:
+        return f"{arm} and {other} have the same {what}"
+    direction = "lower" if effect < 0 else "higher"
+    if finding["scale"] == "log":
+        return f"{arm} has {direction} {what} than {other}, by a factor of {_signed(finding)[0]}"
+    return f"{arm} has {direction} {what} than {other} by {_magnitude(finding)[0]} {unit}"
+
+
+def _interval(finding: Mapping[str, Any]) -> str:
+    shown = _signed(finding) if _keeps_sign(finding) else _magnitude(finding)
+    return f"{shown[1]} … {shown[2]}"
+
+
+def _keeps_sign(finding: Mapping[str, Any]) -> bool:
+    return bool(finding["scale"] == "log" or finding["expect"] == "not worse" or finding["effect"] == 0)
+
+
+def _signed(finding: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Effect and interval as they are; on a log scale as ratios."""
+    three = [finding["effect"], finding["low"], finding["high"]]
+    if finding["scale"] == "log":
+        three = [None if v is None else math.exp(v) for v in three]
+    return estimate(*three)
+
+
+def _magnitude(finding: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Effect and interval in the direction of the effect, so that the effect is positive."""
+    effect, low, high = finding["effect"], finding["low"], finding["high"]
+    if effect < 0:
+        effect, low, high = -effect, None if high is None else -high, None if low is None else -low
+    return estimate(effect, low, high)
