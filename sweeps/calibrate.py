@@ -1,0 +1,97 @@
+"""Measures how long a step of a pack takes, by pack size: the work function behind ``--pack auto``.
+
+A unit of n lanes is not trained but timed: as packs of 1, 2, 4, … of its lanes, for a fraction of a second each. Packs
+grow as long as a trial gets cheaper. The time at size 1 is always measured: cost alone is stated from it.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from core.config import links
+from studies.tree import shape_key
+from sweeps.executor import LaneOutcome
+from sweeps.packs import GAIN, PACK_SIZES
+from sweeps.units import Lane, Unit
+from sweeps.worker import Context, Done
+
+WORK = "sweeps.calibrate:calibrate"
+MEASURE_SECONDS = 0.1
+"""Least time that one pack size is timed for, unless that is one step."""
+BUDGET_SECONDS = 10.0
+"""No larger pack is tried once so much has been spent."""
+
+
+def calibrate(unit: Unit, context: Context) -> Done:
+    """Times packs of the unit's first lane, of 1, 2, 4, … up to the unit's number of lanes.
+
+    Returns:
+        No outcome of lanes, since nothing was trained; rows of the table calibrations.
+    """
+    from core.numerics import numerics_class
+
+    lane, begun = unit.lanes[0], time.monotonic()
+    rows, best = [], float("inf")
+    for size in (size for size in PACK_SIZES if size <= len(unit.lanes)):
+        try:
+            step_s = _step_seconds([lane] * size, context.device)
+        except (MemoryError, RuntimeError):
+            if size == 1:
+                raise
+            break  # out of memory: the sizes measured so far stand
+        rows.append(
+            {
+                "shape": shape_key(lane.config, lane.where),
+                "loops": lane.where.loops,
+                "numerics_class": numerics_class(context.device),
+                "pack": size,
+                "step_s": step_s,
+                "memory_bytes": _peak_memory(context.device),
+            }
+        )
+        per_trial = step_s / size
+        if per_trial > best / GAIN or time.monotonic() - begun > BUDGET_SECONDS or context.stop(0):
+            break
+        best = min(best, per_trial)
+    return Done(lanes=(LaneOutcome(status="ok", reached=lane.start),) * len(unit.lanes), rows={"calibrations": rows})
+
+
+def _step_seconds(lanes: Sequence[Lane], device: str) -> float:
+    """Seconds of one step of a pack of these lanes, without what is done once per unit."""
+    from core.train import Segment, initial_state, train_segments
+
+    config = lanes[0].config
+    link = links(config)[lanes[0].link]
+    state = replace(initial_state(config), step=link.start)
+    ends = (link.start + 1, link.end)
+    stamps: list[tuple[int, float]] = []
+
+    def stop(step: int) -> bool:
+        stamps.append((step, time.perf_counter()))
+        return len(stamps) > 1 and stamps[-1][1] - stamps[0][1] > MEASURE_SECONDS
+
+    for end in ends:  # the first step alone brings data and kernels into memory
+        stamps.clear()
+        begun = time.perf_counter()
+        segments = [Segment(config=config, link=link, start=link.start, end=end, evaluate=())] * len(lanes)
+        results = train_segments(segments, [state] * len(lanes), device=device, stop=stop)
+        total = time.perf_counter() - begun
+    reached = max(result.reached for result in results)
+    if len(stamps) > 1:
+        (first, t0), (last, t1) = stamps[0], stamps[-1]
+        return (t1 - t0) / (last - first)
+    return total / max(1, reached - link.start)
+
+
+def _peak_memory(device: str) -> int:
+    """Bytes that this process, or its device, has held at most so far."""
+    if device != "cpu":
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes there, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

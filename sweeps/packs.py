@@ -1,0 +1,147 @@
+"""Which lanes train together: ready lanes form units of K, units form bundles.
+
+Lanes pack when tensor shapes, start, end and what is observed agree. K is given, or is the pack size at which a
+calibration found the least time per trial; never so large that a worker is left without work. Lanes wait here, and are
+formed into units only when a worker is about to be free, so that those that become ready meanwhile join them. The
+longest chain of work goes first, since it decides when the sweep ends.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core.config import pack_shape
+from studies.store import Store
+from studies.tree import shape_key
+from sweeps.units import Lane, Unit, unit
+
+PACK_SIZES = (1, 2, 4, 8, 16, 32, 64)
+"""Sizes that a calibration measures."""
+BUNDLE_UNITS = 64
+BUNDLE_SECONDS = 0.5
+"""A bundle holds so many units, or so much estimated work; more would only delay what it unlocks."""
+GAIN = 0.97
+"""A larger pack is taken only where a trial takes at most this share of its time in a smaller one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What calibrations say about one shape."""
+
+    step_s: Mapping[int, float]
+    """Seconds of one step of a pack, by pack size; the size 1 is always there."""
+
+    def best(self) -> int:
+        """The pack size with the least time per trial, the smaller one where they are close."""
+        chosen = 1
+        for size in sorted(self.step_s):
+            if self.step_s[size] / size < GAIN * self.step_s[chosen] / chosen:
+                chosen = size
+        return chosen
+
+    def seconds(self, size: int) -> float:
+        """Seconds of one step of a pack of any size: as the next larger measured one, scaled beyond the largest."""
+        larger = [measured for measured in self.step_s if measured >= size]
+        if larger:
+            return self.step_s[min(larger)]
+        largest = max(self.step_s)
+        return self.step_s[largest] * size / largest
+
+
+def paces(store: Store) -> dict[str, Pace]:
+    """The recorded calibrations by shape; of several numerics classes the slower time counts."""
+    table = store.read("calibrations", ["shape", "pack", "step_s"])
+    times: dict[str, dict[int, float]] = {}
+    for row in table.to_pylist():
+        known = times.setdefault(row["shape"], {})
+        known[row["pack"]] = max(row["step_s"], known.get(row["pack"], 0.0))
+    return {shape: Pace(step_s) for shape, step_s in times.items() if 1 in step_s}
+
+
+def lane_shape(lane: Lane) -> str:
+    """The shape of a lane, as calibrations name it."""
+    return shape_key(lane.config, lane.where)
+
+
+def pack_key(lane: Lane) -> tuple[Any, ...]:
+    """What must agree for lanes to form one unit."""
+    measure = lane.config.measure
+    observed = (lane.evaluate, lane.measure, *((measure.quantities, measure.probe) if lane.measure else ()))
+    return (pack_shape(lane.config, lane.where), lane.start, lane.end, observed)
+
+
+def even(total: int, largest: int) -> int:
+    """The size of the next of several packs, each at most `largest`, that share `total` lanes evenly."""
+    return math.ceil(total / math.ceil(total / largest))
+
+
+class Ready:
+    """Lanes and units that may start now."""
+
+    def __init__(self, *, slots: int, size: Callable[[Lane], int], seconds: Callable[[Lane, int], float]) -> None:
+        """Nothing is ready yet.
+
+        Args:
+            slots: bundles that run at once.
+            size: the best pack size for lanes like this one.
+            seconds: estimated seconds of a unit of so many lanes like this one.
+        """
+        self._slots = slots
+        self._size = size
+        self._seconds = seconds
+        self._share: int | None = None
+        self._groups: dict[tuple[Any, ...], deque[Lane]] = {}
+        self._order: list[tuple[float, int, tuple[Any, ...]]] = []
+        self._numbers = 0
+        self._lanes = 0
+        self._again: deque[Unit] = deque()
+
+    def __len__(self) -> int:
+        """Lanes that wait."""
+        return self._lanes + sum(len(unit.lanes) for unit in self._again)
+
+    def add(self, lane: Lane, priority: float) -> None:
+        """A lane may start; of groups, the one whose first lane has the highest priority goes first."""
+        key = pack_key(lane)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = deque()
+            self._numbers += 1  # ties go first come, first served; keys need no order
+            heapq.heappush(self._order, (-priority, self._numbers, key))
+        group.append(lane)
+        self._lanes += 1
+        self._share = None
+
+    def put_back(self, units: Iterable[Unit]) -> None:
+        """Units that go again as they are: each in a bundle of its own, before everything else."""
+        self._again.extend(units)
+
+    def take(self) -> tuple[Unit, ...]:
+        """The units of the next bundle; empty where nothing waits."""
+        if self._again:
+            return (self._again.popleft(),)
+        units: list[Unit] = []
+        seconds = 0.0
+        taken = 0
+        if self._share is None:  # of one wave of lanes, every slot gets an equal share, also the last one
+            self._share = math.ceil(self._lanes / self._slots)
+        while self._order and len(units) < BUNDLE_UNITS and taken < self._share:
+            key = self._order[0][2]
+            group = self._groups[key]
+            size = min(even(len(group), max(1, min(self._size(group[0]), self._share))), self._share - taken)
+            cost = self._seconds(group[0], size)
+            if units and seconds + cost > BUNDLE_SECONDS:
+                break
+            units.append(unit(group.popleft() for _ in range(size)))
+            seconds += cost
+            taken += size
+            self._lanes -= size
+            if not group:
+                heapq.heappop(self._order)
+                del self._groups[key]
+        return tuple(units)
