@@ -110,8 +110,10 @@ def measure(
         raise InputError(
             f"measure.probe: must be at most task.val_size = {inputs.shape[1]} sequences, got {observed.probe}"
         )
+    size = _group_size(configs[0], link, length=inputs.shape[2], device=inputs.device.type)
     rows: list[dict[str, Any]] = []
-    for lanes in _groups(configs, link, inputs.shape[2], inputs.device.type):
+    for low in range(0, len(configs), size):
+        lanes = slice(low, low + size)
         hessian = probe_hessian(
             {name: p[lanes] for name, p in params.items()},
             config=configs[0],
@@ -119,24 +121,16 @@ def measure(
             inputs=inputs[lanes, : observed.probe],
             targets=targets[lanes, : observed.probe],
         )
-        found = spectrum_ends(hessian, [configs[lane].seed for lane in lanes], observed.quantities)
-        wanted = dict(zip(lanes, found, strict=True))  # a lane that stands for two gives one row
-        rows += [_row(observed.quantities, extremes_found) for extremes_found in wanted.values()]
+        seeds = [config.seed for config in configs[lanes]]
+        rows += [_row(observed.quantities, found) for found in spectrum_ends(hessian, seeds, observed.quantities)]
     return rows
 
 
-def _groups(configs: Sequence[TrialConfig], link: Link, length: int, device: str) -> list[list[int]]:
-    """The lanes that are measured together.
-
-    A product of one matrix may take another kernel than one of several, with other bits. So where the shape of a lane
-    allows groups at all, none has a single lane: a lone one is measured beside a copy of itself.
-    """
-    model, count = configs[0].model, len(configs)
+def _group_size(config: TrialConfig, link: Link, *, length: int, device: str) -> int:
+    model = config.model
     blocks = model.prelude + model.depth * link.loops + model.coda
-    elements = configs[0].measure.probe * length * model.width * blocks
-    size = max(1, _GROUP_ELEMENTS.get(device, _GROUP_ELEMENTS["cuda"]) // elements)
-    groups = [list(range(low, min(low + size, count))) for low in range(0, count, size)]
-    return [group * 2 if len(group) == 1 < size else group for group in groups]
+    elements = config.measure.probe * length * model.width * blocks
+    return max(1, _GROUP_ELEMENTS[device] // elements)
 
 
 def probe_hessian(

@@ -4,7 +4,9 @@ One multiply-add is two FLOPs, and only matrix products are counted, as in Kapla
 appendix B and table 1), Chowdhery et al. 2022 (arXiv 2204.02311, appendix B) and torch's own `FlopCounterMode`; the
 embedding is a look-up and costs nothing, norms, softmax and the optimiser are left out. The backward pass of a product
 takes two products of the same size, so an update costs three times its forward pass. Causal attention is counted in
-full, as torch counts it: a mask saves no multiplication here.
+full, as torch counts it: a mask saves no multiplication here. These are the architecture's FLOPs, whichever way they
+are computed ("model FLOPs" of Chowdhery et al.): what `core.model` saves by multiplying the matrices of one head
+beforehand, or spends on embedding by one-hot products, is its own affair and changes no comparison of costs.
 
 Forward pass of one token, width d, hidden width h of the MLP, T positions, V tokens:
 
