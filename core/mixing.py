@@ -14,7 +14,8 @@ product, so a lane's bits do not depend on K.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ def one_head(
         `[K, M, D]`.
     """
     if not math and not torch.is_autocast_enabled(x.device.type):
-        return _one_head(None if x is h else x, h, scores, mixture, length, softmax)
+        return cast(Tensor, _one_head(None if x is h else x, h, scores, mixture, length, softmax))
     K, M, D = h.shape
     q, v = (torch.bmm(h, weight).view(-1, length, D) for weight in (scores, mixture))
     return x + torch.bmm(_weights(q, h.view(-1, length, D).to(q.dtype), softmax).to(v.dtype), v).view(K, M, D)
@@ -48,7 +49,7 @@ def one_head(
 def heads(q: Tensor, k: Tensor, v: Tensor, *, softmax: bool, math: bool) -> Tensor:
     """`P v` with P the causal weights of the scores `q kᵀ`; all `[S, T, D/H]`; see `one_head` for the flags."""
     if not math and not torch.is_autocast_enabled(q.device.type):
-        return _heads(q, k, v, softmax)
+        return cast(Tensor, _heads(q, k, v, softmax))
     return torch.bmm(_weights(q, k, softmax).to(v.dtype), v)
 
 
@@ -66,12 +67,12 @@ def _weights_backward(grad: Tensor, weights: Tensor, softmax: bool) -> Tensor:
     """Gradient of the scores from that of the weights, both `[S, T, T]`; zero above the diagonal."""
     if not softmax:
         return grad.tril()
-    return torch.ops.aten._softmax_backward_data(grad, weights, -1, weights.dtype)
+    return cast(Tensor, torch.ops.aten._softmax_backward_data(grad, weights, -1, weights.dtype))
 
 
 class _OneHead(torch.autograd.Function):
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 - autograd functions take positions only
         ctx: Any, x: Tensor | None, h: Tensor, scores: Tensor, mixture: Tensor, length: int, softmax: bool
     ) -> Tensor:
         K, M, D = h.shape
@@ -124,5 +125,6 @@ class _Heads(torch.autograd.Function):
         )
 
 
-_one_head = _OneHead.apply
-_heads = _Heads.apply
+# torch leaves `apply` untyped.
+_one_head: Callable[..., Any] = _OneHead.apply
+_heads: Callable[..., Any] = _Heads.apply

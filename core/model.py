@@ -37,7 +37,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor
 
 from core import mixing
@@ -153,17 +153,22 @@ def _deviation(name: str, arch: Architecture) -> float:
     residual = 2 * len(arch.blocks)
     match name.rpartition(".")[2]:
         case "embedding" | "position":
-            return arch.width**-0.5 if arch.tied else 0.5
+            return _root(arch.width) if arch.tied else 0.5
         case "query" | "key" | "value" | "mlp_in":
-            return arch.width**-0.5
+            return _root(arch.width)
         case "out":
-            return (arch.width * residual) ** -0.5
+            return _root(arch.width * residual)
         case "mlp_out":
-            return (arch.hidden * residual) ** -0.5
+            return _root(arch.hidden * residual)
         case "head":
-            return 0.5 * arch.width**-0.5
+            return 0.5 * _root(arch.width)
         case kind:
             raise ValueError(f"no initial deviation for the parameter {kind!r}")
+
+
+def _root(terms: int) -> float:
+    """1/√terms: the deviation at which a sum of so many products with numbers of variance 1 has variance 1."""
+    return float(terms**-0.5)
 
 
 # --- forward -------------------------------------------------------------------------------------------------------
@@ -191,12 +196,8 @@ def forward(
     Returns:
         `[K, B, T, V]`.
     """
-    last: Tensor | None = None
-    for last in _loop_outputs(params, inputs, arch, loops=loops, injection=injection, every=False, math=math_attention):
-        pass
-    if last is None:
-        raise ValueError(f"loops must be at least 1, got {loops}")
-    return last
+    (logits,) = _loop_outputs(params, inputs, arch, loops=loops, injection=injection, every=False, math=math_attention)
+    return logits
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
@@ -235,14 +236,12 @@ def loss(
     outputs = _loop_outputs(
         params, inputs, arch, loops=loops, injection=injection, every=loss_on == "all", math=math_attention
     )
-    total: Tensor | None = None
-    count = 0
-    for logits in outputs:
-        part = token_losses(logits, targets).view(K, -1).mean(1)
-        total, count = (part if total is None else total + part), count + 1
-    if total is None:
-        raise ValueError(f"loops must be at least 1, got {loops}")
-    return total if count == 1 else total / count
+    # One after the other: a stack of [K] vectors would be reduced over an axis whose inner axis is K.
+    means = [token_losses(logits, targets).view(K, -1).mean(1) for logits in outputs]
+    total = means[0]
+    for mean in means[1:]:
+        total = total + mean
+    return total if len(means) == 1 else total / len(means)
 
 
 def _loop_outputs(

@@ -1,0 +1,92 @@
+"""Evaluation of a pack on its lanes' validation sets: loss, accuracy and their strata, beside the floors of the task.
+
+Tokens' losses are summed in float64, over the positions of a sequence on the device and over sequences lane by lane on
+the host, so a value does not depend on the pack. Sequences are taken in chunks whose size depends on the shape of one
+lane only. The loss is that of the last loop's output, also where training takes the mean over all loops, so that arms
+compare. A value that is not finite is None: a metric is a number or missing, never a default.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from core.config import Link
+from core.model import Architecture, forward, token_losses
+from core.tasks import Validation
+
+CHUNK_TOKENS = 4096
+"""Tokens of one lane that are evaluated at once."""
+
+Values = npt.NDArray[np.float64]
+
+
+def evaluate(
+    params: Mapping[str, Tensor],
+    inputs: Tensor,
+    targets: Tensor,
+    arch: Architecture,
+    link: Link,
+    sets: Sequence[Validation],
+    precision: AbstractContextManager[Any],
+) -> list[dict[str, float | None]]:
+    """The evaluation columns of every lane.
+
+    Args:
+        params: weights, each `[K, …]`.
+        inputs: validation sets on the device, int64 `[K, N, T]`.
+        targets: int64 `[K, N, T]`.
+        arch: the architecture.
+        link: its loops and injection are evaluated.
+        sets: the K validation sets, for strata and floors.
+        precision: context of the forward passes (autocast, or nothing).
+
+    Returns:
+        Per lane: ``val_loss``, ``val_accuracy``, ``excess_loss``, the task's floors, and each with ``_<stratum>``.
+    """
+    _, N, T = inputs.shape
+    chunk = max(1, CHUNK_TOKENS // T)
+    losses, correct = [], []
+    with torch.no_grad(), precision:
+        for low in range(0, N, chunk):
+            part, truth = inputs[:, low : low + chunk], targets[:, low : low + chunk]
+            logits = forward(params, part, arch, loops=link.loops, injection=link.injection)
+            losses.append(token_losses(logits, truth).double().sum(-1))
+            correct.append((logits.argmax(-1) == truth).sum(-1))
+    sequence_losses = torch.cat(losses, 1).cpu().numpy()
+    sequence_hits = torch.cat(correct, 1).cpu().numpy()
+    return [
+        lane_columns(loss, hits, T, validation)
+        for loss, hits, validation in zip(sequence_losses, sequence_hits, sets, strict=True)
+    ]
+
+
+def lane_columns(
+    losses: Values, hits: npt.NDArray[np.int64], length: int, validation: Validation
+) -> dict[str, float | None]:
+    """The columns of one lane from the summed losses and the hits of its sequences, each `[N]`."""
+    row: dict[str, float | None] = {}
+    groups: dict[str, npt.NDArray[np.bool_]] = {"": np.ones(len(losses), dtype=bool)}
+    groups |= {f"_{name}": validation.stratum == index for index, name in enumerate(validation.stratum_names)}
+    for suffix, members in groups.items():
+        tokens = int(members.sum()) * length
+        if tokens == 0:
+            continue  # a stratum without sequences has no value
+        loss = finite(float(np.ascontiguousarray(losses[members]).sum()) / tokens)
+        floor = validation.floors.get(f"bayes_loss{suffix}")
+        row[f"val_loss{suffix}"] = loss
+        row[f"val_accuracy{suffix}"] = None if loss is None else int(hits[members].sum()) / tokens
+        row[f"excess_loss{suffix}"] = None if loss is None or floor is None else loss - floor
+    return row | dict(validation.floors)
+
+
+def finite(value: float) -> float | None:
+    """The value, or None where it is no finite number."""
+    return value if math.isfinite(value) else None

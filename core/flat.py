@@ -1,0 +1,60 @@
+"""One flat buffer per pack: all weights of a lane side by side, `[K, P]`, and the named parameters as views into it.
+
+So the optimiser is a handful of elementwise passes over `[K, P]` whatever the number of parameters, the gradient comes
+back as one buffer (the backward pass of the split), and its norm is one reduction over the inner axis.
+
+Every parameter begins at a multiple of `ALIGN` elements and P is one too. Kernels that work in whole vectors then see
+each lane as whole vectors, alone or in a pack, and each matrix at the same alignment: a lane's bits cannot depend on
+where it lies. The padding is zero, and its gradient too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ALIGN = 64
+"""Elements: 256 bytes in float32, a whole number of any vector register and cache line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where the parameters of one trial lie in its flat buffer."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Elements of each parameter with the padding behind it."""
+        return [math.ceil(math.prod(shape) / ALIGN) * ALIGN for shape in self.shapes.values()]
+
+    @property
+    def size(self) -> int:
+        """P, with the padding."""
+        return sum(self.sizes)
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """The named parameters `[K, …]` of a flat buffer `[K, P]`, as views that autograd follows."""
+        pieces = flat.split_with_sizes(self.sizes, 1)
+        named = {}
+        for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True):
+            size = math.prod(shape)
+            named[name] = (piece if piece.shape[1] == size else piece[:, :size]).view(flat.shape[0], *shape)
+        return named
+
+    def stack(self, lanes: Sequence[Mapping[str, Tensor]], *, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """A new flat buffer `[K, P]` from the parameters of K trials (no trial axis)."""
+        flat = torch.zeros(len(lanes), self.size, dtype=dtype)
+        for name, view in self.views(flat).items():
+            for index, lane in enumerate(lanes):
+                view[index] = lane[name]
+        return flat.to(device)
+
+    def lane(self, flat: Tensor, index: int) -> dict[str, Tensor]:
+        """The parameters of one trial, no trial axis: copies on the CPU."""
+        row = flat.detach()[index : index + 1].cpu()
+        return {name: view[0].clone(memory_format=torch.contiguous_format) for name, view in self.views(row).items()}

@@ -1,0 +1,92 @@
+"""On what a row's numbers were made: threads, numerics class, provenance. Nothing here is part of what a trial is.
+
+Bits are promised within a *numerics class*: instruction set or device, torch build and engine. The thread count changes
+bits too, so every process pins itself to one thread before torch is imported. No torch at import, for that reason.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def pin_threads() -> None:
+    """One thread for this process; to be called before torch is imported."""
+    for name in THREAD_VARIABLES:
+        os.environ[name] = "1"
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def numerics_class(device: str = "cpu", engine: str = "eager") -> str:
+    """The class within which bits are promised, e.g. ``cpu-avx512/torch-2.13.0+cpu/eager``."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        kind = "cuda-" + torch.cuda.get_device_name(device).lower().replace(" ", "-")
+    else:
+        kind = "cpu-" + torch.backends.cpu.get_cpu_capability().lower().replace(" ", "-")
+    return f"{kind}/torch-{torch.__version__}/{engine}"
+
+
+def provenance(device: str = "cpu") -> dict[str, Any]:
+    """Versions, commit and host facts that belong beside a result; values JSON can write down."""
+    import torch
+
+    facts: dict[str, Any] = {
+        "loopsweep": _version("loopsweep"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": _version("numpy"),
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+    if torch.device(device).type == "cuda":
+        facts |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    return facts
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this file lies in, with ``+changes`` where tracked files differ; None without one."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    # S603: fixed words and our own path, no shell.
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+    return done.stdout.strip()
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,351 @@
+"""The pack engine: trains K segments of one shape in step and gives each lane what it would have got alone.
+
+A pack goes from one common step to another in blocks: batches are fetched and learning rates computed for up to
+`BLOCK_STEPS` updates at once, blocks end where somebody observes, and between blocks the caller may stop it. Within a
+block an update is: gradient of the summed losses over one flat buffer, its norm, clip, optimiser (`core.optim`).
+
+A lane *diverges* at the first update whose loss, gradient norm or weight norm is no finite number in the precision of
+training (a squared norm that overflows counts). It is frozen at the state before that update: the buffers of its lane
+are put back after every update, its neighbours do not notice by a bit, and it has no further rows.
+
+Randomness: none here. Batches are a function of (data seed, step), initial weights of (seed, name).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from core import optim
+from core.checkpoint import TrialState
+from core.config import Link, TrialConfig, links, pack_shape
+from core.curvature import measure
+from core.evaluate import evaluate, finite
+from core.flat import Layout
+from core.flops import flops_alone
+from core.model import Architecture, architecture, init_parameters, loss, parameter_shapes
+from core.tasks import TaskData, task_data
+
+BLOCK_STEPS = 64
+"""Updates in a block at most."""
+BLOCK_TOKENS = 2**22
+"""Tokens of a block over all lanes at most (64 MiB of inputs and targets)."""
+
+Progress = Callable[[int, Sequence[float | None]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """What one lane of a pack does."""
+
+    config: TrialConfig
+    link: Link
+    start: int
+    """Step of the state it begins from; link.start ≤ start < end ≤ link.end."""
+    end: int
+    evaluate: tuple[int, ...]
+    """Steps in (start, end], and 0 where start is 0, at which metrics are taken."""
+    measure: tuple[int, ...] = ()
+    """Likewise for curvature; `config.measure` says what."""
+
+
+@dataclass(kw_only=True)
+class LaneResult:
+    """What one lane of a pack gave."""
+
+    status: str
+    """``ok`` or ``diverged``."""
+    reached: int
+    """Last step with a finite state: the end, unless it diverged or was stopped."""
+    metrics: list[dict[str, Any]]
+    """Rows of the table metrics, without the lineage."""
+    curvature: list[dict[str, Any]]
+    spectra: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    """step, kind, detail; the step of a divergence is that of the update that could not be made."""
+    state: TrialState
+    """The state at `reached`."""
+
+
+def training_dtype(config: TrialConfig) -> torch.dtype:
+    """Type of the weights: float64, or float32 (also under bf16 autocast)."""
+    return torch.float64 if config.train.precision == "float64" else torch.float32
+
+
+def initial_state(config: TrialConfig) -> TrialState:
+    """The state of a trial at step 0."""
+    parameters = init_parameters(config, training_dtype(config))
+    slots = optim.SLOTS[config.train.optimizer]
+    return TrialState(
+        lineage=links(config)[0].lineage,
+        step=0,
+        parameters=parameters,
+        optimizer={f"{slot}/{name}": torch.zeros_like(p) for slot in slots for name, p in parameters.items()},
+    )
+
+
+def train_segments(
+    segments: Sequence[Segment],
+    states: Sequence[TrialState],
+    *,
+    device: str = "cpu",
+    stop: Callable[[int], bool] | None = None,
+    progress: Progress | None = None,
+) -> list[LaneResult]:
+    """Trains the segments of one pack from their common start to their common end.
+
+    Args:
+        segments: one per lane, of equal `pack_shape`, start and end.
+        states: one per segment, at its start; from its own lineage or that of the link before.
+        device: ``cpu`` or ``cuda``.
+        stop: asked with the step after each block; True ends the pack there (status ok, `reached` < end).
+        progress: told the step and the last training loss of each lane after each block.
+
+    Returns:
+        One result per segment, in order. On a CPU it is the same, bit for bit, whatever the other lanes are.
+
+    Raises:
+        ValueError: the segments do not fit together, or a state does not fit its segment.
+    """
+    _check(segments, states)
+    pack = _Pack(segments, states, torch.device(device))
+    pack.observe()
+    while pack.step < pack.end:
+        pack.train_block()
+        pack.observe()
+        if progress is not None:
+            progress(pack.step, [finite(value) for value in pack.last_losses])
+        if pack.all_diverged or (stop is not None and stop(pack.step)):
+            break
+    return pack.results()
+
+
+def _check(segments: Sequence[Segment], states: Sequence[TrialState]) -> None:
+    if not segments or len(segments) != len(states):
+        raise ValueError(f"a pack needs one state per segment, got {len(segments)} and {len(states)}")
+    first = segments[0]
+    for segment, state in zip(segments, states, strict=True):
+        if not segment.link.start <= segment.start < segment.end <= segment.link.end:
+            raise ValueError(f"a segment lies within its link, got {segment.start}–{segment.end} of {segment.link}")
+        if (segment.start, segment.end) != (first.start, first.end):
+            raise ValueError("the segments of a pack have one start and one end")
+        if pack_shape(segment.config, segment.link) != pack_shape(first.config, first.link):
+            raise ValueError("the segments of a pack have one pack_shape")
+        if state.step != segment.start:
+            raise ValueError(f"the state is at step {state.step}, the segment starts at {segment.start}")
+        for step in (*segment.evaluate, *segment.measure):
+            if not (segment.start < step <= segment.end or step == segment.start == 0):
+                raise ValueError(f"step {step} cannot be observed in {segment.start}–{segment.end}")
+
+
+class _Pack:
+    """K lanes in training: flat buffers on the device, and what has been observed so far."""
+
+    def __init__(self, segments: Sequence[Segment], states: Sequence[TrialState], device: torch.device) -> None:
+        first = segments[0]
+        self.segments = segments
+        self.configs = [segment.config for segment in segments]
+        self.links = [segment.link for segment in segments]
+        self.link: Link = first.link  # loops, injection and loss_on are the same in all
+        self.step, self.end = first.start, first.end
+        self.train = first.config.train
+        self.arch: Architecture = architecture(first.config)
+        self.layout = Layout(shapes=parameter_shapes(self.arch))
+        self.device = device
+
+        K, dtype = len(segments), training_dtype(first.config)
+        self.weights = self.layout.stack([state.parameters for state in states], device=device, dtype=dtype)
+        self.weights.requires_grad_()
+        self.slot_names = optim.SLOTS[self.train.optimizer]
+        self.slots = [
+            self.layout.stack(
+                [{name: state.optimizer[f"{slot}/{name}"] for name in self.layout.shapes} for state in states],
+                device=device,
+                dtype=dtype,
+            )
+            for slot in self.slot_names
+        ]
+        self.limits = optim.clip_limits(self.configs, self.weights)
+        self.decays = any(config.train.weight_decay for config in self.configs)
+        self.ones = torch.ones(K, dtype=dtype, device=device)
+        self.alive = torch.ones(K, dtype=torch.bool, device=device)
+
+        # Trials that differ in optimiser terms alone have the same data, which is then drawn once.
+        self.sources: dict[Any, TaskData] = {}
+        self.source_of = []
+        for config in self.configs:
+            key = (config.task, config.data_seed)
+            self.sources.setdefault(key, task_data(config))
+            self.source_of.append(key)
+        self.validation = [self.sources[key].validation() for key in self.source_of]
+        self.held_out = self._tokens([v.inputs for v in self.validation], [v.targets for v in self.validation])
+
+        self.diverged: list[str | None] = [None] * K
+        self.reached = [self.step] * K
+        self.last_losses = [math.nan] * K
+        self.last_norms = [math.nan] * K
+        self.metrics: list[list[dict[str, Any]]] = [[] for _ in segments]
+        self.curvature: list[list[dict[str, Any]]] = [[] for _ in segments]
+
+    @property
+    def all_diverged(self) -> bool:
+        return None not in self.diverged
+
+    # --- training ------------------------------------------------------------------------------------------------
+
+    def train_block(self) -> None:
+        """Updates until the next observation, the end, or the block is full."""
+        K = len(self.segments)
+        batch_tokens = K * self.train.batch * self.configs[0].task.context
+        count = max(1, min(BLOCK_STEPS, BLOCK_TOKENS // batch_tokens, self._next_observation() - self.step))
+        inputs, targets = self._batches(count)
+        table = optim.coefficient_block(self.configs, self.links, self.step, count, self.weights)
+        watched = []
+        for index in range(count):
+            watched.append(self._update(inputs[index], targets[index], table[index]))
+        self._account(torch.stack(watched).double().cpu().numpy())
+        self.step += count
+
+    def _update(self, inputs: Tensor, targets: Tensor, coefficients: Tensor) -> Tensor:
+        """One update of all lanes that are alive; returns loss, gradient norm and weight norm before it, `[3, K]`."""
+        with self._precision():
+            losses = loss(
+                self.layout.views(self.weights),
+                inputs,
+                targets,
+                self.arch,
+                loops=self.link.loops,
+                injection=self.link.injection,
+                loss_on=self.link.loss_on,
+            )
+        (grad,) = torch.autograd.grad(losses, self.weights, self.ones.to(losses.dtype))
+        with torch.no_grad():
+            norm = optim.norms(grad)
+            watched = torch.stack((losses.to(norm.dtype), norm, optim.norms(self.weights)))
+            self.alive &= watched.isfinite().all(0)
+            # Where asking is cheap, lanes are put back only when there is one; on a GPU asking would stall every step.
+            frozen = self.device.type != "cpu" or not bool(self.alive.all())
+            buffers = [self.weights, *self.slots]
+            before = [buffer.clone() for buffer in buffers] if frozen else []
+            optim.clip(grad, norm, self.limits)
+            optim.update(
+                self.weights, grad, self.slots, coefficients, optimizer=self.train.optimizer, decays=self.decays
+            )
+            for buffer, old in zip(buffers, before, strict=False):
+                torch.where(self.alive.unsqueeze(1), buffer, old, out=buffer)
+        return watched
+
+    def _account(self, watched: npt.NDArray[np.float64]) -> None:
+        """Takes what the updates of a block `[count, 3, K]` said: last losses and norms, lanes that diverged."""
+        for lane in range(len(self.segments)):
+            if self.diverged[lane] is not None:
+                continue
+            bad = np.flatnonzero(~np.isfinite(watched[:, :, lane]).all(1))
+            good = int(bad[0]) if len(bad) else len(watched)
+            if len(bad):
+                what = ("loss", "norm of the gradient", "norm of the weights")
+                names = [
+                    name for name, value in zip(what, watched[good, :, lane], strict=True) if not np.isfinite(value)
+                ]
+                self.diverged[lane] = " and ".join(names) + " not finite"
+            if good:
+                self.last_losses[lane], self.last_norms[lane] = map(float, watched[good - 1, :2, lane])
+            self.reached[lane] = self.step + good
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        if self.train.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def _batches(self, count: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of the next updates, each `[count, K, B, T]`."""
+        drawn = {key: source.batches(self.step, count) for key, source in self.sources.items()}
+        lanes = [drawn[key] for key in self.source_of]
+        return self._tokens([inputs for inputs, _ in lanes], [targets for _, targets in lanes], axis=1)
+
+    def _tokens(
+        self, inputs: Sequence[npt.NDArray[np.int64]], targets: Sequence[npt.NDArray[np.int64]], *, axis: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        stacked = (torch.from_numpy(np.stack(arrays, axis)).to(self.device) for arrays in (inputs, targets))
+        first, second = stacked
+        return first, second
+
+    # --- observation ---------------------------------------------------------------------------------------------
+
+    def _next_observation(self) -> int:
+        steps = {step for segment in self.segments for step in (*segment.evaluate, *segment.measure)}
+        return min((step for step in steps if step > self.step), default=self.end)
+
+    def observe(self) -> None:
+        """The rows that somebody asked for at this step; diverged lanes have none. Training is not touched."""
+        alive = [lane for lane, reason in enumerate(self.diverged) if reason is None]
+        evaluated = [lane for lane in alive if self.step in self.segments[lane].evaluate]
+        measured = [lane for lane in alive if self.step in self.segments[lane].measure]
+        with torch.no_grad():
+            params = self.layout.views(self.weights.detach())
+        if evaluated:
+            columns = evaluate(
+                params, *self.held_out, self.arch, self.link, self.validation, precision=self._precision()
+            )
+            for lane in evaluated:
+                self.metrics[lane].append(self._metrics_row(lane, columns[lane]))
+        if measured:
+            inputs, targets = self.held_out
+            rows = measure(
+                {name: p[measured] for name, p in params.items()},
+                configs=[self.configs[lane] for lane in measured],
+                link=self.link,
+                inputs=inputs[measured],
+                targets=targets[measured],
+            )
+            for lane, row in zip(measured, rows, strict=True):
+                self.curvature[lane].append({"step": self.step} | row)
+
+    def _metrics_row(self, lane: int, columns: Mapping[str, float | None]) -> dict[str, Any]:
+        config, link = self.configs[lane], self.links[lane]
+        return {
+            "step": self.step,
+            "stage": link.stage,
+            "loops": link.loops,
+            "lr": optim.learning_rate(config, link, self.step),
+            "train_loss": finite(self.last_losses[lane]),
+            "grad_norm": finite(self.last_norms[lane]),
+            "tokens": self.step * config.train.batch * config.task.context,
+            "flops_alone": flops_alone(config, self.step),
+        } | columns
+
+    # --- result --------------------------------------------------------------------------------------------------
+
+    def results(self) -> list[LaneResult]:
+        return [self._result(lane) for lane in range(len(self.segments))]
+
+    def _result(self, lane: int) -> LaneResult:
+        reason, reached = self.diverged[lane], self.reached[lane]
+        events = [] if reason is None else [{"step": reached + 1, "kind": "divergence", "detail": reason}]
+        slots = zip(self.slot_names, self.slots, strict=True)
+        return LaneResult(
+            status="ok" if reason is None else "diverged",
+            reached=reached,
+            metrics=self.metrics[lane],
+            curvature=self.curvature[lane],
+            spectra=[],
+            events=events,
+            state=TrialState(
+                lineage=self.links[lane].lineage,
+                step=reached,
+                parameters=self.layout.lane(self.weights, lane),
+                optimizer={
+                    f"{slot}/{name}": tensor
+                    for slot, buffer in slots
+                    for name, tensor in self.layout.lane(buffer, lane).items()
+                },
+            ),
+        )
