@@ -39,6 +39,8 @@ class Outcome:
     """One per lane of the unit, in order."""
     wall_s: float
     """Seconds the unit took."""
+    notes: tuple[str, ...] = ()
+    """What its work function has to say to the driver, for instance where an audit found other bits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -99,11 +99,11 @@ class Ready:
         self._order: list[tuple[float, int, tuple[Any, ...]]] = []
         self._numbers = 0
         self._lanes = 0
-        self._again: deque[Unit] = deque()
+        self._again: deque[tuple[Unit, ...]] = deque()
 
     def __len__(self) -> int:
         """Lanes that wait."""
-        return self._lanes + sum(len(unit.lanes) for unit in self._again)
+        return self._lanes + sum(len(unit.lanes) for units in self._again for unit in units)
 
     def add(self, lane: Lane, priority: float) -> None:
         """A lane may start; of groups, the one whose first lane has the highest priority goes first."""
@@ -118,13 +118,14 @@ class Ready:
         self._share = None
 
     def put_back(self, units: Iterable[Unit]) -> None:
-        """Units that go again as they are: each in a bundle of its own, before everything else."""
-        self._again.extend(units)
+        """Units that go again as they are, in one bundle of their own, before everything else."""
+        if again := tuple(units):
+            self._again.append(again)
 
     def take(self) -> tuple[Unit, ...]:
         """The units of the next bundle; empty where nothing waits."""
         if self._again:
-            return (self._again.popleft(),)
+            return self._again.popleft()
         units: list[Unit] = []
         seconds = 0.0
         taken = 0

@@ -36,16 +36,18 @@ class Lane:
     """Raised by ``--retry``: rows of a higher generation replace those of a lower one."""
     record: bool = True
     """False for a replay that only brings back a lost checkpoint: its rows are recorded already."""
+    lineage: str = ""
+    """Of its rows and of the states on it; computed where it is not given."""
+
+    def __post_init__(self) -> None:
+        """Fills in the lineage: hashing it again at every use would cost more than the rest of the driver's work."""
+        if not self.lineage:
+            object.__setattr__(self, "lineage", self.where.lineage)
 
     @property
     def where(self) -> Link:
         """The link it lies in."""
         return links(self.config)[self.link]
-
-    @property
-    def lineage(self) -> str:
-        """The lineage of its rows and of the states on it."""
-        return self.where.lineage
 
     @property
     def origin(self) -> tuple[str, int] | None:

@@ -48,6 +48,8 @@ class Done:
     lanes: tuple[LaneOutcome, ...]
     """One per lane, in order."""
     rows: Rows
+    notes: tuple[str, ...] = ()
+    """For the driver; see `sweeps.executor.Outcome`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +129,8 @@ def run_bundle(
                 pile.flush()
                 emit(Lost(bundle=bundle.id, kind=kind_of(error), reason=reason_of(error)))
                 return
-            pile.add(Outcome(unit=unit.id, lanes=done.lanes, wall_s=time.monotonic() - begun), done.rows)
+            seconds = time.monotonic() - begun
+            pile.add(Outcome(unit=unit.id, lanes=done.lanes, wall_s=seconds, notes=done.notes), done.rows)
         pile.flush()
     except (StoreError, OSError) as error:
         emit(Lost(bundle=bundle.id, kind="store", reason=reason_of(error)))
