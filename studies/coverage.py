@@ -1,0 +1,315 @@
+"""What is recorded: for a stretch of a lineage, and for the whole chain of a trial.
+
+The table segments alone tells it. A stretch is *complete* where segments lead without a gap from its beginning to
+its end (or to the step at which one diverged) and every step asked for was evaluated, or measured with the quantities
+and on the probe asked for. A failure counts only where rows are missing, and only if no later generation was tried
+there.
+
+Most stretches match one segment exactly; that is looked up first, so that 10^5 chains take about a second.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from core.config import (
+    Link,
+    MeasureConfig,
+    ModelConfig,
+    ScheduleConfig,
+    TrainConfig,
+    TrialConfig,
+    evaluation_steps,
+    links,
+    measurement_steps,
+)
+from studies.records import first_step
+from studies.schemas import FAILURES
+
+if TYPE_CHECKING:
+    from studies.expand import Trial
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkState:
+    """What is recorded of a stretch of a lineage."""
+
+    status: str | None
+    """None where something asked is missing; else ok, diverged, failed, timeout or oom."""
+    covered: int
+    """Last step up to which all that is asked is recorded; the stretch's start where nothing is."""
+    reached: int
+    """Last step that segments lead to without a gap, whatever was observed on the way."""
+    generation: int
+    """Highest generation among `rows`, 0 without any."""
+    rows: tuple[int, ...]
+    """Indices into the table of segments: those that lie on the stretch, in order of their start."""
+
+
+class Coverage:
+    """Answers from one reading of the table segments."""
+
+    def __init__(self, segments: pa.Table) -> None:
+        """Of the rows of the table segments, in any order."""
+        self._table = segments
+        order = np.argsort(segments["start"].to_numpy(), kind="stable")
+        self._start: list[int] = segments["start"].to_pylist()
+        self._end: list[int] = segments["end"].to_pylist()
+        self._reached: list[int] = segments["reached"].to_pylist()
+        self._status: list[str] = segments["status"].to_pylist()
+        self._generation: list[int] = [g or 0 for g in segments["generation"].to_pylist()]
+        self._observed: list[str] = segments["observed"].to_pylist()
+        self._evaluated = _step_sets(segments["evaluated"])
+        self._measured = _step_sets(segments["measured"])
+        self._of: dict[str, list[int]] = {}
+        lineages = segments["lineage"].to_pylist()
+        for row in order.tolist():
+            self._of.setdefault(lineages[row], []).append(row)
+
+    # --- a stretch of a lineage ---
+
+    def link(
+        self, link: Link, evaluate: Sequence[int], measure: Sequence[int], observation: MeasureConfig | None = None
+    ) -> LinkState:
+        """What is recorded of a link, or of any stretch cut from one.
+
+        Args:
+            link: the stretch: rows of the steps in (start, end] are its own, and of step 0 where it starts there.
+            evaluate: steps at which metrics are asked; those outside the stretch are left out.
+            measure: steps at which curvature is asked, likewise.
+            observation: the quantities and the probe that `measure` asks for; None asks for none.
+        """
+        rows = self._of.get(link.lineage)
+        if rows is None:
+            return LinkState(status=None, covered=link.start, reached=link.start, generation=0, rows=())
+        asked = _within(tuple(evaluate), link.start, link.end)
+        probed = _within(tuple(measure), link.start, link.end) if observation is not None else frozenset()
+        if len(rows) == 1:
+            row = rows[0]
+            exact = self._start[row] == link.start and self._end[row] == self._reached[row] == link.end
+            if exact and self._status[row] == "ok" and asked <= self._evaluated[row] and not probed:
+                return LinkState(
+                    status="ok", covered=link.end, reached=link.end, generation=self._generation[row], rows=(row,)
+                )
+        return self._link(link, rows, asked, probed, observation)
+
+    def _link(
+        self,
+        link: Link,
+        rows: Sequence[int],
+        asked: frozenset[int],
+        probed: frozenset[int],
+        observation: MeasureConfig | None,
+    ) -> LinkState:
+        """The general case of `link`."""
+        rows = [row for row in rows if self._touches(row, link)]
+        live = [row for row in rows if not self._superseded(row, rows)]
+        reached = link.start
+        for row in live:
+            if self._status[row] not in FAILURES and self._start[row] <= reached:
+                reached = max(reached, self._reached[row])
+        diverged = any(
+            self._status[row] == "diverged" and self._start[row] <= reached == self._reached[row] for row in live
+        )
+        reached = min(reached, link.end)
+        missing = self._missing(rows, asked, probed, observation)
+        first = min((step for step in missing if step <= reached), default=None)
+        covered = reached
+        if first is not None:
+            covered = max((step for step in asked | probed if step < first), default=link.start)
+        status: str | None = None
+        if first is None and reached == link.end:
+            status = "ok"
+        elif first is None and diverged:
+            status = "diverged"
+        else:
+            wanted = (covered if first is None else first - 1) + 1
+            failed = [r for r in live if self._status[r] in FAILURES and self._start[r] < wanted <= self._end[r]]
+            if failed:
+                status = self._status[max(failed, key=lambda row: self._generation[row])]
+        generation = max((self._generation[row] for row in rows), default=0)
+        return LinkState(status=status, covered=covered, reached=reached, generation=generation, rows=tuple(rows))
+
+    def _touches(self, row: int, link: Link) -> bool:
+        """Whether a segment shares steps with a stretch; one of no updates (a later measurement) has its one step."""
+        return first_step(self._start[row], self._end[row]) <= link.end and self._end[row] >= first_step(
+            link.start, link.end
+        )
+
+    def _superseded(self, row: int, rows: Iterable[int]) -> bool:
+        """Whether a later generation was tried where this segment did not end ok."""
+        if self._status[row] == "ok":
+            return False
+        start, end, generation = self._start[row], self._end[row], self._generation[row]
+        return any(
+            self._generation[other] > generation and self._start[other] < end and self._end[other] > start
+            for other in rows
+        )
+
+    def _missing(
+        self,
+        rows: Iterable[int],
+        asked: frozenset[int],
+        probed: frozenset[int],
+        observation: MeasureConfig | None,
+    ) -> set[int]:
+        """Steps asked for at which no row was written."""
+        rows = list(rows)
+        missing = set(asked)
+        for row in rows:
+            missing -= self._evaluated[row]
+        if observation is not None and probed:
+            for quantity in observation.quantities:
+                there: set[int] = set()
+                for row in rows:
+                    quantities, probe = _probe(self._observed[row])
+                    if quantity in quantities and probe == observation.probe:
+                        there |= self._measured[row]
+                missing |= probed - there
+        return missing
+
+    # --- the chain of a trial ---
+
+    def chain(self, trial: Trial) -> ChainState:
+        """What is recorded of a whole trial: ok only if every link is; else how the first that is not ok ended."""
+        config = trial.config
+        asks = _asks(config.model, config.train, config.schedule, config.measure)
+        observation = config.measure if config.measure.quantities else None
+        states: list[LinkState] = []
+        status: str | None = "ok"
+        for link, (evaluate, measure) in zip(trial.links, asks, strict=True):
+            state = self.link(link, evaluate, measure, observation)
+            states.append(state)
+            if status == "ok":
+                status = state.status
+        return ChainState(coverage=self, status=status, links=tuple(states))
+
+    def value(self, column: str, row: int) -> Any:
+        """A value of the table segments."""
+        return self._column(column)[row]
+
+    def _column(self, name: str) -> list[Any]:
+        column = self._columns.get(name)
+        if column is None:
+            values = self._table[name]
+            if pa.types.is_timestamp(values.type):
+                values = values.cast(pa.int64())
+            column = self._columns[name] = values.to_pylist()
+        return column
+
+    @cached_property
+    def _columns(self) -> dict[str, list[Any]]:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainState:
+    """What is recorded of a trial's chain, link by link."""
+
+    coverage: Coverage
+    status: str | None
+    """None where something is missing; else ok, diverged, failed, timeout or oom."""
+    links: tuple[LinkState, ...]
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Indices of all segments on the chain."""
+        return tuple(row for link in self.links for row in link.rows)
+
+    @property
+    def covered(self) -> int:
+        """Last step of the trial up to which all that is asked is recorded."""
+        covered = 0
+        for link in self.links:
+            covered = link.covered
+            if link.status != "ok":
+                break
+        return covered
+
+    @property
+    def error(self) -> str | None:
+        """The reason of the failure that the status names."""
+        if self.status not in FAILURES:
+            return None
+        values = (self.coverage.value("error", r) for r in self.rows if self.coverage.value("status", r) == self.status)
+        return next((value for value in values if value), None)
+
+    @property
+    def attempts(self) -> int:
+        """The most tries that any part of the chain took; 0 where nothing is recorded."""
+        return max((self.coverage.value("attempts", row) or 1 for row in self.rows), default=0)
+
+    @property
+    def numerics_classes(self) -> tuple[str, ...]:
+        """The numerics classes in which it ran, sorted; one where all is well."""
+        values = {self.coverage.value("numerics_class", row) for row in self.rows}
+        return tuple(sorted(value for value in values if value))
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When the first unit that it needed began."""
+        return _instant(min, (self.coverage.value("started_at", row) for row in self.rows))
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When the last unit that it needed ended."""
+        return _instant(max, (self.coverage.value("finished_at", row) for row in self.rows))
+
+
+def _instant(choose: Any, micros: Iterable[int | None]) -> datetime | None:
+    known = [value for value in micros if value is not None]
+    return _EPOCH + timedelta(microseconds=choose(known)) if known else None
+
+
+@lru_cache(maxsize=65536)
+def _asks(
+    model: ModelConfig, train: TrainConfig, schedule: ScheduleConfig, measure: MeasureConfig
+) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    """By link: the steps (evaluate, measure) that a trial asks for; seed and task have no say in them."""
+    config = TrialConfig(model=model, train=train, schedule=schedule, measure=measure)
+    evaluate, probed = tuple(evaluation_steps(config)), tuple(measurement_steps(config))
+    return tuple(
+        (tuple(sorted(_within(evaluate, link.start, link.end))), tuple(sorted(_within(probed, link.start, link.end))))
+        for link in links(config)
+    )
+
+
+@lru_cache(maxsize=65536)
+def _within(steps: tuple[int, ...], start: int, end: int) -> frozenset[int]:
+    """The steps whose rows belong to a stretch."""
+    first = first_step(start, end)
+    return frozenset(step for step in steps if first <= step <= end)
+
+
+@lru_cache(maxsize=4096)
+def _probe(observed: str) -> tuple[frozenset[str], int | None]:
+    """The quantities and the probe that the column `observed` of a segment names."""
+    body = json.loads(observed)
+    return frozenset(body.get("quantities", ())), body.get("probe")
+
+
+def _step_sets(column: Any) -> list[frozenset[int]]:
+    """Lists of steps as sets; equal lists are one set, since the lineages of a grid look alike."""
+    lists = column.combine_chunks()
+    values = lists.values.to_numpy(zero_copy_only=False)
+    offsets = lists.offsets.to_pylist()
+    known: dict[bytes, frozenset[int]] = {}
+    sets = []
+    for low, high in pairwise(offsets):
+        key = values[low:high].tobytes()
+        found = known.get(key)
+        if found is None:
+            found = known[key] = frozenset(values[low:high].tolist())
+        sets.append(found)
+    return sets
