@@ -106,4 +106,19 @@ def _foreign(root: Path, snapshot: Snapshot) -> tuple[str, ...]:
 
 
 def _checkpoints(root: Path) -> tuple[int, tuple[str, ...]]:
-    return 0, ()
+    """How many checkpoints there are, and those that cannot be loaded, or hold another state than their name says."""
+    paths = sorted((root / "checkpoints").glob("*/*.safetensors"))
+    if not paths:
+        return 0, ()
+    from core.checkpoint import load
+
+    broken = []
+    for path in paths:
+        try:
+            state = load(path)
+        except StoreError as error:
+            broken.append(str(error))
+            continue
+        if path.stem != f"{state.lineage}-{state.step}":
+            broken.append(f"checkpoint {path} holds the state {state.lineage}-{state.step}; delete it")
+    return len(paths), tuple(broken)
