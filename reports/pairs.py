@@ -97,16 +97,23 @@ def pair(
 def _sides(
     tables: Tables, rows: pd.DataFrame, values: Mapping[str, float], keys: Any, scale: Scale
 ) -> dict[tuple[int, Setting], float | None]:
-    """Mean of the metric by (seed, setting of `keys`); None where a trial of it lacks the metric."""
-    found: dict[tuple[int, Setting], list[float | None]] = defaultdict(list)
+    """Mean of the metric by (seed, setting of `keys`); None where a trial of it is missing or lacks the metric.
+
+    A trial is missing where its setting of all axes stands in another seed of the same shared setting.
+    """
+    found: dict[tuple[int, Setting], dict[Setting, list[float | None]]] = defaultdict(lambda: defaultdict(list))
+    asked: dict[Setting, set[Setting]] = defaultdict(set)
     for row in rows.to_dict("records"):
-        value = values.get(row["trial_id"])
-        key = (int(row["seed"]), tables.setting(row, keys))
-        found[key].append(None if value is None else _scaled(value, scale, f"trial {row['trial_id']}"))
+        value, full, shared = values.get(row["trial_id"]), tables.setting(row), tables.setting(row, keys)
+        number = None if value is None else _scaled(value, scale, f"trial {row['trial_id']}")
+        found[int(row["seed"]), shared][full].append(number)
+        asked[shared].add(full)
     means: dict[tuple[int, Setting], float | None] = {}
-    for key, cell in found.items():
-        numbers = [v for v in cell if v is not None]
-        means[key] = math.fsum(numbers) / len(numbers) if len(numbers) == len(cell) else None
+    for (seed, shared), cells in found.items():
+        numbers = [v for cell in cells.values() for v in cell]
+        known = [v for v in numbers if v is not None]
+        whole = len(known) == len(numbers) and cells.keys() == asked[shared]
+        means[seed, shared] = math.fsum(known) / len(known) if whole else None
     return means
 
 

@@ -1,0 +1,197 @@
+"""Results as `studies.load` would give them, made up: the contract's columns, a known truth, deterministic noise."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core.streams import stream
+from studies.claims import Claim, parse_claims
+
+FLOOR = {"low_ic": 0.45, "high_ic": 1.35}
+STEPS = tuple(range(0, 3001, 100))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """The truth of an arm: what its curves tend to and when."""
+
+    name: str
+    low: float = 0.1
+    """Excess loss at the end on low-IC sequences."""
+    high: float = 0.1
+    late: float = 300.0
+    """Time constant of the high-IC stratum, steps."""
+    loops: int = 3
+    switch: int | None = None
+    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    flops: int = 3_000_000
+
+
+ARMS = (
+    Arm(name="single", low=0.32, high=0.2, late=150, loops=1, flops=1_100_000),
+    Arm(name="looped", low=0.06, high=0.05, late=700),
+    Arm(name="shift", low=0.07, high=0.055, late=800, switch=1500, flops=2_050_000),
+    Arm(name="depth-matched", low=0.05, high=0.045, late=600, loops=1, flops=3_100_000),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frames:
+    """Fixed frames behind the methods of `studies.load`."""
+
+    trials_: pd.DataFrame
+    metrics_: pd.DataFrame
+    curvature_: pd.DataFrame
+    events_: pd.DataFrame
+
+    def trials(self) -> pd.DataFrame:
+        return self.trials_.copy()
+
+    def metrics(self) -> pd.DataFrame:
+        return self.metrics_.copy()
+
+    def curvature(self) -> pd.DataFrame:
+        return self.curvature_.copy()
+
+    def events(self) -> pd.DataFrame:
+        return self.events_.copy()
+
+    def with_trials(self, **columns: Any) -> Frames:
+        return replace(self, trials_=self.trials_.assign(**columns))
+
+    def without(self, keep: Any) -> Frames:
+        """Only the trials for which the mask holds, and their rows."""
+        trials = self.trials_[keep]
+        ids = set(trials["trial_id"])
+        cut = {n: f[f["trial_id"].isin(ids)] for n, f in vars(self).items() if n != "trials_"}
+        return Frames(trials_=trials, **cut)
+
+
+def results(
+    arms: Iterable[Arm] = ARMS,
+    seeds: Sequence[int] = range(5),
+    *,
+    study: str = "quickstart",
+    ended: Mapping[tuple[str, int], str] | None = None,
+    curvature: bool = True,
+    noise: float = 0.01,
+) -> Frames:
+    """Rows of every arm × setting × seed; `ended` gives (arm, seed) another status than ok."""
+    trials: list[dict[str, Any]] = []
+    metrics: list[dict[str, Any]] = []
+    curved: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
+    for arm in arms:
+        for seed in seeds:
+            for values in itertools.product(*arm.axes.values()):
+                setting = dict(zip(arm.axes, values, strict=True))
+                status = (ended or {}).get((arm.name, seed), "ok")
+                trial = _trial(arm, seed, setting, study, status)
+                rows = _history(arm, seed, setting, noise, trial["trial_id"])
+                rows = rows if status == "ok" else rows[: 8 if status == "diverged" else 0]
+                if status == "ok":
+                    last = rows[-1]
+                    for name in [n for n in last if n.startswith(("val_", "excess_", "bayes_"))]:
+                        trial[f"final_{name}"] = last[name]
+                        best = max if "accuracy" in name else min
+                        trial[f"best_{name}"] = best(row[name] for row in rows)
+                if status == "diverged":
+                    detail = "loss is not finite"
+                    events.append({"trial_id": trial["trial_id"], "step": 742, "kind": "divergence", "detail": detail})
+                trials.append(trial)
+                metrics += rows
+                if curvature:
+                    curved += [
+                        {
+                            "trial_id": row["trial_id"],
+                            "step": row["step"],
+                            "lambda_max": 5 + 10 * row["val_loss_low_ic"],
+                        }
+                        for row in rows[::5]
+                    ]
+    return Frames(
+        trials_=pd.DataFrame(trials),
+        metrics_=pd.DataFrame(metrics),
+        curvature_=pd.DataFrame(curved, columns=["trial_id", "step", "lambda_max"]),
+        events_=pd.DataFrame(events, columns=["trial_id", "step", "kind", "detail"]),
+    )
+
+
+def claims(*tables: dict[str, Any], arms: Iterable[Arm] = ARMS) -> tuple[Claim, ...]:
+    """Claims as a study's TOML would give them."""
+    problems: list[Any] = []
+    names = [arm.name for arm in arms]
+    made = [{"text": f"claim {i}"} | table for i, table in enumerate(tables, 1)]
+    found = parse_claims(made, arms=names, strata=("low_ic", "high_ic"), problems=problems)
+    assert not problems, problems
+    return found
+
+
+def _trial(arm: Arm, seed: int, setting: dict[str, Any], study: str, status: str) -> dict[str, Any]:
+    name = f"{arm.name}/{seed}/{sorted(setting.items())}"
+    return {
+        "trial_id": f"{stream(seed, name).integers(2**62):016x}",
+        "study": study,
+        "arm": arm.name,
+        "role": "compare",
+        "seed": seed,
+        "status": status,
+        **setting,
+        "config": json.dumps({"seed": seed}),
+        "steps": STEPS[-1],
+        "switch_step": arm.switch,
+        "parameters": 5120,
+        "flops_alone": arm.flops * STEPS[-1],
+        "flops_spent": int(arm.flops * STEPS[-1] * (0.6 if arm.switch else 1.0)),
+        "alone_s": arm.flops / 1e6 * 2.1,
+        "spent_s": arm.flops / 1e6 * 0.7,
+        "attempts": 1,
+        "numerics_class": "cpu AVX2 torch 2.13.0 eager",
+        "pack_size": 5,
+        "error": "worker died: killed by signal 9" if status == "failed" else None,
+        "started_at": pd.Timestamp("2026-11-23T18:00:00Z"),
+        "finished_at": pd.Timestamp("2026-11-23T18:01:00Z"),
+        "provenance": json.dumps(
+            {
+                "versions": {"torch": "2.13.0", "python": "3.11.9"},
+                "commit": "abc1234",
+                "host": {"cpu": "Xeon", "cores": 2},
+            }
+        ),
+    }
+
+
+def _history(arm: Arm, seed: int, setting: dict[str, Any], noise: float, trial_id: str) -> list[dict[str, Any]]:
+    shared = stream(seed, "chains").normal(0, 5 * noise, 2)  # what the seed does to every arm: pairing removes it
+    own = stream(seed, arm.name, str(sorted(setting.items())))
+    end = own.normal(0, noise, 2)
+    shift = 0.05 * abs(float(setting["schedule.switch"]) - 0.5) if "schedule.switch" in setting else 0.0
+    rows = []
+    for step in STEPS:
+        excess = {
+            "low_ic": arm.low + shift + end[0] + 2.0 * np.exp(-step / 150),
+            "high_ic": arm.high + shift + end[1] + 1.2 * np.exp(-step / arm.late),
+        }
+        row: dict[str, Any] = {"trial_id": trial_id, "step": step, "stage": 0, "loops": arm.loops, "lr": 2e-3}
+        floors = {name: FLOOR[name] + shared[i] for i, name in enumerate(FLOOR)}
+        floors |= {"": sum(floors.values()) / 2}
+        excess |= {"": sum(excess.values()) / 2}
+        for name in ("", *FLOOR):
+            suffix = f"_{name}" if name else ""
+            row |= {
+                f"val_loss{suffix}": floors[name] + excess[name],
+                f"val_accuracy{suffix}": float(np.exp(-floors[name] - excess[name])),
+                f"excess_loss{suffix}": excess[name],
+                f"bayes_loss{suffix}": floors[name],
+                f"bayes_accuracy{suffix}": float(np.exp(-floors[name])),
+            }
+        row |= {"train_loss": row["val_loss"] if step else None, "grad_norm": 0.5 if step else None}
+        rows.append(row | {"tokens": step * 2048, "flops_alone": step * arm.flops})
+    return rows
