@@ -1,0 +1,405 @@
+"""Checks a document and makes it a `Study`: everything that is wrong is found in one pass.
+
+The structure is checked by `studies.grammar`; terms by what `core.config` declares; filters by `studies.where`, claims
+by `studies.claims`. Rules between terms are checked on the settings that the axes make, so a filter may drop what
+cannot be; that needs sound parts and comes last.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from core.config import MeasureConfig, TrialConfig, evaluation_steps, measurement_steps, section_class
+from core.errors import InputError, Problem
+from core.quantities import QUANTITIES
+from core.streams import derived_seed
+from core.terms import build, check, nearest, terms
+from studies.claims import Claim, metric_names, parse_claims
+from studies.grammar import MAX_SEEDS, NuisanceTable, StudyTable, structural_problems
+from studies.grid import Grid, joined, parse_grid
+from studies.settings import TRIAL_SECTIONS, converter, known_keys, sound_settings
+from studies.space import parse_space, probe_grids
+from studies.study import Arm, Nuisance, Search, Study
+from studies.where import Expression, parse
+
+MAX_PROBLEMS = 50
+"""Lines of errors that are printed; a slip in [base] can break every setting."""
+MAX_CHECKED = 20_000
+"""Settings per arm whose rules are checked on reading; larger grids are checked when they are expanded."""
+MAX_FILTERS = 100
+INT64 = range(-(2**63), 2**63)
+
+
+def parse_study(document: Mapping[str, Any], *, file: str) -> Study:
+    """A study from plain nested values.
+
+    Args:
+        document: as TOML gives it.
+        file: what the messages call it.
+
+    Raises:
+        InputError: with every problem, one line each.
+    """
+    problems = list(_unwritable(document))
+    if not problems:
+        problems = structural_problems(document)
+        study = _Check(document, problems).study(file)
+        if study is not None:
+            return study
+    raise InputError(located(problems, file))
+
+
+def located(problems: Sequence[Problem], file: str) -> list[Problem]:
+    """Problems as a user sees them: the file before the key, short, printable, not too many."""
+    first: dict[str, Problem] = {}
+    for problem in problems:
+        # The structure's check and ours may both complain of one place; the first says enough.
+        first.setdefault(problem.where or problem.message, problem)
+    shown = [
+        Problem(f"{file}: {printable(p.where)}" if p.where else file, _short(printable(p.message)))
+        for p in first.values()
+    ]
+    if len(shown) > MAX_PROBLEMS:
+        rest = len(shown) - MAX_PROBLEMS
+        return [*shown[:MAX_PROBLEMS], Problem(file, f"has {rest} more problems; mend these first")]
+    return shown
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 400 else f"{text[:280]} … {text[-110:]}"
+
+
+def _unwritable(value: Any, where: str = "") -> Iterator[Problem]:
+    """Numbers beyond 64 bits, which TOML forbids and Python reads."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _unwritable(item, f"{where}.{key}" if where else key)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _unwritable(item, where)
+    elif isinstance(value, int) and not isinstance(value, bool) and value not in INT64:
+        yield Problem(where, f"integers must fit in 64 bits, got one of {value.bit_length()} bits")
+
+
+class _Check:
+    """One pass over a document; each method checks a part, appends what is wrong and returns what is sound."""
+
+    def __init__(self, document: Mapping[str, Any], problems: list[Problem]) -> None:
+        self.document = document
+        self.problems = problems
+        self.keys = known_keys()
+        self.convert = converter(self.keys)
+
+    def wrong(self, where: str, message: str) -> None:
+        self.problems.append(Problem(where, message))
+
+    def table(self, name: str) -> Mapping[str, Any]:
+        """A table of the document; empty where it is none (the structure's check says so)."""
+        found = self.document.get(name, {})
+        return found if isinstance(found, dict) else {}
+
+    def study(self, file: str) -> Study | None:
+        """The study; None where there are problems."""
+        seeds = self.seeds()
+        arms = self.arms()
+        axes = self.grid(self.table("axes"), "axes")
+        nuisance = self.nuisance(seeds)
+        search = self.search()
+        where = self.filters()
+        measure = self.measure()
+        self.overlaps(arms, axes, nuisance, search)
+        claims = self.claims(arms, nuisance, search)
+        if self.problems:
+            return None
+        names = StudyTable.model_validate(self.document)
+        study = Study(
+            name=names.name,
+            question=names.question,
+            file=file,
+            seeds=seeds,
+            arms=tuple(arms),
+            axes=axes,
+            where=where,
+            nuisance=nuisance,
+            measure=measure,
+            search=search,
+            claims=claims,
+        )
+        self.problems += setting_problems(study)
+        return None if self.problems else study
+
+    def seeds(self) -> tuple[int, ...]:
+        value = self.document.get("seeds", 5)
+        if type(value) is int:
+            if 1 <= value <= MAX_SEEDS:
+                return tuple(range(value))
+            self.wrong("seeds", f"must be 1 … {MAX_SEEDS} seeds, got {value}")
+        elif isinstance(value, list) and all(type(seed) is int for seed in value):
+            if not 1 <= len(value) <= MAX_SEEDS:
+                self.wrong("seeds", f"must list 1 … {MAX_SEEDS} seeds, got {len(value)}")
+            elif negative := [seed for seed in value if seed < 0]:
+                self.wrong("seeds", f"must be integers in 0 … 2^63 − 1, got {negative[0]}")
+            elif repeated := [seed for i, seed in enumerate(sorted(value)) if i and sorted(value)[i - 1] == seed]:
+                self.wrong("seeds", f"must differ, got {repeated[0]} twice; drop one")
+            else:
+                return tuple(value)
+        return (0,)
+
+    def arms(self) -> list[Arm]:
+        base = self.table("base")
+        tables = {name: arm for name, arm in self.table("arms").items() if isinstance(arm, dict)}
+        # A key that only one arm's task knows may still stand in [base]: each task takes what it knows.
+        kinds = [self.terms_of(section, base, {}, "base") for section in TRIAL_SECTIONS]
+        arms = []
+        for name, table in tables.items():
+            values = {}
+            for section, below in zip(TRIAL_SECTIONS, kinds, strict=True):
+                values[section] = below | self.terms_of(section, table, below, f"arms.{name}")
+            axes = table.get("axes", {})
+            grid = self.grid(axes if isinstance(axes, dict) else {}, f"arms.{name}.axes")
+            arms.append(Arm(name=name, values=values, axes=grid))
+        return arms
+
+    def terms_of(self, section: str, table: Mapping[str, Any], below: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """The terms that a table sets in one section, each checked by itself; rules between them come later."""
+        given = table.get(section, {})
+        if not isinstance(given, dict):
+            return {}
+        try:
+            cls = section_class(section, {**below, **given})
+        except InputError as error:
+            for problem in error.problems:
+                self.wrong(f"{where}.{problem.where}", problem.message)
+            return {}
+        values = {}
+        for name, value in given.items():
+            place = f"{where}.{section}.{name}"
+            if name not in terms(cls):
+                self.wrong(place, f"unknown key; {nearest(name, terms(cls))}")
+                continue
+            values[name], wrong = check(cls, name, value)
+            if wrong is not None:
+                self.wrong(place, wrong)
+        return values
+
+    def grid(self, table: Mapping[str, Any], where: str) -> Grid:
+        return parse_grid(table, where, self.convert, self.problems)
+
+    def filters(self) -> tuple[Expression, ...]:
+        texts = self.document.get("where", [])
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            return ()
+        if len(texts) > MAX_FILTERS:
+            self.wrong("where", f"must be at most {MAX_FILTERS} filters, got {len(texts)}; join them with `and`")
+            return ()
+        filters = []
+        names = {*self.keys, "arm", "seed"}
+        for number, text in enumerate(texts, start=1):
+            try:
+                expression = parse(text)
+            except InputError as error:
+                self.wrong(f"where[{number}]", str(error))
+                continue
+            for name in sorted(expression.names - names):
+                self.wrong(f"where[{number}]", f"unknown name {name!r} in {text!r}; {nearest(name, names)}")
+            filters.append(expression)
+        return tuple(filters)
+
+    def nuisance(self, seeds: Collection[int]) -> Nuisance | None:
+        if "nuisance" not in self.document:
+            return None
+        table = self.table("nuisance")
+        own = set(NuisanceTable.model_fields)
+        grid = self.grid({key: value for key, value in table.items() if key not in own}, "nuisance")
+        if not set(table) - own:
+            self.wrong("nuisance", 'names no axis; write the key to tune, as "train.lr" = [3e-4, 1e-3]')
+        count = table.get("tune_seeds", 3)
+        metric = table.get("tune_metric", "final_val_loss")
+        if type(count) is not int or not 1 <= count <= MAX_SEEDS or not isinstance(metric, str):
+            return None
+        return Nuisance(axes=grid, seeds=tune_seeds(count, seeds), metric=metric)
+
+    def measure(self) -> MeasureConfig:
+        try:
+            measure = build(MeasureConfig, self.table("measure"), "measure")
+        except InputError as error:
+            self.problems += error.problems
+            return MeasureConfig()
+        for name in measure.quantities:
+            if name not in QUANTITIES:
+                self.wrong("measure.quantities", f"unknown quantity, got {name!r}; {nearest(name, QUANTITIES)}")
+        for name in ("quantities", "at"):
+            values = getattr(measure, name)
+            if len(set(values)) < len(values):
+                self.wrong(f"measure.{name}", f"must not repeat, got {list(values)!r}")
+        if not measure.quantities and self.table("measure").keys() & {"every", "at"}:
+            self.wrong("measure.quantities", "is required where `every` or `at` is given; name what is measured")
+        return measure
+
+    def search(self) -> Search | None:
+        if "search" not in self.document:
+            return None
+        table = self.table("search")
+        space = table.get("space", {})
+        parsed = parse_space(space if isinstance(space, dict) else {}, "search.space", self.convert, self.problems)
+        if self.problems:
+            return None
+        names = StudyTable.model_validate(self.document).search
+        if names is None:
+            return None
+        return Search(
+            kind=names.kind,
+            metric=names.metric,
+            trials=names.trials,
+            batch=names.batch,
+            seed=names.seed,
+            space=parsed,
+        )
+
+    def overlaps(self, arms: Sequence[Arm], axes: Grid, nuisance: Nuisance | None, search: Search | None) -> None:
+        """Refuses a key that two tables want to vary, or that an arm fixes and an axis varies."""
+        tuned = nuisance.axes.keys if nuisance else ()
+        for key in axes.keys:
+            if key in tuned:
+                self.wrong(f'nuisance."{key}"', "stands in [axes] too; it is compared or tuned, not both")
+        for arm in arms:
+            own = set(arm.axes.keys)
+            for key in arm.axes.keys:
+                if key in axes.keys:
+                    self.wrong(f'arms.{arm.name}.axes."{key}"', "stands in [axes] too; keep one of them")
+                if key in tuned:
+                    self.wrong(f'arms.{arm.name}.axes."{key}"', "stands in [nuisance] too; it is compared or tuned")
+            fixed = self.table("arms")[arm.name]
+            for key in (*axes.keys, *own, *tuned, *(search.space if search else ())):
+                section, _, name = key.partition(".")
+                if isinstance(fixed.get(section), dict) and name in fixed[section]:
+                    self.wrong(f"arms.{arm.name}.{key}", "is fixed here and varied by an axis of this arm; keep one")
+        if "search" in self.document:
+            varied = [name for name in ("axes", "nuisance", "where") if self.document.get(name)]
+            varied += [f"arms.{arm.name}.axes" for arm in arms if arm.axes.keys]
+            for name in varied:
+                self.wrong(name, "cannot stand beside [search] yet; put the keys into search.space as lists of choices")
+
+    def claims(self, arms: Sequence[Arm], nuisance: Nuisance | None, search: Search | None) -> tuple[Claim, ...]:
+        """The claims, and the metrics that tuning and search improve."""
+        strata = _strata(arms)
+        for table, place in ((nuisance, "nuisance.tune_metric"), (search, "search.metric")):
+            if table is None:
+                continue
+            prefix, _, column = table.metric.partition("_")
+            known = [name for name, source in metric_names(strata).items() if source == "metrics"]
+            if prefix not in ("final", "best") or column not in known:
+                names = [f"{prefix}_{name}" for name in known for prefix in ("final", "best")]
+                self.wrong(
+                    place, f"must be a final_ or best_ metric, got {table.metric!r}; {nearest(table.metric, names)}"
+                )
+        tables = self.document.get("claims", [])
+        sound = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
+        names = [name for name in self.table("arms") if isinstance(name, str)]
+        return parse_claims(tables if sound else [], arms=names, strata=strata, problems=self.problems)
+
+
+def tune_seeds(count: int, seeds: Collection[int]) -> tuple[int, ...]:
+    """Seeds for tuning: derived by hash, the same for every study (so studies share trials), none of `seeds`."""
+    taken = set(seeds)
+    derived = (derived_seed(0, "tune", number) for number in itertools.count())
+    return tuple(itertools.islice((seed for seed in derived if seed not in taken), count))
+
+
+def _strata(arms: Sequence[Arm]) -> list[str]:
+    """Suffixes of the stratum columns that the arms' tasks have; of a default task where one cannot be built."""
+    strata: dict[str, None] = {}
+    for arm in arms:
+        values = arm.values.get("task", {})
+        try:
+            task = build(section_class("task", values), values)
+        except InputError:
+            task = TrialConfig().task
+        strata |= dict.fromkeys(task.stratum_names)
+    return list(strata or dict.fromkeys(TrialConfig().task.stratum_names))
+
+
+# --- what only shows on the settings ---------------------------------------------------------------------------------
+
+
+def setting_problems(study: Study) -> list[Problem]:
+    """Rules between terms that settings break, axes that act nowhere, arms left empty, claims about steps not taken."""
+    broken: dict[str, Problem] = {}
+    acting: set[str] = set()
+    varied: set[str] = set()
+    observed: dict[str, tuple[set[int], set[int]]] = {}
+    for arm in study.arms:
+        grids = settings_grids(study, arm)
+        keys = {key for grid in grids for key in grid.keys}
+        varied |= keys
+        if sum(grid.size for grid in grids) > MAX_CHECKED:
+            acting |= keys
+            continue
+        maker = study.settings(arm)
+        kept = False
+        before = len(broken)
+        seen: set[Any] = set()
+        evaluated: set[int] = set()
+        measured: set[int] = set()
+        for setting in sound_settings(maker, itertools.chain.from_iterable(grids), broken):
+            kept = kept or any(maker.keeps(setting, seed) for seed in study.seeds)
+            acting |= setting.varied.keys()
+            config = setting.config
+            clock = (config.train.steps, config.train.evaluate_every, config.schedule, config.model.loops == 1)
+            if clock not in seen:
+                seen.add(clock)
+                evaluated |= set(evaluation_steps(config))
+                measured |= set(measurement_steps(config))
+        if not kept and len(broken) == before:
+            broken[arm.name] = Problem(f"arms.{arm.name}", "has no trial left after `where`; relax a filter")
+        observed[arm.name] = evaluated, measured
+    if broken:
+        return list(broken.values())
+    return [*_idle(study, varied - acting), *_unobserved(study, observed)]
+
+
+def settings_grids(study: Study, arm: Arm) -> list[Grid]:
+    """The grids whose assignments an arm may take; of a search, the ones on which it is tried."""
+    if study.search is not None:
+        return probe_grids(study.search.space)
+    tuned = [study.nuisance.axes] if study.nuisance else []
+    return [joined([study.axes, arm.axes, *tuned])]
+
+
+def _idle(study: Study, keys: Collection[str]) -> Iterator[Problem]:
+    """Axes whose values change no trial of any arm."""
+    places = [("axes", study.axes.keys), *((f"arms.{arm.name}.axes", arm.axes.keys) for arm in study.arms)]
+    places += [("nuisance", study.nuisance.axes.keys)] if study.nuisance else []
+    places += [("search.space", tuple(study.search.space))] if study.search else []
+    for place, own in places:
+        for key in own:
+            if key in keys:
+                yield Problem(f'{place}."{key}"', "acts on no arm: every value gives the same trial; drop it")
+
+
+def _unobserved(study: Study, observed: Mapping[str, tuple[Collection[int], Collection[int]]]) -> Iterator[Problem]:
+    """Steps that are named and never taken, and quantities that are claimed and not measured."""
+    for step in study.measure.at:
+        if observed and not any(step in measured for _, measured in observed.values()):
+            yield Problem("measure.at", f"no arm has a step {step}; stay within train.steps")
+    for number, claim in enumerate(study.claims, start=1):
+        for part in claim.parts:
+            metric, where = part.metric, f"claims[{number}]"
+            if metric.source == "curvature" and metric.name not in study.measure.quantities:
+                yield Problem(f"{where}.metric", f"{metric.name} is not measured; add it to measure.quantities")
+                continue
+            for arm in (part.arm, part.against):
+                steps = observed.get(arm or "", ((), ()))[metric.source == "curvature"]
+                if type(metric.at) is int and steps and metric.at not in steps:
+                    close = sorted(steps, key=lambda s, at=metric.at: (abs(s - at), s))[0]
+                    act = "measured" if metric.source == "curvature" else "evaluated"
+                    yield Problem(
+                        f"{where}.at", f"arm {arm} is never {act} at step {metric.at}; the closest is {close}"
+                    )

@@ -1,0 +1,203 @@
+"""From a study to its trials, in canonical order.
+
+Arms in file order; in each, the study's axes, then the arm's own, in file order, the first slowest; seeds last. An axis
+that does not act gives one trial, not copies: of equal trials of an arm the first stays. A setting with nuisance axes
+is a *slot*: its candidates run on the tuning seeds (role ``tune``), the winner on the study's seeds (role
+``compare``), as soon as it is known. A search's trials come from its proposals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from core.config import Link, TrialConfig, links, trial_id
+from core.errors import InputError, Problem
+from studies.check import located
+from studies.grid import Assignment, joined
+from studies.settings import Setting, converter, known_keys, sound_settings
+from studies.study import Arm, Study
+
+SlotKey = tuple[str, Assignment]
+"""Arm, and the values of the compared axes that act on any candidate."""
+
+Winners = Mapping[SlotKey, Assignment]
+"""By slot, the nuisance values that won."""
+
+Proposal = tuple[str, int, Mapping[str, Any]]
+"""Arm, number, values by dotted key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A trial of a study: what it trains, and what it is for."""
+
+    study: str
+    arm: str
+    role: str
+    """compare | tune | confirm"""
+    config: TrialConfig
+    trial_id: str
+    links: tuple[Link, ...]
+    varied: Mapping[str, Any]
+    """By dotted key, the values of axes (and nuisance and search keys) that act on this trial."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One setting of the compared axes of an arm, and the nuisance settings that compete for it."""
+
+    arm: str
+    setting: Assignment
+    candidates: tuple[Setting, ...]
+    """In canonical order; one where nothing is to be tuned."""
+    keeps: Callable[[Setting, int], bool]
+    """Whether filters that read the seed keep a candidate under it."""
+
+    @property
+    def key(self) -> SlotKey:
+        """Its name in `Winners`."""
+        return self.arm, self.setting
+
+    def nuisance(self, candidate: Setting) -> Assignment:
+        """The values of a candidate that compete."""
+        own = dict(self.setting)
+        return tuple((key, value) for key, value in candidate.varied.items() if key not in own)
+
+
+def count(study: Study) -> int:
+    """How many trials a study can have at most, by arithmetic alone: before filters, and counting idle axes."""
+    if study.search is not None:
+        return len(study.arms) * study.search.trials * len(study.seeds)
+    total = 0
+    for arm in study.arms:
+        per_slot = len(study.seeds)
+        if study.nuisance is not None:
+            per_slot += study.nuisance.axes.size * len(study.nuisance.seeds)
+        total += joined([study.axes, arm.axes]).size * per_slot
+    return total
+
+
+def expand(study: Study, winners: Winners | None = None, proposals: Iterable[Proposal] | None = None) -> list[Trial]:
+    """The trials of a study.
+
+    Args:
+        study: a checked study.
+        winners: of nuisance slots, as far as known (`studies.tuning.winners`); their compare trials are given too.
+        proposals: of the search, as recorded; a search has no trials without.
+
+    Raises:
+        InputError: where settings break rules between terms, or a winner or proposal is none of this study's.
+    """
+    if study.search is not None:
+        return _distinct(_proposed(study, proposals or ()))
+    return _distinct(_planned(study, winners or {}))
+
+
+def slots(study: Study) -> Iterator[Slot]:
+    """The slots of a study, in canonical order; without nuisance axes each has one candidate.
+
+    Raises:
+        InputError: where settings break rules between terms.
+    """
+    broken: dict[str, Problem] = {}
+    for arm in study.arms:
+        yield from _arm_slots(study, arm, broken)
+    if broken:
+        raise InputError(located(list(broken.values()), study.file))
+
+
+def _arm_slots(study: Study, arm: Arm, broken: dict[str, Problem]) -> Iterator[Slot]:
+    maker = study.settings(arm)
+    compared = joined([study.axes, arm.axes])
+    if study.nuisance is None:
+        for setting in sound_settings(maker, iter(compared), broken):
+            yield Slot(arm=arm.name, setting=tuple(setting.varied.items()), candidates=(setting,), keeps=maker.keeps)
+        return
+    # Outer settings that differ only in what does not act are one slot; of equal candidates the first stays.
+    merged: dict[Assignment, dict[str, Setting]] = {}
+    for outer in compared:
+        assignments = (outer + inner for inner in study.nuisance.axes)
+        found = list(sound_settings(maker, assignments, broken))
+        own = tuple(pair for pair in outer if any(pair[0] in setting.varied for setting in found))
+        for setting in found:
+            merged.setdefault(own, {}).setdefault(trial_id(setting.config), setting)
+    for own, candidates in merged.items():
+        yield Slot(arm=arm.name, setting=own, candidates=tuple(candidates.values()), keeps=maker.keeps)
+
+
+def _planned(study: Study, winners: Winners) -> Iterator[Trial]:
+    tuned = study.nuisance.seeds if study.nuisance else ()
+    unknown = set(winners)
+    for slot in slots(study):
+        unknown.discard(slot.key)
+        if len(slot.candidates) == 1:
+            yield from _trials(study, slot, slot.candidates[0], "compare", study.seeds)
+            continue
+        for candidate in slot.candidates:
+            yield from _trials(study, slot, candidate, "tune", tuned)
+        if slot.key in winners:
+            winner = _winner(slot, winners[slot.key])
+            yield from _trials(study, slot, winner, "compare", study.seeds)
+    if unknown:
+        raise InputError(f"{study.file}: winners of no slot of this study, got {sorted(map(str, unknown))[0]}")
+
+
+def _winner(slot: Slot, nuisance: Assignment) -> Setting:
+    for candidate in slot.candidates:
+        if slot.nuisance(candidate) == tuple(nuisance):
+            return candidate
+    shown = ", ".join(f"{key} = {value!r}" for key, value in nuisance)
+    raise InputError(f"arm {slot.arm}: the winner must be one of the candidates, got {shown}")
+
+
+def _trials(study: Study, slot: Slot, setting: Setting, role: str, seeds: Iterable[int]) -> Iterator[Trial]:
+    for seed in seeds:
+        if slot.keeps(setting, seed):
+            yield _trial(study, slot.arm, setting, role, seed)
+
+
+def _trial(study: Study, arm: str, setting: Setting, role: str, seed: int) -> Trial:
+    config = replace(setting.config, seed=seed)
+    return Trial(
+        study=study.name,
+        arm=arm,
+        role=role,
+        config=config,
+        trial_id=trial_id(config),
+        links=links(config),
+        varied=setting.varied,
+    )
+
+
+def _proposed(study: Study, proposals: Iterable[Proposal]) -> Iterator[Trial]:
+    arms = {arm.name: study.settings(arm) for arm in study.arms}
+    convert = converter(known_keys())
+    space = study.search.space if study.search else {}
+    order = {name: index for index, name in enumerate(arms)}
+    for arm, number, params in sorted(proposals, key=lambda p: (order.get(p[0], -1), p[1])):
+        where = f"{study.file}: proposal {number} of arm {arm}"
+        if arm not in arms:
+            raise InputError([Problem(where, "the study has no such arm")])
+        if set(params) != set(space):
+            raise InputError([Problem(where, f"must give {', '.join(space)}, got {', '.join(params) or 'nothing'}")])
+        assignment = []
+        for key in space:
+            value, wrong = convert(key, params[key])
+            if wrong is not None:
+                raise InputError([Problem(f"{where}: {key}", wrong)])
+            assignment.append((key, value))
+        setting = arms[arm].setting(tuple(assignment))
+        if setting is None:  # a search has no filters
+            continue
+        for seed in study.seeds:
+            yield _trial(study, arm, setting, "compare", seed)
+
+
+def _distinct(trials: Iterable[Trial]) -> list[Trial]:
+    """The trials without those that an earlier one of the same arm trains already."""
+    found: dict[tuple[str, str], Trial] = {}
+    for trial in trials:
+        found.setdefault((trial.arm, trial.trial_id), trial)
+    return list(found.values())

@@ -1,0 +1,175 @@
+"""From an arm and an assignment of its axes to the configuration of a trial.
+
+Sections are built once per value and shared by all the configurations of an arm: 10^5 trials hold a few hundred section
+objects. Broken rules are kept beside the assignment that breaks them, since a `where` filter may drop it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core.config import SECTIONS, TASKS, MeasureConfig, TrialConfig, acting_keys, section_class
+from core.errors import InputError, Problem
+from core.terms import build, check, nearest, terms
+from studies.grid import Assignment
+from studies.where import Expression
+
+TRIAL_SECTIONS = ("task", "model", "train", "schedule")
+"""The sections that an arm may set and an axis may vary."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """One setting of an arm: everything but the seed."""
+
+    config: TrialConfig
+    """With seed 0."""
+    varied: Mapping[str, Any]
+    """The assigned values that act."""
+    assignment: Assignment
+    """All the assigned values."""
+
+
+def known_keys() -> dict[str, type]:
+    """Every dotted key of a trial and the section class that declares it (the first task that has it)."""
+    classes = [("task", cls) for cls in TASKS.values()]
+    classes += [(name, SECTIONS[name]) for name in TRIAL_SECTIONS if name != "task"]
+    keys: dict[str, type] = {}
+    for section, cls in classes:
+        for name in terms(cls):
+            keys.setdefault(f"{section}.{name}", cls)
+    return keys
+
+
+def converter(keys: Mapping[str, type]) -> Callable[[str, Any], tuple[Any, str | None]]:
+    """A function that checks and converts one value of one dotted key that must be part of a trial's identity."""
+
+    def convert(key: str, value: Any) -> tuple[Any, str | None]:
+        if key not in keys:
+            return value, f"unknown key; {nearest(key, keys)}"
+        section = keys[key]
+        name = key.partition(".")[2]
+        if not terms(section)[name].metadata["identity"]:
+            return value, "is not part of what a trial is, so it cannot vary; set it in [base] or in the arms"
+        return check(section, name, value)
+
+    return convert
+
+
+class ArmSettings:
+    """The settings of one arm, one at a time; sections are cached by value."""
+
+    def __init__(
+        self,
+        arm: str,
+        values: Mapping[str, Mapping[str, Any]],
+        *,
+        measure: MeasureConfig,
+        where: Sequence[Expression] = (),
+    ) -> None:
+        """Takes an arm.
+
+        Args:
+            arm: its name.
+            values: by section, what base and arm set.
+            measure: what is observed.
+            where: filters of the study.
+        """
+        self.arm = arm
+        self._values = values
+        self._measure = measure
+        self._static = [filter_ for filter_ in where if "seed" not in filter_.names]
+        self._seeded = [filter_ for filter_ in where if "seed" in filter_.names]
+        self._sections: dict[tuple[Any, ...], Any] = {}
+        self._split: dict[str, tuple[str, str]] = {}
+        self._defaults = self._flat() if where else {}
+
+    def setting(self, assignment: Assignment) -> Setting | None:
+        """The setting of an assignment; None where a filter drops it whatever the seed.
+
+        Raises:
+            InputError: where it breaks a rule between terms; the problems name the assignment.
+        """
+        if self._static:
+            values = self._environment(assignment)
+            if not all(_keeps(filter_, values) for filter_ in self._static):
+                return None
+        by_section: dict[str, list[tuple[str, type, Any]]] = {}
+        for key, value in assignment:
+            section, name = self._split.get(key) or self._split.setdefault(key, _halves(key))
+            by_section.setdefault(section, []).append((name, type(value), value))
+        try:
+            sections = {name: self._section(name, tuple(by_section.get(name, ()))) for name in TRIAL_SECTIONS}
+            config = TrialConfig(measure=self._measure, **sections)
+        except InputError as error:
+            raise InputError([self._located(problem, assignment) for problem in error.problems]) from error
+        acting = acting_keys(config)
+        varied = {key: value for key, value in assignment if key in acting}
+        return Setting(config=config, varied=varied, assignment=assignment)
+
+    def keeps(self, setting: Setting, seed: int) -> bool:
+        """Whether the filters that read the seed keep it."""
+        if not self._seeded:
+            return True
+        values = self._environment(setting.assignment) | {"seed": seed}
+        return all(_keeps(filter_, values) for filter_ in self._seeded)
+
+    def _section(self, section: str, assigned: tuple[tuple[str, type, Any], ...]) -> Any:
+        found = self._sections.get((section, assigned))
+        if found is None:
+            values = dict(self._values.get(section, {})) | {name: value for name, _, value in assigned}
+            cls = section_class(section, values)
+            # An axis over the key of another kind of task does not act on this arm.
+            foreign = {name for name, _, _ in assigned if name not in terms(cls)}
+            found = build(cls, {name: value for name, value in values.items() if name not in foreign}, section)
+            self._sections[section, assigned] = found
+        return found
+
+    def _flat(self) -> dict[str, Any]:
+        """What filters read: every term by dotted key, defaults written out."""
+        flat: dict[str, Any] = {"arm": self.arm}
+        for section in TRIAL_SECTIONS:
+            values = self._values.get(section, {})
+            cls = section_class(section, values)
+            for name, spec in terms(cls).items():
+                flat[f"{section}.{name}"] = check(cls, name, values[name])[0] if name in values else spec.default
+        return flat
+
+    def _environment(self, assignment: Assignment) -> dict[str, Any]:
+        return self._defaults | dict(assignment)
+
+    def _located(self, problem: Problem, assignment: Assignment) -> Problem:
+        shown = ", ".join(f"{key} = {value!r}" for key, value in assignment)
+        return Problem(f"arms.{self.arm}.{problem.where}", f"{problem.message}{f' (with {shown})' if shown else ''}")
+
+
+def _keeps(filter_: Expression, values: Mapping[str, Any]) -> bool:
+    missing = sorted(filter_.names - values.keys())
+    if missing:
+        raise InputError([Problem("where", f"{filter_.text!r}: arm {values['arm']!r} has no {missing[0]}")])
+    try:
+        return filter_.keeps(values)
+    except InputError as error:
+        raise InputError([Problem("where", f"{filter_.text!r} {error}")]) from error
+
+
+def _halves(key: str) -> tuple[str, str]:
+    section, _, name = key.partition(".")
+    return section, name
+
+
+def sound_settings(
+    arm: ArmSettings, assignments: Iterator[Assignment], problems: dict[str, Problem]
+) -> Iterator[Setting]:
+    """The settings that filters keep; broken ones are left out and their problems kept, one per rule that is broken."""
+    for assignment in assignments:
+        try:
+            setting = arm.setting(assignment)
+        except InputError as error:
+            for problem in error.problems:
+                problems.setdefault(f"{problem.where}: {problem.message.partition(' (with ')[0]}", problem)
+            continue
+        if setting is not None:
+            yield setting

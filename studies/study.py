@@ -1,0 +1,73 @@
+"""A study as a checked value: what `studies.check` makes of a file and everything else reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core.config import MeasureConfig
+from studies.claims import Claim
+from studies.grid import Grid
+from studies.settings import ArmSettings
+from studies.space import Space
+from studies.where import Expression
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One arm: what base and arm set, and the axes of its own."""
+
+    name: str
+    values: Mapping[str, Mapping[str, Any]]
+    """By section, the values that stand in the file; what is silent takes its default."""
+    axes: Grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nuisance:
+    """Axes that are tuned inside each arm and each setting of the other axes."""
+
+    axes: Grid
+    seeds: tuple[int, ...]
+    """On which each value is tried; disjoint from the study's."""
+    metric: str
+    """A `final_` or `best_` column of the view `trials`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Settings proposed batch by batch, for each arm."""
+
+    kind: str
+    metric: str
+    """A `final_` or `best_` column of the view `trials`; its mean over the study's seeds is improved."""
+    trials: int
+    """Settings per arm."""
+    batch: int
+    seed: int
+    space: Space
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A checked study."""
+
+    name: str
+    question: str
+    file: str
+    """Where it was read from, as the user named it."""
+    seeds: tuple[int, ...]
+    arms: tuple[Arm, ...]
+    """In file order."""
+    axes: Grid
+    """For every arm."""
+    where: tuple[Expression, ...]
+    nuisance: Nuisance | None
+    measure: MeasureConfig
+    search: Search | None
+    claims: tuple[Claim, ...]
+
+    def settings(self, arm: Arm) -> ArmSettings:
+        """The maker of an arm's settings."""
+        return ArmSettings(arm.name, arm.values, measure=self.measure, where=self.where)
