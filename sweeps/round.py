@@ -1,0 +1,347 @@
+"""One round of a sweep: the nodes of a tree that are to be run, from the first bundle to the last event.
+
+Nodes are submitted as their parents finish. What a worker committed is settled here; what it lost costs its running
+unit an attempt, and a pack that was lost is halved, so that one poisonous trial ends up alone and its neighbours do
+not suffer. A lane that was lost alone as often as is allowed is recorded as a failure, with its reason.
+
+Nothing of this is durable: after any end, planned or not, the next round starts from what the store holds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+from core.errors import StoreError
+from studies.expand import Trial
+from studies.store import Store
+from studies.tree import Node, Tree
+from sweeps.executor import Committed, Event, Executor, Finished, LaneOutcome, Lost, Outcome, Progress, Started
+from sweeps.packs import Ready
+from sweeps.units import Bundle, Lane, Unit
+from sweeps.worker import segment_row
+
+POLL_SECONDS = 0.5
+
+
+class Observer(Protocol):
+    """Is told what happens while a sweep runs; `sweeps.progress` shows it. Calls come from one thread."""
+
+    def planned(self, arms: dict[str, int], steps: int) -> None:
+        """A round begins: trials by arm, and lane-steps that are to be trained (a shared one counts once)."""
+
+    def settled(self, arm: str, status: str) -> None:
+        """A trial of an arm has ended, now or before; told anew in every round, after `planned`."""
+
+    def started(self, unit: str, *, start: int, lanes: int) -> None:
+        """A unit began at a step."""
+
+    def reached(self, unit: str, step: int, losses: dict[str, float]) -> None:
+        """A unit is at a step; mean training loss of its lanes by arm."""
+
+    def ended(self, unit: str, *, steps: int) -> None:
+        """A unit ended; lane-steps of it that are recorded, 0 where it was lost."""
+
+    def said(self, message: str) -> None:
+        """A line for the user: a lost worker, a retry, a measurement that begins."""
+
+
+class Silent:
+    """An observer that shows nothing."""
+
+    def planned(self, arms: dict[str, int], steps: int) -> None:
+        """Nothing."""
+
+    def settled(self, arm: str, status: str) -> None:
+        """Nothing."""
+
+    def started(self, unit: str, *, start: int, lanes: int) -> None:
+        """Nothing."""
+
+    def reached(self, unit: str, step: int, losses: dict[str, float]) -> None:
+        """Nothing."""
+
+    def ended(self, unit: str, *, steps: int) -> None:
+        """Nothing."""
+
+    def said(self, message: str) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How units are run."""
+
+    device: str = "cpu"
+    attempts: int = 3
+    """Times that a lane may be lost alone (or in a pack) before it is recorded as a failure; at least 1."""
+    checkpoint_seconds: float = 600.0
+    unit_timeout_s: float | None = None
+    work: str = "sweeps.worker:train_unit"
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A bundle that an executor has."""
+
+    units: dict[str, Unit]
+    """Those without an outcome, by id, in order."""
+    running: str | None = None
+
+
+@dataclass
+class Round:
+    """Runs the nodes of one tree; make one, call `run` once."""
+
+    trials: Sequence[Trial]
+    tree: Tree
+    store: Store
+    executor: Executor
+    ready: Ready
+    limits: Limits
+    observer: Observer
+    draining: Callable[[], bool] = lambda: False
+    """Asked often: let running units end at their next block, begin no other?"""
+    at_once: Callable[[], bool] = lambda: False
+    """Asked often: kill what runs?"""
+    progressed: bool = False
+    """Whether anything new was recorded."""
+    _flights: dict[str, _Flight] = field(default_factory=dict)
+    _status: list[str | None] = field(default_factory=list)
+    _waiting: dict[int, list[int]] = field(default_factory=dict)
+    _index: dict[tuple[str, int], int] = field(default_factory=dict)
+    _height: list[int] = field(default_factory=list)
+    _passing: list[list[int]] = field(default_factory=list)
+    _left: list[int] = field(default_factory=list)
+    _serial: itertools.count[int] = field(default_factory=itertools.count)
+
+    def run(self) -> None:
+        """Runs until nothing is left to run, or the drain is over.
+
+        Raises:
+            StoreError: rows could not be written.
+        """
+        self._prepare()
+        stopping = False
+        while self._flights or (len(self.ready) and not stopping):
+            if self.at_once():
+                self.executor.stop(drain=False)
+                return
+            if self.draining() and not stopping:
+                stopping = True
+                self.executor.stop(drain=True)
+            if not stopping:
+                self._submit()
+            for event in self.executor.poll(POLL_SECONDS):
+                self._handle(event)
+
+    # --- set-up ---
+
+    def _prepare(self) -> None:
+        nodes = self.tree.nodes
+        self._status = [node.status for node in nodes]
+        todo = self.tree.todo()
+        self._index = {(nodes[i].lineage, nodes[i].end): i for i in todo}
+        for i in todo:
+            if nodes[i].after is not None:
+                self._waiting.setdefault(nodes[i].after, []).append(i)  # type: ignore[arg-type]  # just tested
+        self._height = [0] * len(nodes)
+        for i in reversed(todo):
+            below = max((self._height[child] for child in self._waiting.get(i, ())), default=0)
+            self._height[i] = below + nodes[i].end - nodes[i].begin
+        self._announce(todo)
+        for i in todo:
+            if nodes[i].after is None:
+                self._release(i)
+
+    def _announce(self, todo: Iterable[int]) -> None:
+        """Tells the observer what there is, and remembers which trials wait for which nodes."""
+        nodes = self.tree.nodes
+        arms: dict[str, int] = {}
+        for trial in self.trials:
+            arms[trial.arm] = arms.get(trial.arm, 0) + 1
+        self.observer.planned(arms, sum(nodes[i].end - nodes[i].begin for i in todo))
+        self._passing = [[] for _ in nodes]
+        for number, trial in enumerate(self.trials):
+            missing = [i for i in self.tree.path(number) if nodes[i].run and nodes[i].record]
+            self._left.append(len(missing))
+            for i in missing:
+                self._passing[i].append(number)
+            if not missing:
+                self.observer.settled(trial.arm, str(self.tree.statuses[number]))
+
+    # --- submitting ---
+
+    def _release(self, index: int) -> None:
+        self.ready.add(_lane(self.tree.nodes[index], self.tree.nodes[index].begin), self._height[index])
+
+    def _submit(self) -> None:
+        """Keeps one bundle per slot waiting beside the one that runs, so no worker idles."""
+        while len(self._flights) < 2 * self.executor.slots and (units := self.ready.take()):
+            bundle = Bundle(
+                id=f"b{next(self._serial)}",
+                units=units,
+                device=self.limits.device,
+                checkpoint_seconds=self.limits.checkpoint_seconds,
+                unit_timeout_s=self.limits.unit_timeout_s,
+                work=self.limits.work,
+            )
+            self._flights[bundle.id] = _Flight({unit.id: unit for unit in units})
+            self.executor.submit(bundle)
+
+    # --- events ---
+
+    def _handle(self, event: Event) -> None:
+        flight = self._flights.get(event.bundle)
+        if flight is None:
+            return
+        match event:
+            case Started():
+                flight.running = event.unit
+                unit = flight.units[event.unit]
+                self.observer.started(unit.id, start=unit.lanes[0].start, lanes=len(unit.lanes))
+            case Progress():
+                self.observer.reached(event.unit, event.step, self._by_arm(flight.units[event.unit], event.losses))
+            case Committed():
+                for outcome in event.outcomes:
+                    self._settle_unit(flight.units.pop(outcome.unit), outcome)
+            case Finished():
+                del self._flights[event.bundle]
+            case Lost():
+                del self._flights[event.bundle]
+                self._lost(flight, event)
+
+    def _by_arm(self, unit: Unit, losses: Sequence[float | None]) -> dict[str, float]:
+        arms: dict[str, list[float]] = {}
+        for lane, value in zip(unit.lanes, losses, strict=True):
+            passing = self._passing[self._index[lane.lineage, lane.end]]
+            if value is not None and passing:
+                arms.setdefault(self.trials[passing[0]].arm, []).append(value)
+        return {arm: sum(values) / len(values) for arm, values in arms.items()}
+
+    def _settle_unit(self, unit: Unit, outcome: Outcome) -> None:
+        steps = 0
+        for lane, result in zip(unit.lanes, outcome.lanes, strict=True):
+            # After a divergence nothing of the lane is left to train, so its whole length counts as done.
+            steps += (lane.end if result.status == "diverged" else result.reached) - lane.start
+            self._settle_lane(lane, result)
+        self.observer.ended(unit.id, steps=steps)
+
+    def _settle_lane(self, lane: Lane, result: LaneOutcome) -> None:
+        index = self._index[lane.lineage, lane.end]
+        node = self.tree.nodes[index]
+        if result.status == "ok" and result.reached == lane.start:
+            return  # drained before its first step, or its state is gone: the next round plans it anew
+        self.progressed = True
+        if lane.start > node.start and node.keep != "all":
+            # The state of the time-cut that it went on from has served.
+            self.store.checkpoint(lane.lineage, lane.start).unlink(missing_ok=True)
+        if result.status == "ok" and result.reached < lane.end:
+            self.ready.add(_lane(node, result.reached), self._height[index])
+        elif not node.record and result.status != "ok":
+            self._fail_waiting(index, "failed", f"the replay of its past ended {result.status}")
+        else:
+            self._close(index, result.status)
+
+    def _close(self, index: int, status: str) -> None:
+        """A node ended: what waited for it may begin, or never will."""
+        stack = [index]
+        while stack:
+            i = stack.pop()
+            self._status[i] = status
+            for number in self._passing[i]:
+                self._left[number] -= 1
+                if self._left[number] == 0:
+                    end = self._status[self.tree.ends[number]]
+                    self.observer.settled(self.trials[number].arm, str(end))
+            for child in self._waiting.pop(i, ()):
+                if status == "ok":
+                    self._release(child)
+                else:
+                    stack.append(child)
+
+    # --- losses ---
+
+    def _lost(self, flight: _Flight, lost: Lost) -> None:
+        if lost.kind == "store":
+            raise StoreError(lost.reason)
+        running = flight.running if flight.running in flight.units else next(iter(flight.units), None)
+        innocent = [unit for key, unit in flight.units.items() if key != running]
+        self.ready.put_back(innocent)
+        if running is None:
+            return
+        unit = flight.units[running]
+        self.observer.ended(unit.id, steps=0)
+        if len(unit.lanes) > 1:
+            # Alone, each lane gets one more attempt at least, for the fault may be its neighbour's.
+            attempt = min(unit.attempt + (lost.kind != "oom"), max(1, self.limits.attempts - 1))
+            self.observer.said(f"a pack of {len(unit.lanes)} was lost and is halved: {lost.reason}")
+            for half in unit.split():
+                self.ready.put_back([_again(half, attempt)])
+        elif unit.attempt < self.limits.attempts:
+            self.observer.said(f"attempt {unit.attempt} of {self.limits.attempts} was lost: {lost.reason}")
+            self.ready.put_back([_again(unit, unit.attempt + 1)])
+        else:
+            self.observer.said(f"given up after {unit.attempt} attempts: {lost.reason}")
+            self._give_up(unit, lost)
+
+    def _give_up(self, unit: Unit, lost: Lost) -> None:
+        lane = unit.lanes[0]
+        index = self._index[lane.lineage, lane.end]
+        if lane.record:
+            self._record_failure(lane, lost.kind, lost.reason, unit.attempt)
+            self._close(index, lost.kind)
+        else:
+            self._fail_waiting(index, lost.kind, f"the replay of its past was lost: {lost.reason}")
+
+    def _fail_waiting(self, index: int, kind: str, reason: str) -> None:
+        """A replay did not bring back its state: what waited for it fails, its own rows stand."""
+        for child in self._waiting.pop(index, ()):
+            node = self.tree.nodes[child]
+            if node.record:
+                self._record_failure(_lane(node, node.begin), kind, reason, self.limits.attempts)
+                self._close(child, kind)
+            else:
+                self._fail_waiting(child, kind, reason)
+
+    def _record_failure(self, lane: Lane, kind: str, reason: str, attempts: int) -> None:
+        now = datetime.now(UTC)
+        row = segment_row(
+            lane,
+            status=kind,
+            end=lane.end,
+            reached=lane.start,
+            evaluated=[],
+            measured=[],
+            attempts=attempts,
+            error=reason,
+            pack_size=1,
+            started_at=now,
+            finished_at=now,
+        )
+        self.store.commit({"segments": [row]})
+        self.progressed = True
+
+
+def _again(unit: Unit, attempt: int) -> Unit:
+    return Unit(id=unit.id, lanes=unit.lanes, attempt=attempt)
+
+
+def _lane(node: Node, start: int) -> Lane:
+    """The lane that runs a node from a step on."""
+    record = node.record
+    return Lane(
+        config=node.config,
+        link=node.link,
+        start=start,
+        end=node.end,
+        evaluate=tuple(step for step in node.evaluate if step > start or step == start == 0) if record else (),
+        measure=tuple(step for step in node.measure if step > start or step == start == 0) if record else (),
+        checkpoint=node.checkpoint,
+        generation=node.generation,
+        record=record,
+        lineage=node.lineage,
+    )
