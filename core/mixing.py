@@ -19,7 +19,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 def one_head(
@@ -70,6 +69,12 @@ def _weights_backward(grad: Tensor, weights: Tensor, softmax: bool) -> Tensor:
     return cast(Tensor, torch.ops.aten._softmax_backward_data(grad, weights, -1, weights.dtype))
 
 
+def _refuse_second_derivative() -> None:
+    # torch's once_differentiable stays silent, and the second derivative wrong, under torch.autograd.grad(…, inputs).
+    if torch.is_grad_enabled():
+        raise RuntimeError("this attention has no second derivative; call the model with math_attention=True")
+
+
 class _OneHead(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: PLR0917 - autograd functions take positions only
@@ -86,8 +91,8 @@ class _OneHead(torch.autograd.Function):
         return y.view(K, M, D)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor, None, None]:
+        _refuse_second_derivative()
         h, scores, mixture, q, v, weights = ctx.saved_tensors
         grad_y = grad.reshape(q.shape)
         grad_v = torch.bmm(weights.mT, grad_y)
@@ -112,8 +117,8 @@ class _Heads(torch.autograd.Function):
         return torch.bmm(weights, v)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        _refuse_second_derivative()
         q, k, v, weights = ctx.saved_tensors
         grad = grad.contiguous()
         grad_scores = _weights_backward(torch.bmm(grad, v.mT), weights, ctx.softmax)
