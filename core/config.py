@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -428,13 +428,20 @@ class _Cut:
 @lru_cache(maxsize=65536)
 def _cuts(model: ModelConfig, train: TrainConfig, schedule: ScheduleConfig) -> tuple[tuple[_Cut, ...], str]:
     """The cuts of a chain and their canonical JSON; cached, since trials of a grid differ mostly in their seeds."""
+    decay = (train.steps - train.decay_steps, train.decay_steps, train.lr_final)
+    return _cuts_of(_stages(model, train, schedule), decay if train.lr_schedule == "wsd" else None)
+
+
+@lru_cache(maxsize=65536)
+def _cuts_of(resolved: tuple[Stage, ...], wsd: tuple[int, int, float] | None) -> tuple[tuple[_Cut, ...], str]:
+    """The same by all that they depend on, which most settings of a grid share."""
     cuts: list[_Cut] = []
-    decay_start = train.steps - train.decay_steps if train.lr_schedule == "wsd" else train.steps
-    for index, stage in enumerate(_stages(model, train, schedule)):
+    decay_start = resolved[-1].end if wsd is None else wsd[0]
+    for index, stage in enumerate(resolved):
         for start, end in ((stage.start, min(stage.end, decay_start)), (max(stage.start, decay_start), stage.end)):
             if start >= end:
                 continue
-            decay = (decay_start, train.decay_steps, train.lr_final) if start >= decay_start else None
+            decay = wsd if start >= decay_start else None
             acted = stage.terms() | ({} if decay is None else {"decay": list(decay)})
             acted_json = canonical_json(acted)
             cuts.append(_Cut(start=start, end=end, stage=index, terms=stage, decay=decay, acted_json=acted_json))
@@ -443,9 +450,13 @@ def _cuts(model: ModelConfig, train: TrainConfig, schedule: ScheduleConfig) -> t
 
 def links(config: TrialConfig) -> tuple[Link, ...]:
     """The chain of a trial: one link per stage, cut once more where a WSD decay begins."""
+    return _links(_cuts(config.model, config.train, config.schedule)[0], _base_json(config))
+
+
+def _links(cuts: tuple[_Cut, ...], base_json: str) -> tuple[Link, ...]:
     chain: list[Link] = []
-    for cut in _cuts(config.model, config.train, config.schedule)[0]:
-        past = f'"{chain[-1].lineage}",{cut.start}' if chain else f"{NUMERICS_VERSION},{_base_json(config)}"
+    for cut in cuts:
+        past = f'"{chain[-1].lineage}",{cut.start}' if chain else f"{NUMERICS_VERSION},{base_json}"
         chain.append(
             Link(
                 lineage=digest16(f"[{past},{cut.acted_json}]"),
@@ -477,16 +488,25 @@ def _train_json(train: TrainConfig) -> str:
 
 
 def _base_json(config: TrialConfig) -> str:
+    before, after = _around_seed(config)
+    return f"{before}{config.seed}{after}"
+
+
+def _around_seed(config: TrialConfig) -> tuple[str, str]:
     return (
-        f'{{"model":{_section_json(config.model)},"seed":{config.seed},'
-        f'"task":{_section_json(config.task)},"train":{_train_json(config.train)}}}'
+        f'{{"model":{_section_json(config.model)},"seed":',
+        f',"task":{_section_json(config.task)},"train":{_train_json(config.train)}}}',
     )
 
 
 def identity_json(config: TrialConfig) -> str:
     """The canonical JSON over which the trial id is taken: what acts, the resolved links, the last step."""
     chain = _cuts(config.model, config.train, config.schedule)[1]
-    return f'{{"base":{_base_json(config)},"links":{chain},"numerics":{NUMERICS_VERSION},"steps":{config.train.steps}}}'
+    return _identity_json(_base_json(config), chain, config.train.steps)
+
+
+def _identity_json(base_json: str, chain: str, steps: int) -> str:
+    return f'{{"base":{base_json},"links":{chain},"numerics":{NUMERICS_VERSION},"steps":{steps}}}'
 
 
 def trial_id(config: TrialConfig) -> str:
@@ -494,19 +514,31 @@ def trial_id(config: TrialConfig) -> str:
     return digest16(identity_json(config))
 
 
+def under_seeds(config: TrialConfig, seeds: Iterable[int]) -> Iterator[tuple[TrialConfig, str, tuple[Link, ...]]]:
+    """The trial of each seed: configuration, trial id and links; what does not depend on the seed is done once."""
+    cuts, chain = _cuts(config.model, config.train, config.schedule)
+    before, after = _around_seed(config)
+    task, model, train, schedule, measure = config.task, config.model, config.train, config.schedule, config.measure
+    for seed in seeds:
+        base = f"{before}{seed}{after}"
+        trial = TrialConfig(task=task, model=model, train=train, schedule=schedule, measure=measure, seed=seed)
+        yield trial, digest16(_identity_json(base, chain, train.steps)), _links(cuts, base)
+
+
 def acting_keys(config: TrialConfig) -> frozenset[str]:
     """The dotted keys whose values act on this trial: changing any other gives the same trial."""
-    keys = {"seed"} | {f"schedule.{name}" for name in config.schedule.acting()}
-    loops = {stage.loops for stage in stages(config)}
-    if config.schedule.kind != "single":
-        keys.add("model.loops")
-        if loops != {1}:
-            keys |= {"model.injection", "model.loss_on"}
-        else:
-            keys.discard("schedule.switch")
-    for name, section in (("task", config.task), ("model", config.model), ("train", config.train)):
-        keys |= {f"{name}.{term_name}" for term_name in section.acting()}
-    return frozenset(keys)
+    loops = {cut.terms.loops for cut in _cuts(config.model, config.train, config.schedule)[0]}
+    staged = {"model.loops"} if config.schedule.kind != "single" else set()
+    if loops != {1}:
+        staged |= {"model.injection", "model.loss_on"}
+    keys = _section_keys("task", config.task) | _section_keys("model", config.model)
+    keys |= _section_keys("train", config.train) | _section_keys("schedule", config.schedule)
+    return keys - {"schedule.switch"} | staged | {"seed"} if loops == {1} else keys | staged | {"seed"}
+
+
+@lru_cache(maxsize=4096)
+def _section_keys(section: str, values: Any) -> frozenset[str]:
+    return frozenset(f"{section}.{name}" for name in values.acting())
 
 
 def is_identity(key: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from core.config import MeasureConfig, TrialConfig, evaluation_steps, measurement_steps, section_class
@@ -302,8 +303,9 @@ class _Check:
                 )
         tables = self.document.get("claims", [])
         sound = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
-        names = [name for name in self.table("arms") if isinstance(name, str)]
-        return parse_claims(tables if sound else [], arms=names, strata=strata, problems=self.problems)
+        return parse_claims(
+            tables if sound else [], arms=list(self.table("arms")), strata=strata, problems=self.problems
+        )
 
 
 def tune_seeds(count: int, seeds: Collection[int]) -> tuple[int, ...]:
@@ -319,7 +321,7 @@ def _strata(arms: Sequence[Arm]) -> list[str]:
     for arm in arms:
         values = arm.values.get("task", {})
         try:
-            task = build(section_class("task", values), values)
+            task: Any = build(section_class("task", values), values)
         except InputError:
             task = TrialConfig().task
         strata |= dict.fromkeys(task.stratum_names)
@@ -398,8 +400,12 @@ def _unobserved(study: Study, observed: Mapping[str, tuple[Collection[int], Coll
             for arm in (part.arm, part.against):
                 steps = observed.get(arm or "", ((), ()))[metric.source == "curvature"]
                 if type(metric.at) is int and steps and metric.at not in steps:
-                    close = sorted(steps, key=lambda s, at=metric.at: (abs(s - at), s))[0]
+                    close = min(steps, key=partial(_distance, metric.at))
                     act = "measured" if metric.source == "curvature" else "evaluated"
                     yield Problem(
                         f"{where}.at", f"arm {arm} is never {act} at step {metric.at}; the closest is {close}"
                     )
+
+
+def _distance(wanted: int, step: int) -> tuple[int, int]:
+    return abs(step - wanted), step

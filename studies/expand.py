@@ -9,10 +9,10 @@ is a *slot*: its candidates run on the tuning seeds (role ``tune``), the winner 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from core.config import Link, TrialConfig, links, trial_id
+from core.config import Link, TrialConfig, trial_id, under_seeds
 from core.errors import InputError, Problem
 from studies.check import located
 from studies.grid import Assignment, joined
@@ -153,22 +153,17 @@ def _winner(slot: Slot, nuisance: Assignment) -> Setting:
 
 
 def _trials(study: Study, slot: Slot, setting: Setting, role: str, seeds: Iterable[int]) -> Iterator[Trial]:
-    for seed in seeds:
-        if slot.keeps(setting, seed):
-            yield _trial(study, slot.arm, setting, role, seed)
-
-
-def _trial(study: Study, arm: str, setting: Setting, role: str, seed: int) -> Trial:
-    config = replace(setting.config, seed=seed)
-    return Trial(
-        study=study.name,
-        arm=arm,
-        role=role,
-        config=config,
-        trial_id=trial_id(config),
-        links=links(config),
-        varied=setting.varied,
-    )
+    kept = (seed for seed in seeds if slot.keeps(setting, seed))
+    for config, key, chain in under_seeds(setting.config, kept):
+        yield Trial(
+            study=study.name,
+            arm=slot.arm,
+            role=role,
+            config=config,
+            trial_id=key,
+            links=chain,
+            varied=setting.varied,
+        )
 
 
 def _proposed(study: Study, proposals: Iterable[Proposal]) -> Iterator[Trial]:
@@ -191,8 +186,8 @@ def _proposed(study: Study, proposals: Iterable[Proposal]) -> Iterator[Trial]:
         setting = arms[arm].setting(tuple(assignment))
         if setting is None:  # a search has no filters
             continue
-        for seed in study.seeds:
-            yield _trial(study, arm, setting, "compare", seed)
+        slot = Slot(arm=arm, setting=tuple(setting.varied.items()), candidates=(setting,), keeps=arms[arm].keeps)
+        yield from _trials(study, slot, setting, "compare", study.seeds)
 
 
 def _distinct(trials: Iterable[Trial]) -> list[Trial]:

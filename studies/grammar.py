@@ -7,7 +7,7 @@ measure) and of axes are open here; `studies.spec` checks their contents. The JS
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -94,7 +94,7 @@ class StudyTable(_Table):
     name: Name = Field(description="name of the study in tables and reports")
     question: Text = Field(description="what the study asks, in one sentence")
     seeds: int | list[int] = Field(5, description="number of seeds (0 … n − 1), or a list of them")
-    base: BaseTable = Field(BaseTable(), description="what all arms share")
+    base: BaseTable = Field(default_factory=lambda: BaseTable.model_validate({}), description="what all arms share")
     arms: Annotated[dict[str, ArmTable], Field(min_length=1)] = Field(description="what is compared, by name")
     axes: Terms = Field({}, description="what is varied in every arm")
     where: list[Text] = Field([], description="filters: settings for which one of them is false are dropped")
@@ -103,8 +103,6 @@ class StudyTable(_Table):
     search: SearchTable | None = Field(None, description="an adaptive or random search in each arm")
     claims: Annotated[list[ClaimTable], Field(max_length=MAX_LIST)] = Field([], description="what is expected")
 
-
-T = TypeVar("T", bound=BaseModel)
 
 _RULES = {
     "string_type": "must be a text",
@@ -181,14 +179,14 @@ def _shown(value: Any) -> str:
 
 def _fields_at(location: tuple[int | str, ...]) -> dict[str, str]:
     """Name and description of every key that the table at a place may have."""
-    model: Any = StudyTable
+    model: type[BaseModel] = StudyTable
     for part in location:
-        if isinstance(part, str) and isinstance(model, type) and part in model.model_fields:
-            model = _table_of(model.model_fields[part].annotation)
+        if isinstance(part, str) and part in model.model_fields:
+            model = _table_of(model.model_fields[part].annotation) or model
     return {name: field.description or "" for name, field in model.model_fields.items()}
 
 
-def _table_of(annotation: Any) -> Any:
+def _table_of(annotation: Any) -> type[BaseModel] | None:
     """The model inside ``dict[str, X]``, ``list[X]``, ``X | None``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
