@@ -1,0 +1,220 @@
+"""The slow reference: a looped transformer as an ordinary nn.Module, and an ordinary training loop for one trial.
+
+Written for reading, straight from the formulas and with torch's own layers, attention and optimisers; `core` is tested
+against it in float64, and `benchmarks/packs.py` measures packs against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from core.config import TrialConfig, stages, trial_config
+from core.optim import lr_factor
+from core.tasks import task_data
+
+SMALL = {"states": 8, "chains": 4, "length": 16, "train_size": 0, "val_size": 64, "data_seed": 7}
+
+CASES: dict[str, dict[str, dict]] = {
+    "toy": {},
+    "single": {"schedule": {"kind": "single"}},
+    "shift": {"schedule": {"kind": "shift", "switch": 0.5}},
+    "deep": {"model": {"depth": 2, "prelude": 1, "coda": 1, "loops": 2}},
+    "no_position": {"model": {"position": "none"}},
+    "rotary": {"model": {"position": "rotary"}},
+    "rotary_heads": {"model": {"position": "rotary", "heads": 2}},
+    "heads": {"model": {"heads": 4}},
+    "heads_long": {"model": {"heads": 2}, "task": {"length": 64}},
+    "mlp": {"model": {"mlp_ratio": 2.0}},
+    "layer": {"model": {"norm": "layer"}},
+    "rms": {"model": {"norm": "rms"}},
+    "gpt2": {"model": {"norm": "layer", "mlp_ratio": 4.0, "heads": 2, "depth": 2, "loops": 2}},
+    "rms_tied_mlp": {"model": {"norm": "rms", "mlp_ratio": 4.0, "output": "tied"}},
+    "tied": {"model": {"output": "tied"}},
+    "injection": {"model": {"injection": "add"}},
+    "loss_on_all": {"model": {"loss_on": "all", "coda": 1}},
+    "linear": {"model": {"attention": "linear", "attention_scale": "none", "init_scale": 0.5}},
+    "linear_heads": {"model": {"attention": "linear", "heads": 2}},
+    "large_vocabulary": {"task": {"states": 80}, "model": {"output": "tied"}},
+    "large_vocabulary_no_position": {"task": {"states": 80}, "model": {"position": "none"}},
+    "odd_shape": {"task": {"states": 7, "length": 9}, "model": {"width": 10, "mlp_ratio": 1.5, "norm": "layer"}},
+    "sgd": {"train": {"optimizer": "sgd", "lr": 0.1, "clip": 0.5}},
+    "plain_sgd": {"train": {"optimizer": "sgd", "lr": 0.1, "momentum": 0.0}},
+    "decay_clip_warmup": {"train": {"weight_decay": 0.1, "clip": 0.3, "warmup": 4, "beta1": 0.8, "beta2": 0.95}},
+    "cosine": {"train": {"lr_schedule": "cosine", "warmup": 2, "lr_final": 0.1}},
+    "wsd": {"train": {"lr_schedule": "wsd", "decay": 0.5, "lr_final": 0.1}},
+}
+"""Overrides of `case`, by name: every term of the model and of training is in one of them."""
+
+
+def case(name: str, **train: object) -> TrialConfig:
+    """The small trial of a case; keywords override its training terms."""
+    given = CASES[name]
+    return trial_config(
+        {
+            "task": SMALL | given.get("task", {}),
+            "model": {"width": 16, "loops": 3} | given.get("model", {}),
+            "train": {"steps": 12, "batch": 8, "lr": 3e-3, "evaluate_every": 6} | given.get("train", {}) | train,
+            "schedule": given.get("schedule", {}),
+            "seed": 3,
+        }
+    )
+
+
+class PlainBlock(nn.Module):
+    """Pre-norm attention, then an MLP where the configuration has one."""
+
+    def __init__(self, config: TrialConfig) -> None:
+        super().__init__()
+        model = config.model
+        D = model.width
+        self.model = model
+        self.attention_norm = plain_norm(model.norm, D)
+        self.query, self.key, self.value, self.out = (nn.Linear(D, D, bias=False) for _ in range(4))
+        if model.hidden:
+            self.mlp_norm = plain_norm(model.norm, D)
+            self.mlp_in = nn.Linear(D, model.hidden, bias=False)
+            self.mlp_out = nn.Linear(model.hidden, D, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, T, D = x.shape
+        model = self.model
+        h = self.attention_norm(x)
+        q, k, v = (m(h).view(B, T, model.heads, -1).transpose(1, 2) for m in (self.query, self.key, self.value))
+        if model.position == "rotary":
+            q, k = turn(q), turn(k)
+        scale = q.shape[-1] ** -0.5 if model.attention_scale == "sqrt" else 1.0
+        if model.attention == "softmax":
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+        else:
+            y = (q @ k.transpose(-1, -2) * scale).tril() @ v
+        x = x + self.out(y.transpose(1, 2).reshape(B, T, D))
+        if model.hidden:
+            x = x + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x)), approximate="tanh"))
+        return x
+
+
+class PlainModel(nn.Module):
+    """The model of one trial."""
+
+    def __init__(self, config: TrialConfig) -> None:
+        super().__init__()
+        model, task = config.model, config.task
+        self.model = model
+        self.embedding = nn.Embedding(task.vocabulary, model.width)
+        if model.position == "learned":
+            self.position = nn.Embedding(task.context, model.width)
+        self.prelude = nn.ModuleList(PlainBlock(config) for _ in range(model.prelude))
+        self.blocks = nn.ModuleList(PlainBlock(config) for _ in range(model.depth))
+        self.coda = nn.ModuleList(PlainBlock(config) for _ in range(model.coda))
+        self.norm = plain_norm(model.norm, model.width)
+        if model.output == "untied":
+            self.head = nn.Linear(model.width, task.vocabulary, bias=False)
+
+    def forward(self, tokens: Tensor, loops: int, injection: str) -> list[Tensor]:
+        """Logits `[B, T, V]` after each loop."""
+        x = self.embedding(tokens)
+        if self.model.position == "learned":
+            x = x + self.position.weight[: tokens.shape[1]]
+        for block in self.prelude:
+            x = block(x)
+        start, outputs = x, []
+        for loop in range(loops):
+            if loop > 0 and injection == "add":
+                x = x + start
+            for block in self.blocks:
+                x = block(x)
+            y = x
+            for block in self.coda:
+                y = block(y)
+            outputs.append(F.linear(self.norm(y), self.head_weight))
+        return outputs
+
+    @property
+    def head_weight(self) -> Tensor:
+        return self.embedding.weight if self.model.output == "tied" else self.head.weight
+
+    def named(self) -> Iterator[tuple[str, nn.Parameter, bool]]:
+        """Parameters under the names of `core.model`, and whether nn.Linear keeps them transposed."""
+        for name, parameter in self.named_parameters():
+            owner, _, kind = name.rpartition(".")
+            if owner.endswith("norm"):
+                yield f"{owner}.{'gain' if kind == 'weight' else 'bias'}", parameter, False
+            else:
+                yield owner, parameter, owner not in {"embedding", "position"}
+
+    def take(self, parameters: Mapping[str, Tensor]) -> None:
+        """Sets the weights from those of one trial."""
+        given = dict(parameters)
+        with torch.no_grad():
+            for name, parameter, transposed in self.named():
+                value = given.pop(name)
+                parameter.copy_(value.T if transposed else value)
+        assert not given, f"not in the reference: {sorted(given)}"
+
+    def gradients(self) -> dict[str, Tensor]:
+        return {name: p.grad.T if transposed else p.grad for name, p, transposed in self.named()}
+
+    def weights(self) -> dict[str, Tensor]:
+        return {name: p.detach().T if transposed else p.detach() for name, p, transposed in self.named()}
+
+
+def plain_norm(kind: str, width: int) -> nn.Module:
+    match kind:
+        case "layer":
+            return nn.LayerNorm(width, eps=1e-5)
+        case "rms":
+            return nn.RMSNorm(width, eps=1e-5)
+        case _:
+            return nn.Identity()
+
+
+def turn(x: Tensor) -> Tensor:
+    """Rotary positions as complex numbers: pair (i, i + half) turned by t · 10000^(−i/half)."""
+    T, half = x.shape[-2], x.shape[-1] // 2
+    angles = torch.arange(T, dtype=torch.float64)[:, None] * 10_000.0 ** (-torch.arange(half) / half).double()
+    turned = torch.complex(x[..., :half].double(), x[..., half:].double()) * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat((turned.real, turned.imag), -1).to(x.dtype)
+
+
+def plain_loss(model: PlainModel, inputs: Tensor, targets: Tensor, *, loops: int, injection: str, loss_on: str) -> Tensor:
+    outputs = model(inputs, loops, injection)
+    chosen = outputs if loss_on == "all" else outputs[-1:]
+    return sum(F.cross_entropy(y.flatten(0, 1), targets.flatten()) for y in chosen) / len(chosen)
+
+
+def plain_training(config: TrialConfig, parameters: Mapping[str, Tensor]) -> tuple[list[float], dict[str, Tensor]]:
+    """Trains one trial in the ordinary way: losses of all updates, final weights."""
+    from core.config import links
+
+    train = config.train
+    model = PlainModel(config).to(next(iter(parameters.values())).dtype)
+    model.take(parameters)
+    if train.optimizer == "adamw":
+        kinds = {"betas": (train.beta1, train.beta2), "eps": train.eps, "weight_decay": train.weight_decay}
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), lr=train.lr, **kinds)
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), lr=train.lr, momentum=train.momentum)
+    data, losses = task_data(config), []
+    for step in range(train.steps):
+        stage = next(s for s in stages(config) if s.start <= step < s.end)
+        link = next(s for s in links(config) if s.start <= step < s.end)
+        inputs, targets = (torch.from_numpy(np.asarray(a)[0]) for a in data.batches(step, 1))
+        loss = plain_loss(
+            model, inputs, targets, loops=stage.loops, injection=stage.injection, loss_on=stage.loss_on
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        if train.clip:
+            norm = torch.linalg.vector_norm(torch.stack([p.grad.norm() for p in model.parameters()]))
+            for p in model.parameters():
+                p.grad.mul_(min(1.0, train.clip / norm))
+        for group in optimizer.param_groups:
+            group["lr"] = train.lr * lr_factor(config, link, step + 1)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, model.weights()

@@ -1,0 +1,273 @@
+"""The pack engine: a lane's bits are its own, resuming changes nothing, divergence stays in its lane."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from core.checkpoint import TrialState, load, save
+from core.config import MeasureConfig, TrialConfig, evaluation_steps, links, trial_config, with_observation
+from core.flops import flops_alone
+from core.train import LaneResult, Segment, initial_state, train_segments
+from tests.core.reference import CASES, case, plain_training
+
+PACKS = (2, 3, 8, 16)
+
+
+def run(
+    configs: Sequence[TrialConfig], *, states: Sequence[TrialState] | None = None, until: int | None = None
+) -> list[LaneResult]:
+    """Trains a pack along its whole chain, or from the given states, and joins the rows of its links."""
+    states = states or [initial_state(config) for config in configs]
+    joined: list[LaneResult] | None = None
+    begin = states[0].step
+    last = until or configs[0].train.steps
+    for index, link in enumerate(links(configs[0])):
+        start, end = max(begin, link.start), min(last, link.end)
+        if start >= end:
+            continue
+        segments = [segment(config, index, start, end) for config in configs]
+        results = train_segments(segments, states)
+        states = [result.state for result in results]
+        joined = results if joined is None else [join(a, b) for a, b in zip(joined, results, strict=True)]
+        if any(result.reached < end for result in results):
+            break
+    assert joined is not None
+    return joined
+
+
+def segment(config: TrialConfig, index: int, start: int, end: int, **given: Any) -> Segment:
+    evaluate = tuple(s for s in evaluation_steps(config) if start < s <= end or s == start == 0)
+    return Segment(**({"config": config, "link": links(config)[index], "start": start, "end": end, "evaluate": evaluate} | given))
+
+
+def join(first: LaneResult, second: LaneResult) -> LaneResult:
+    return replace(
+        second, metrics=first.metrics + second.metrics, curvature=first.curvature + second.curvature,
+        events=first.events + second.events,
+    )
+
+
+def bits(result: LaneResult) -> dict[str, Any]:
+    """All of a result, tensors as bytes: equal only where every bit is."""
+    tensors = dict(result.state.parameters) | dict(result.state.optimizer)
+    assert len(tensors) == len(result.state.parameters) + len(result.state.optimizer)
+    return {
+        "rows": (result.metrics, result.curvature, result.spectra, result.events),
+        "status": (result.status, result.reached, result.state.lineage, result.state.step),
+        "tensors": {name: tensor.numpy().tobytes() for name, tensor in tensors.items()},
+    }
+
+
+def lanes(config: TrialConfig, count: int) -> list[TrialConfig]:
+    """Trials of one shape that differ in all that may differ: seeds, data, and the optimiser's terms."""
+    found = []
+    for lane in range(count):
+        train = replace(
+            config.train,
+            lr=config.train.lr * (1 + 0.2 * lane),
+            beta1=0.9 - 0.01 * lane,
+            beta2=0.999 - 0.002 * lane,
+            eps=1e-8 * (1 + lane),
+            momentum=config.train.momentum * (1 - 0.02 * lane),
+            weight_decay=config.train.weight_decay + 0.01 * (lane % 3),
+            clip=(0.0, 0.3, 2.0)[lane % 3] if lane else config.train.clip,
+        )
+        task = replace(config.task, data_seed=None if lane % 2 else 7)
+        found.append(replace(config, train=train, task=task, seed=10 + lane))
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_trial_alone_equals_the_trial_in_any_pack(name: str) -> None:
+    trials = lanes(case(name), max(PACKS))
+    whole = [bits(result) for result in run(trials)]
+    for position in (0, 1, 7, 15):
+        assert bits(run([trials[position]])[0]) == whole[position], f"alone, position {position} of 16"
+    for size in PACKS[:-1]:
+        for first in (0, 16 - size):
+            pack = [bits(result) for result in run(trials[first : first + size])]
+            assert pack == whole[first : first + size], f"{size} from {first} on"
+
+
+@pytest.mark.parametrize("precision", ["bf16", "float64"])
+@pytest.mark.parametrize("name", ["toy", "gpt2", "heads_long"])
+def test_other_precisions_too(name: str, precision: str) -> None:
+    trials = lanes(case(name, precision=precision), 8)
+    whole = [bits(result) for result in run(trials)]
+    assert bits(run([trials[5]])[0]) == whole[5]
+    assert [bits(result) for result in run(trials[4:7])] == whole[4:7]
+
+
+@pytest.mark.parametrize("name", ["toy", "gpt2", "decay_clip_warmup", "sgd"])
+def test_a_diverging_neighbour_changes_nothing(name: str) -> None:
+    trials = lanes(case(name, clip=0.0), 3)
+    trials[1] = replace(trials[1], train=replace(trials[1].train, lr=1e3, weight_decay=100.0))
+    results = run(trials)
+    assert [result.status for result in results] == ["ok", "diverged", "ok"]
+    for index in (0, 2):
+        assert bits(run([trials[index]])[0]) == bits(results[index])
+    assert bits(run([trials[1]])[0]) == bits(results[1])
+
+
+def test_a_diverged_lane_is_frozen_at_its_last_finite_state() -> None:
+    trials = lanes(case("toy", clip=0.0, steps=24, evaluate_every=2), 2)
+    trials[0] = replace(trials[0], train=replace(trials[0].train, lr=1e3, weight_decay=100.0))
+    result = run(trials)[0]
+    assert result.status == "diverged"
+    assert 0 < result.reached < 24
+    (event,) = result.events
+    assert event["step"] == result.reached + 1
+    assert event["kind"] == "divergence"
+    assert "not finite" in event["detail"]
+    assert result.metrics[-1]["step"] == result.reached // 2 * 2
+    assert result.state.step == result.reached
+    assert all(t.isfinite().all() for t in (*result.state.parameters.values(), *result.state.optimizer.values()))
+    # The state is the one that a run which ends there reaches.
+    assert bits(run(trials, until=result.reached)[0])["tensors"] == bits(result)["tensors"]
+
+
+def test_metrics_are_finite_or_none() -> None:
+    trials = lanes(case("toy", clip=0.0, steps=24, evaluate_every=1), 1)
+    trials[0] = replace(trials[0], train=replace(trials[0].train, lr=1e3, weight_decay=100.0))
+    rows = run(trials)[0].metrics
+    assert all(value is None or math.isfinite(value) for row in rows for value in row.values())
+
+
+@pytest.mark.parametrize("name", ["toy", "shift", "sgd", "cosine", "wsd", "gpt2"])
+def test_resumed_equals_uninterrupted_also_in_another_pack(name: str, tmp_path: Any) -> None:
+    trials = lanes(case(name), 4)
+    whole = run(trials)
+    halfway = run(trials[:3], until=5)
+    for lane, result in enumerate(halfway):
+        save(result.state, tmp_path / f"{lane}.safetensors")
+    states = [load(tmp_path / f"{lane}.safetensors") for lane in range(3)]
+    resumed = run([trials[2], trials[0]], states=[states[2], states[0]])
+    for result, before, lane in zip(resumed, (halfway[2], halfway[0]), (2, 0), strict=True):
+        assert bits(join(before, result)) == bits(whole[lane])
+
+
+def test_stopping_ends_the_pack_between_blocks() -> None:
+    config = case("toy")
+    asked: list[int] = []
+
+    def stop(step: int) -> bool:
+        asked.append(step)
+        return step >= 6
+
+    (result,) = train_segments([segment(config, 0, 0, 12)], [initial_state(config)], stop=stop)
+    assert (result.status, result.reached, result.state.step) == ("ok", 6, 6)
+    assert asked == [6]
+    assert bits(join(result, run([config], states=[result.state])[0])) == bits(run([config])[0])
+
+
+def test_progress_tells_step_and_losses() -> None:
+    config, told = case("toy"), []
+    train_segments(
+        [segment(config, 0, 0, 12)], [initial_state(config)], progress=lambda step, losses: told.append((step, *losses))
+    )
+    assert [step for step, _ in told] == [6, 12]
+    rows = run([config])[0].metrics
+    assert [loss for _, loss in told] == [row["train_loss"] for row in rows[1:]]
+
+
+@pytest.mark.parametrize("name", ["toy", "gpt2", "wsd"])
+def test_measuring_and_evaluating_change_no_bits_of_training(name: str) -> None:
+    config = case(name)
+    measured = with_observation(
+        config, evaluate_every=5, measure=MeasureConfig(quantities=("lambda_max",), at=(0, 4, 12), probe=4)
+    )
+    plain = run([config])[0]
+    results = None
+    states = [initial_state(measured)]
+    for index, link in enumerate(links(measured)):
+        steps = tuple(s for s in (0, 4, 12) if link.start < s <= link.end or s == link.start == 0)
+        done = train_segments([segment(measured, index, link.start, link.end, measure=steps)], states)
+        states = [done[0].state]
+        results = done[0] if results is None else join(results, done[0])
+    assert results is not None
+    assert [row["step"] for row in results.curvature] == [0, 4, 12]
+    assert all(row["lambda_max"] > 0 for row in results.curvature)
+    assert bits(results)["tensors"] == bits(plain)["tensors"]
+    shared = [row for row in results.metrics if row["step"] in (0, 12)]
+    assert shared == [row for row in plain.metrics if row["step"] in (0, 12)]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_training_follows_the_plain_loop_in_float64(name: str) -> None:
+    config = case(name, precision="float64", evaluate_every=1)
+    state = initial_state(config)
+    losses, weights = plain_training(config, state.parameters)
+    result = run([config])[0]
+    got = [row["train_loss"] for row in result.metrics[1:]]
+    assert got == pytest.approx(losses, rel=1e-9)
+    for parameter, value in result.state.parameters.items():
+        torch.testing.assert_close(value, weights[parameter], rtol=1e-7, atol=1e-9)
+
+
+def test_a_metrics_row() -> None:
+    config = case("shift", warmup=4, evaluate_every=4)
+    rows = run([config])[0].metrics
+    assert [(row["step"], row["stage"], row["loops"]) for row in rows] == [
+        (0, 0, 1), (4, 0, 1), (6, 0, 1), (8, 1, 3), (12, 1, 3),
+    ]
+    assert (rows[0]["train_loss"], rows[0]["grad_norm"], rows[0]["tokens"], rows[0]["flops_alone"]) == (None, None, 0, 0)
+    assert [row["lr"] for row in rows] == pytest.approx([3e-3 / 4, 3e-3, 3e-3, 3e-3, 3e-3])
+    last = rows[-1]
+    assert last["tokens"] == 12 * 8 * 16
+    assert last["flops_alone"] == flops_alone(config)
+    for suffix in ("", "_low_ic", "_high_ic"):
+        assert last[f"excess_loss{suffix}"] == last[f"val_loss{suffix}"] - last[f"bayes_loss{suffix}"]
+        assert 0 <= last[f"val_accuracy{suffix}"] <= 1
+    assert rows[0]["val_loss"] > last["val_loss"] > last["bayes_loss"]
+
+
+def _wrong_start(segments: list[Segment], states: list[TrialState]) -> None:
+    states[0] = replace(states[0], step=1)
+
+
+def _wrong_shape(segments: list[Segment], states: list[TrialState]) -> None:
+    segments[0] = segment(case("mlp"), 0, 0, 12)
+
+
+def _wrong_end(segments: list[Segment], states: list[TrialState]) -> None:
+    segments[0] = replace(segments[0], end=11, evaluate=())
+
+
+def _wrong_step(segments: list[Segment], states: list[TrialState]) -> None:
+    segments[0] = replace(segments[0], evaluate=(13,))
+
+
+def _too_few(segments: list[Segment], states: list[TrialState]) -> None:
+    states.pop()
+
+
+@pytest.mark.parametrize("spoil", [_wrong_start, _wrong_shape, _wrong_end, _wrong_step, _too_few])
+def test_segments_that_do_not_fit_are_refused(spoil: Callable[[list[Segment], list[TrialState]], None]) -> None:
+    config = case("toy")
+    segments = [segment(config, 0, 0, 12) for _ in range(2)]
+    states = [initial_state(config) for _ in range(2)]
+    spoil(segments, states)
+    with pytest.raises(ValueError, match=r"pack|state|step"):
+        train_segments(segments, states)
+
+
+GOLDEN: dict[str, list[float]] = {}
+"""Validation losses at steps 0, 6, 12, pinned. Other numbers mean another NUMERICS_VERSION."""
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_golden_losses(name: str) -> None:
+    got = [row["val_loss"] for row in run([case(name)])[0].metrics]
+    assert got == pytest.approx(GOLDEN[name], rel=2e-5)
+
+
+def test_trial_config_seeds_data_by_default() -> None:
+    first, second = (trial_config({"train": {"steps": 2, "batch": 4}, "seed": seed}) for seed in (0, 1))
+    one, two = run([first, second])
+    assert one.metrics[0]["bayes_loss"] != two.metrics[0]["bayes_loss"]
