@@ -1,0 +1,193 @@
+"""What a study would cost, before anything runs: numbers only, from the tree, the calibrations and the configuration.
+
+Neither torch nor ray is imported. FLOPs *alone* are what the trials cost each by itself, *spent* what the tree trains;
+their ratio is the saving. Time comes from recorded step times of the shapes; where a shape has none, from a stated
+rate, and the plan says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from core.config import TrialConfig, links
+from core.flops import parameters, step_flops
+from studies.coverage import Coverage
+from studies.expand import Trial
+from studies.store import Store
+from studies.tree import Node, Tree, shape_key, stage_tree
+from sweeps.packs import Pace, even, paces
+
+DEFAULT_RATE = 2e9
+"""FLOP per second and worker where a shape was never timed: what small packed models reached on one CPU core."""
+DEFAULT_PACK = 16
+"""Pack size assumed where a shape was never timed."""
+METRICS_ROW_BYTES = 260
+CURVATURE_ROW_BYTES = 400
+SEGMENT_ROW_BYTES = 300
+"""Bytes of a row on disk, compressed, as measured on stores of some thousand rows."""
+_STATE_COPIES = {"adamw": 3, "sgd": 2}
+"""Weights, and what the optimiser keeps of the same size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The numbers of ``plan --json``."""
+
+    trials: int
+    done: int
+    """Trials that are recorded, whatever their status."""
+    nodes: int
+    """Nodes of the stage tree, recorded ones included."""
+    missing: int
+    """Nodes that are to be run, replays included."""
+    units: int
+    """Packs that would be run."""
+    flops_alone: int
+    """Of all trials, each by itself."""
+    flops_spent: int
+    """Of all nodes: what the study costs from an empty store."""
+    flops_left: int
+    """Of the nodes that are to be run."""
+    saving: float
+    """alone / spent; 1 where nothing is shared. The worst case, where watchers decide."""
+    saving_best: float
+    """The best case; the same where no watcher decides."""
+    estimate_s: float
+    """Wall time of what is to be run on `workers` workers."""
+    estimate_from: Literal["calibrations", "default rate", "both", "nothing to run"]
+    """Whence step times came; see `DEFAULT_RATE`."""
+    workers: int
+    disk_bytes: int
+    """What the store will take when all is recorded: rows and the checkpoints that stay."""
+    arms: Mapping[str, Mapping[str, int]]
+    """By arm: trials, done."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def plan(
+    trials: Sequence[Trial],
+    store: Store,
+    *,
+    workers: int,
+    pack: int | Literal["auto"] = "auto",
+    retry: Sequence[str] = (),
+) -> Plan:
+    """What running these trials would take; writes nothing.
+
+    Args:
+        trials: as far as known now; a tuned or searched study has more later.
+        store: what is recorded; may not exist yet.
+        workers: bundles that run at once, at least 1.
+        pack: as for `sweeps.run.run`.
+        retry: likewise.
+    """
+    tree = stage_tree(
+        trials,
+        Coverage(store.read("segments")),
+        lambda lineage, step: store.checkpoint(lineage, step).exists(),
+        retry=retry,
+    )
+    costs = _Costs()
+    spent = sum(costs.step(node) * (node.end - node.start) for node in tree.nodes)
+    todo = [tree.nodes[index] for index in tree.todo()]
+    left = sum(costs.step(node) * (node.end - node.begin) for node in todo)
+    alone = sum(costs.alone(trial) for trial in trials)
+    units, seconds, sources = _time(todo, paces(store), costs, workers=workers, pack=pack)
+    arms: dict[str, Counter[str]] = defaultdict(Counter)
+    for trial, status in zip(trials, tree.statuses, strict=True):
+        arms[trial.arm].update(trials=1, done=int(status is not None))
+    saving = alone / spent if spent else 1.0
+    return Plan(
+        trials=len(trials),
+        done=sum(status is not None for status in tree.statuses),
+        nodes=len(tree.nodes),
+        missing=len(todo),
+        units=units,
+        flops_alone=alone,
+        flops_spent=spent,
+        flops_left=left,
+        saving=saving,
+        saving_best=saving,
+        estimate_s=seconds,
+        estimate_from=_source(sources),
+        workers=workers,
+        disk_bytes=_disk_bytes(tree),
+        arms={arm: dict(counts) for arm, counts in arms.items()},
+    )
+
+
+class _Costs:
+    """FLOPs of one update by what they depend on, each computed once: the trials of a grid look alike."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], int] = {}
+
+    def of(self, config: TrialConfig, loops: int, loss_on: str) -> int:
+        """FLOPs of one update."""
+        key = (config.model, config.train.batch, config.task.context, config.task.vocabulary, loops, loss_on)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = step_flops(config, loops=loops, loss_on=loss_on)
+        return found
+
+    def step(self, node: Node) -> int:
+        """FLOPs of one update of a node."""
+        link = links(node.config)[node.link]
+        return self.of(node.config, link.loops, link.loss_on)
+
+    def alone(self, trial: Trial) -> int:
+        """FLOPs of a whole trial; `core.flops.flops_alone` from what is at hand."""
+        return sum(self.of(trial.config, link.loops, link.loss_on) * (link.end - link.start) for link in trial.links)
+
+
+def _time(
+    todo: Sequence[Node], known: Mapping[str, Pace], costs: _Costs, *, workers: int, pack: int | Literal["auto"]
+) -> tuple[int, float, set[str]]:
+    """Units, seconds and whence the step times came, as if everything could start at once."""
+    groups: Counter[tuple[str, int, int, tuple[int, ...], tuple[int, ...]]] = Counter()
+    example: dict[str, Node] = {}
+    for node in todo:
+        shape = shape_key(node.config, links(node.config)[node.link])
+        groups[shape, node.begin, node.end, node.evaluate, node.measure] += 1
+        example.setdefault(shape, node)
+    units, seconds, sources = 0, 0.0, set()
+    for (shape, begin, end, _, _), lanes in groups.items():
+        pace = known.get(shape)
+        best = pack if pack != "auto" else DEFAULT_PACK if pace is None else pace.best()
+        size = even(lanes, min(best, math.ceil(lanes / workers)))
+        count = math.ceil(lanes / size)
+        step_s = size * costs.step(example[shape]) / DEFAULT_RATE if pace is None else pace.seconds(size)
+        sources.add("default rate" if pace is None else "calibrations")
+        units += count
+        seconds += count * step_s * (end - begin)
+    return units, seconds / workers, sources
+
+
+def _source(sources: set[str]) -> Any:
+    if not sources:
+        return "nothing to run"
+    return "both" if len(sources) > 1 else next(iter(sources))
+
+
+def _disk_bytes(tree: Tree) -> int:
+    """Rows of all nodes, and the states that stay."""
+    sizes: dict[tuple[object, ...], int] = {}
+    total = 0
+    for node in tree.nodes:
+        total += METRICS_ROW_BYTES * len(node.evaluate) + CURVATURE_ROW_BYTES * len(node.measure) + SEGMENT_ROW_BYTES
+        if node.keep == "none":
+            continue
+        config = node.config
+        key = (config.model, config.task.context, config.task.vocabulary, config.train.optimizer)
+        if key not in sizes:
+            width = 8 if config.train.precision == "float64" else 4
+            sizes[key] = _STATE_COPIES[config.train.optimizer] * width * parameters(config)
+        total += sizes[key]
+    return total

@@ -1,0 +1,244 @@
+"""The driver: asks what a study wants, sees what is recorded, and runs rounds until nothing is missing.
+
+A study's trials are asked anew before each round, since they may depend on rows: winners of nuisance axes are known
+when the tuning trials are recorded, proposals of a search when its last batch is. The store alone is remembered, so
+the same command goes on wherever an earlier one, or another driver at the same time, has come to.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from core.errors import LoopsweepError, StoreError
+from studies.coverage import Coverage
+from studies.expand import Trial
+from studies.schemas import FAILURES
+from studies.store import Store
+from studies.tree import Tree, shape_key, stage_tree
+from sweeps import calibrate
+from sweeps.executor import Executor, Finished, Lost
+from sweeps.interrupts import Interrupts
+from sweeps.packs import PACK_SIZES, Pace, Ready, paces
+from sweeps.round import POLL_SECONDS, Limits, Observer, Round, Silent
+from sweeps.units import WORK, Bundle, Lane, unit
+
+IDLE_ROUNDS = 2
+"""Rounds in a row that may record nothing new while something is missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """How a run ended."""
+
+    trials: int
+    counts: Mapping[str, int]
+    """Trials by status; ``missing`` where a trial is not recorded."""
+    exit_code: int
+    """0 complete, 1 some trials are failed, timeout or oom, 130/143 interrupted."""
+    seconds: float
+    rounds: int
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it ended before nothing was missing."""
+        return self.exit_code > 128
+
+
+def run(
+    ask: Callable[[], Sequence[Trial]],
+    store: Store,
+    executor: Executor,
+    *,
+    limits: Limits | None = None,
+    pack: int | Literal["auto"] = "auto",
+    retry: Iterable[str] = (),
+    propose: Callable[[], bool] | None = None,
+    observer: Observer | None = None,
+) -> RunResult:
+    """Runs what is missing.
+
+    Args:
+        ask: the trials that are wanted, as far as the rows of the store decide them now.
+        store: where results are and go.
+        executor: what runs bundles; it is not closed.
+        limits: device, attempts, time-outs.
+        pack: trials that train in one step, or ``auto``: by measurement.
+        retry: statuses (failed, timeout, oom, diverged) whose trials are run again, once.
+        propose: of an adaptive search: called where nothing is missing; True where `ask` will now give more.
+        observer: is told what happens.
+
+    Raises:
+        StoreError: the store cannot be written or is damaged.
+        LoopsweepError: workers cannot start, or nothing comes of what they do.
+    """
+    limits, observer = limits or Limits(), observer or Silent()
+    again, begun, rounds, idle = frozenset(retry), time.monotonic(), 0, 0
+    with Interrupts() as interrupts:
+        while True:
+            trials = ask()
+            tree = _look(trials, store, again)
+            if rounds == 0:
+                _say_devices(trials, tree, store, device=limits.device, observer=observer)
+            if not tree.todo():
+                if propose is not None and not interrupts.draining and propose():
+                    continue
+                break
+            if interrupts.draining:
+                break
+            known = _calibrated(
+                tree, store, executor, limits=limits, pack=pack, interrupts=interrupts, observer=observer
+            )
+            this = Round(
+                trials=trials,
+                tree=tree,
+                store=store,
+                executor=executor,
+                ready=_ready(known, executor.slots, limits, pack),
+                limits=limits,
+                observer=observer,
+                draining=lambda: interrupts.draining,
+                at_once=lambda: interrupts.at_once,
+            )
+            this.run()
+            rounds, again = rounds + 1, frozenset()
+            idle = 0 if this.progressed else idle + 1
+            if idle >= IDLE_ROUNDS and not interrupts.draining:
+                left = len(tree.todo())
+                raise LoopsweepError(f"{left} stretches stay missing though workers ran them; try `loopsweep verify`")
+        if not tree.todo():
+            _tidy(tree, store)
+    counts = Counter(status or "missing" for status in tree.statuses)
+    code = 1 if any(counts[status] for status in FAILURES) else 0
+    if interrupts.draining and counts["missing"]:
+        code = interrupts.exit_code
+    return RunResult(
+        trials=len(trials), counts=dict(counts), exit_code=code, seconds=time.monotonic() - begun, rounds=rounds
+    )
+
+
+def _look(trials: Sequence[Trial], store: Store, retry: frozenset[str]) -> Tree:
+    """The tree of the trials over what the store holds now."""
+    return stage_tree(
+        trials,
+        Coverage(store.read("segments")),
+        lambda lineage, step: store.checkpoint(lineage, step).exists(),
+        retry=retry,
+    )
+
+
+def _say_devices(trials: Sequence[Trial], tree: Tree, store: Store, *, device: str, observer: Observer) -> None:
+    """Says where trials are finished on another kind of device: results are the same study's, nothing is re-run."""
+    rows = store.read("segments", ["lineage", "numerics_class"]).to_pylist()
+    kinds = {row["lineage"]: row["numerics_class"].partition("-")[0] for row in rows if row["numerics_class"]}
+    ends = (tree.nodes[end].lineage for end, status in zip(tree.ends, tree.statuses, strict=True) if status is not None)
+    others = Counter(kind for lineage in ends if (kind := kinds.get(lineage, device)) != device)
+    for kind, count in sorted(others.items()):
+        observer.said(f"{count} of {len(trials)} trials are finished on {kind}; they are not run again on {device}")
+
+
+def _ready(known: Mapping[str, Pace], slots: int, limits: Limits, pack: int | Literal["auto"]) -> Ready:
+    """The pool of lanes, which forms packs of the chosen size."""
+
+    def pace(lane: Lane) -> Pace | None:
+        return known.get(shape_key(lane.config, lane.where))
+
+    def size(lane: Lane) -> int:
+        if pack != "auto":
+            return pack
+        found = pace(lane)
+        return 1 if found is None else found.best()
+
+    def seconds(lane: Lane, lanes: int) -> float:
+        found = pace(lane)
+        if found is None:
+            # Work that does not train has no pace: bundles are as full as they may be.
+            return float("inf") if limits.work == WORK else 0.0
+        return (lane.end - lane.start) * found.seconds(lanes)
+
+    return Ready(slots=slots, size=size, seconds=seconds)
+
+
+# --- calibration ---------------------------------------------------------------------------------------------------
+
+
+def _calibrated(
+    tree: Tree,
+    store: Store,
+    executor: Executor,
+    *,
+    limits: Limits,
+    pack: int | Literal["auto"],
+    interrupts: Interrupts,
+    observer: Observer,
+) -> dict[str, Pace]:
+    """The paces of the shapes to be run, measured where they are not recorded yet."""
+    if limits.work != WORK:
+        return {}
+    known = paces(store)
+    wanted = {
+        shape: lanes
+        for shape, lanes in _by_shape(tree, executor.slots, pack).items()
+        if _unmeasured(known.get(shape), len(lanes))
+    }
+    if not wanted:
+        return known
+    observer.said(f"measuring step times of {len(wanted)} shapes")
+    open_ = set()
+    for number, lanes in enumerate(wanted.values()):
+        bundle = Bundle(id=f"c{number}", units=(unit(lanes),), device=limits.device, work=calibrate.WORK)
+        open_.add(bundle.id)
+        executor.submit(bundle)
+    while open_ and not interrupts.draining:
+        for event in executor.poll(POLL_SECONDS):
+            if isinstance(event, Lost):
+                if event.kind == "store":
+                    raise StoreError(event.reason)
+                observer.said(f"a measurement of step times was lost, its trials run alone: {event.reason}")
+            if isinstance(event, (Finished, Lost)):
+                open_.discard(event.bundle)
+    return paces(store)
+
+
+def _by_shape(tree: Tree, slots: int, pack: int | Literal["auto"]) -> dict[str, list[Lane]]:
+    """By shape, the lanes of a calibration: one lane as often as the largest pack would hold it."""
+    counts: Counter[str] = Counter()
+    first: dict[str, Any] = {}
+    for index in tree.todo():
+        node = tree.nodes[index]
+        lane = Lane(
+            config=node.config,
+            link=node.link,
+            start=node.start,
+            end=node.end,
+            evaluate=(),
+            measure=(),
+            checkpoint=False,
+            lineage=node.lineage,
+        )
+        shape = shape_key(lane.config, lane.where)
+        counts[shape] += 1
+        first.setdefault(shape, lane)
+    largest = PACK_SIZES[-1] if pack == "auto" else 1  # alone is always measured: cost alone is stated from it
+    return {shape: [first[shape]] * min(largest, -(-counts[shape] // slots)) for shape in first}
+
+
+def _unmeasured(pace: Pace | None, lanes: int) -> bool:
+    """Whether a shape needs measuring: never done, or packs may be larger now than any that was tried."""
+    if pace is None:
+        return True
+    tried = max(pace.step_s)
+    return pace.best() == tried and any(tried < size <= lanes for size in PACK_SIZES)
+
+
+# --- checkpoints ---------------------------------------------------------------------------------------------------
+
+
+def _tidy(tree: Tree, store: Store) -> None:
+    """Removes the states of trials that keep none, once nothing is to begin from them any more."""
+    for node in tree.nodes:
+        if node.keep == "none":
+            store.checkpoint(node.lineage, node.end).unlink(missing_ok=True)
