@@ -1,0 +1,206 @@
+"""Searches: pure proposals, what samplers are told, recording."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studies.expand import Proposal, expand
+from studies.spec import load_study
+from studies.store import Store
+from studies.study import Study
+from sweeps import search
+
+SPACE = '"train.lr" = {low = 1e-5, high = 1.0, log = true}\n"train.clip" = {low = 0.0, high = 4.0}'
+
+Value = Callable[[str, Mapping[str, Any], int], float | None]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Study]:
+    def build(
+        *, kind: str = "tpe", trials: int = 20, batch: int = 5, space: str = SPACE, seed: int = 0, seeds: int = 1,
+        metric: str = "final_val_loss", arms: tuple[str, ...] = ("single",), name: str = "searched",
+    ) -> Study:  # fmt: skip
+        lines = [f'name = "{name}"', 'question = "Which?"', f"seeds = {seeds}"]
+        lines += [f'[arms.{arm}]\nschedule.kind = "{arm}"' for arm in arms]
+        lines += [f'[search]\nkind = "{kind}"\ntrials = {trials}\nbatch = {batch}\nseed = {seed}\nmetric = "{metric}"']
+        path = tmp_path / f"{name}.toml"
+        path.write_text("\n".join([*lines, "[search.space]", space]))
+        return load_study(str(path))
+
+    return build
+
+
+def bowl(arm: str, params: Mapping[str, Any], seed: int) -> float:
+    """Least, 0, at lr = 1e-2 and clip = 3."""
+    return math.log10(params["train.lr"] / 1e-2) ** 2 + (params["train.clip"] - 3) ** 2 + 0.001 * seed
+
+
+def results(study: Study, proposals: Iterable[Proposal], value: Value, status: str = "ok") -> list[dict[str, Any]]:
+    """Rows of the view trials for these proposals."""
+    assert study.search is not None
+    rows = []
+    for arm, number, params in proposals:
+        for trial in expand(study, proposals=[(arm, number, params)]):
+            got = value(arm, params, trial.config.seed)
+            rows.append(
+                {
+                    "trial_id": trial.trial_id,
+                    "status": "diverged" if got is None else status,
+                    study.search.metric: got,
+                }
+            )
+    return rows
+
+
+def run(study: Study, store: Store, value: Value, rounds: int | None = None) -> list[Proposal]:
+    """Drives a search as a driver would."""
+    for _ in itertools.count() if rounds is None else range(rounds):
+        before = search.read_proposals(study, store)
+        if search.advance(study, store, results(study, before, value)) == before:
+            break
+    return search.read_proposals(study, store)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "store", create=True)
+
+
+def test_a_resumed_search_proposes_what_an_uninterrupted_one_does(make, store, tmp_path):
+    study = make(arms=("single", "looped"), seeds=2)
+    whole = run(study, store, bowl)
+    broken = Store.open(tmp_path / "other", create=True)
+    for _ in range(2):
+        assert len(run(study, Store.open(broken.root), bowl, rounds=1)) < 40
+    assert run(study, broken, bowl) == whole
+    assert len(whole) == 40
+    assert [number for _, number, _ in whole] == [*range(20), *range(20)]
+
+
+def test_nothing_is_proposed_before_the_last_batch_has_ended(make, store):
+    study = make()
+    first = search.advance(study, store, [])
+    assert len(first) == 5
+    rows = results(study, first, bowl)
+    assert search.advance(study, store, rows[:-1]) == first
+    assert search.advance(study, store, [*rows[:-1], rows[-1] | {"status": None}]) == first
+    assert len(search.advance(study, store, rows)) == 10
+
+
+def test_a_random_search_proposes_all_at_once_and_grows(make, store):
+    few = search.advance(make(kind="random", trials=7), store, [])
+    many = search.advance(make(kind="random", trials=12), store, [])
+    assert (len(few), len(many)) == (7, 12)
+    assert many[:7] == few
+    assert len({str(params) for _, _, params in many}) == 12
+
+
+def test_arms_and_seeds_search_differently(make, store):
+    both = search.advance(make(kind="random", arms=("single", "looped")), store, [])
+    single = [params for arm, _, params in both if arm == "single"]
+    looped = [params for arm, _, params in both if arm == "looped"]
+    other = [params for _, _, params in search.advance(make(kind="random", seed=1), store, [])]
+    assert single != looped
+    assert single != other
+
+
+def test_an_arm_goes_on_without_waiting_for_another(make, store):
+    study = make(arms=("single", "looped"))
+    first = search.advance(study, store, [])
+    rows = results(study, [p for p in first if p[0] == "looped"], bowl)
+    after = search.advance(study, store, rows)
+    assert [arm for arm, _, _ in after] == ["single"] * 5 + ["looped"] * 10
+
+
+def test_tpe_beats_random_on_a_known_optimum(make, tmp_path):
+    """Best value after 30 trials, median over 12 search seeds."""
+    best: dict[str, list[float]] = {"random": [], "tpe": []}
+    for kind, found in best.items():
+        for seed in range(12):
+            study = make(kind=kind, trials=30, batch=5, seed=seed)
+            known: list[Proposal] = []
+            while due := search.propose(study, known, results(study, known, bowl)):
+                known += [(row["arm"], row["number"], json.loads(row["params"])) for row in due]
+            found.append(min(bowl(*proposal[::2], 0) for proposal in known))
+    assert statistics.median(best["tpe"]) < statistics.median(best["random"]) / 2
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, None])
+def test_settings_without_a_value_never_become_numbers(make, store, bad):
+    study = make(trials=15, seeds=2)
+
+    def half(arm: str, params: Mapping[str, Any], seed: int) -> float | None:
+        return bad if params["train.lr"] > 1e-2 and seed == 1 else bowl(arm, params, seed)
+
+    proposals = run(study, store, half)
+    assert len(proposals) == 15
+    assert all(math.isfinite(params["train.lr"]) for _, _, params in proposals)
+
+
+def test_a_failed_seed_leaves_the_setting_without_a_value():
+    rows = [{"status": "ok", "x": 1.0}, {"status": "diverged", "x": 9.0}]
+    assert search._mean(rows, "x") is None
+    assert search._mean(rows[:1], "x") == 1.0
+    assert search._mean([{"status": "ok", "x": 1.0}, {"status": "ok", "x": 2.0}], "x") == 1.5
+
+
+def test_a_search_in_which_everything_fails_still_ends(make, store):
+    assert len(run(make(trials=12), store, lambda arm, params, seed: None)) == 12
+
+
+def test_higher_is_better_where_the_metric_says_so(make):
+    found = {}
+    for metric in ("final_val_loss", "final_val_accuracy"):
+        study = make(trials=40, batch=10, metric=metric, seed=3)
+        known: list[Proposal] = []
+        rise = lambda arm, params, seed: params["train.clip"]  # noqa: E731
+        while due := search.propose(study, known, results(study, known, rise)):
+            known += [(row["arm"], row["number"], json.loads(row["params"])) for row in due]
+        found[metric] = statistics.mean(params["train.clip"] for _, _, params in known[20:])
+    assert found["final_val_loss"] < 1.5
+    assert found["final_val_accuracy"] > 2.5
+
+
+def test_whole_numbers_and_choices_come_back_as_declared(make, store):
+    space = (
+        '"model.width" = {low = 4, high = 64, log = true}\n"train.warmup" = {low = 0, high = 9}\n'
+        '"train.optimizer" = ["adamw", "sgd"]\n"model.mlp_ratio" = [0.0, 2.0]'
+    )
+    proposals = run(make(space=space, trials=30), store, lambda arm, params, seed: float(params["model.width"]))
+    for _, _, params in proposals:
+        assert type(params["model.width"]) is int
+        assert 4 <= params["model.width"] <= 64
+        assert type(params["train.warmup"]) is int
+        assert params["train.optimizer"] in ("adamw", "sgd")
+        assert params["model.mlp_ratio"] in (0.0, 2.0)
+
+
+def test_a_setting_that_comes_again_is_the_same_trial(make, store):
+    study = make(kind="random", trials=12, space='"train.optimizer" = ["adamw", "sgd"]')
+    proposals = search.advance(study, store, [])
+    assert len(proposals) == 12
+    assert len(expand(study, proposals=proposals)) == 2
+
+
+def test_two_drivers_that_propose_at_once_record_each_proposal_once(make, store):
+    study = make()
+    due = search.propose(study, [], [])
+    store.commit({"proposals": due})
+    store.commit({"proposals": search.propose(study, [], [])})
+    assert store.read("proposals").num_rows == 5
+    assert [number for _, number, _ in search.read_proposals(study, store)] == list(range(5))
+
+
+def test_another_space_is_another_search(make, store):
+    search.advance(make(kind="random"), store, [])
+    assert search.read_proposals(make(kind="random", space='"train.lr" = {low = 0.1, high = 0.2}'), store) == []
+    assert search.read_proposals(make(kind="random", name="else"), store) == []
