@@ -8,6 +8,7 @@ cannot be; that needs sound parts and comes last.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from core.quantities import QUANTITIES
 from core.streams import derived_seed
 from core.terms import build, check, nearest, terms
 from studies.claims import Claim, metric_names, parse_claims
-from studies.grammar import MAX_SEEDS, NuisanceTable, StudyTable, structural_problems
+from studies.grammar import MAX_SEEDS, NAME, NAME_RULE, NuisanceTable, StudyTable, structural_problems
 from studies.grid import Grid, joined, parse_grid
 from studies.settings import TRIAL_SECTIONS, converter, known_keys, sound_settings
 from studies.space import parse_space, probe_grids
@@ -133,7 +134,10 @@ class _Check:
             search=search,
             claims=claims,
         )
-        self.problems += setting_problems(study)
+        try:
+            self.problems += setting_problems(study)
+        except InputError as error:  # a filter that cannot be evaluated ends the walk
+            self.problems += error.problems
         return None if self.problems else study
 
     def seeds(self) -> tuple[int, ...]:
@@ -151,6 +155,8 @@ class _Check:
                 self.wrong("seeds", f"must differ, got {repeated[0]} twice; drop one")
             else:
                 return tuple(value)
+        else:
+            self.wrong("seeds", f"must be a number of seeds or a list of integers, got {value!r}")
         return (0,)
 
     def arms(self) -> list[Arm]:
@@ -160,6 +166,8 @@ class _Check:
         kinds = [self.terms_of(section, base, {}, "base") for section in TRIAL_SECTIONS]
         arms = []
         for name, table in tables.items():
+            if not re.fullmatch(NAME, name):
+                self.wrong(f"arms.{name}", f"{NAME_RULE}, got {name!r}")
             values = {}
             for section, below in zip(TRIAL_SECTIONS, kinds, strict=True):
                 values[section] = below | self.terms_of(section, table, below, f"arms.{name}")

@@ -17,7 +17,7 @@ from core.errors import InputError, Problem
 from studies.check import located
 from studies.grid import Assignment, joined
 from studies.settings import Setting, converter, known_keys, sound_settings
-from studies.study import Arm, Study
+from studies.study import Arm, Search, Study
 
 SlotKey = tuple[str, Assignment]
 """Arm, and the values of the compared axes that act on any candidate."""
@@ -90,9 +90,12 @@ def expand(study: Study, winners: Winners | None = None, proposals: Iterable[Pro
     Raises:
         InputError: where settings break rules between terms, or a winner or proposal is none of this study's.
     """
-    if study.search is not None:
-        return _distinct(_proposed(study, proposals or ()))
-    return _distinct(_planned(study, winners or {}))
+    try:
+        if study.search is not None:
+            return _distinct(_proposed(study, study.search, proposals or ()))
+        return _distinct(_planned(study, winners or {}))
+    except InputError as error:
+        raise InputError(located(error.problems, study.file)) from error
 
 
 def slots(study: Study) -> Iterator[Slot]:
@@ -105,7 +108,7 @@ def slots(study: Study) -> Iterator[Slot]:
     for arm in study.arms:
         yield from _arm_slots(study, arm, broken)
     if broken:
-        raise InputError(located(list(broken.values()), study.file))
+        raise InputError(broken.values())
 
 
 def _arm_slots(study: Study, arm: Arm, broken: dict[str, Problem]) -> Iterator[Slot]:
@@ -141,7 +144,7 @@ def _planned(study: Study, winners: Winners) -> Iterator[Trial]:
             winner = _winner(slot, winners[slot.key])
             yield from _trials(study, slot, winner, "compare", study.seeds)
     if unknown:
-        raise InputError(f"{study.file}: winners of no slot of this study, got {sorted(map(str, unknown))[0]}")
+        raise InputError(f"winners must be of slots of this study, got one of {min(map(str, unknown))}")
 
 
 def _winner(slot: Slot, nuisance: Assignment) -> Setting:
@@ -166,19 +169,20 @@ def _trials(study: Study, slot: Slot, setting: Setting, role: str, seeds: Iterab
         )
 
 
-def _proposed(study: Study, proposals: Iterable[Proposal]) -> Iterator[Trial]:
+def _proposed(study: Study, search: Search, proposals: Iterable[Proposal]) -> Iterator[Trial]:
     arms = {arm.name: study.settings(arm) for arm in study.arms}
     convert = converter(known_keys())
-    space = study.search.space if study.search else {}
     order = {name: index for index, name in enumerate(arms)}
     for arm, number, params in sorted(proposals, key=lambda p: (order.get(p[0], -1), p[1])):
-        where = f"{study.file}: proposal {number} of arm {arm}"
+        where = f"proposal {number} of arm {arm}"
         if arm not in arms:
             raise InputError([Problem(where, "the study has no such arm")])
-        if set(params) != set(space):
-            raise InputError([Problem(where, f"must give {', '.join(space)}, got {', '.join(params) or 'nothing'}")])
+        if set(params) != set(search.space):
+            raise InputError(
+                [Problem(where, f"must give {', '.join(search.space)}, got {', '.join(params) or 'nothing'}")]
+            )
         assignment = []
-        for key in space:
+        for key in search.space:
             value, wrong = convert(key, params[key])
             if wrong is not None:
                 raise InputError([Problem(f"{where}: {key}", wrong)])

@@ -18,6 +18,7 @@ from core.terms import nearest
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names of studies and arms: they become file names, column values and labels."""
+NAME_RULE = "must be 1 … 64 letters, digits, dots, dashes and underscores, with a letter or digit first"
 
 MAX_SEEDS = 1_000_000
 MAX_LIST = 1000
@@ -97,7 +98,7 @@ class StudyTable(_Table):
     base: BaseTable = Field(default_factory=lambda: BaseTable.model_validate({}), description="what all arms share")
     arms: Annotated[dict[str, ArmTable], Field(min_length=1)] = Field(description="what is compared, by name")
     axes: Terms = Field({}, description="what is varied in every arm")
-    where: list[Text] = Field([], description="filters: settings for which one of them is false are dropped")
+    where: list[str] = Field([], description="filters: settings for which one of them is false are dropped")
     nuisance: NuisanceTable | None = Field(None, description="axes tuned inside each arm")
     measure: Terms = Field({}, description="what curvature is measured, when and on what")
     search: SearchTable | None = Field(None, description="an adaptive or random search in each arm")
@@ -126,6 +127,8 @@ def structural_problems(document: Mapping[str, Any]) -> list[Problem]:
     except ValidationError as error:
         found: dict[str, Problem] = {}
         for details in error.errors(include_url=False):
+            if details["loc"][0] == "seeds":  # a union: `studies.check` words its errors better
+                continue
             problem = _problem(details)
             found.setdefault(problem.where, problem)
         return list(found.values())
@@ -140,10 +143,8 @@ def _problem(error: ErrorDetails) -> Problem:
         return Problem(where, _unknown(error["loc"]))
     if kind == "missing":
         return Problem(where, f"is required: {_fields_at(error['loc'][:-1])[str(error['loc'][-1])]}")
-    if where == "seeds" or where.startswith("seeds["):
-        return Problem("seeds", f"must be a number of seeds or a list of integers, got {_shown(got)}")
     if kind == "string_pattern_mismatch":
-        rule = "must be 1 … 64 letters, digits, dots, dashes and underscores, with a letter or digit first"
+        rule = NAME_RULE
     elif kind == "literal_error":
         rule = f"must be one of {context['expected'].replace(chr(39), chr(34)).replace(' or ', ', ')}"
     elif kind in ("greater_than_equal", "greater_than", "less_than_equal", "less_than"):
@@ -165,7 +166,7 @@ def dotted(location: tuple[int | str, ...]) -> str:
     for part in location:
         if isinstance(part, int):
             text += f"[{part + 1}]"
-        elif part in ("int", "str", "list[int]", "float"):  # pydantic's names for the branches of a union
+        elif part in ("int", "str"):  # pydantic's names for the branches of a union
             continue
         else:
             text += f"{'.' if text else ''}{part}"

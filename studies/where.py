@@ -91,7 +91,7 @@ def parse(text: str) -> Expression:
     except SyntaxError as error:
         raise InputError(f"is not an expression at character {error.offset}: {error.msg}, got {text!r}") from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise InputError(f"is not an expression: {error or 'nested too deeply'}") from error
+        raise InputError(f"is not an expression: {str(error) or 'nested too deeply'}") from error
     names: set[str] = set()
     evaluate = _translate(tree.body, names, MAX_DEPTH)
     return Expression(text=text, names=frozenset(names), evaluate=evaluate)

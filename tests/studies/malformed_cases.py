@@ -1,0 +1,293 @@
+"""Malformed study files as data: what each gets wrong, and what the one line about it must name.
+
+Each case is a whole file. `key` and `says` are fragments of the same line of the error, beside the file's name.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Case(NamedTuple):
+    """A malformed study."""
+
+    name: str
+    text: str
+    key: str
+    says: str
+
+
+HEAD = 'name = "bad"\nquestion = "What is wrong here?"\nseeds = 2\n'
+ARMS = '[arms.single]\nschedule.kind = "single"\n[arms.looped]\nschedule.kind = "looped"\n'
+SEARCH = '[search]\nkind = "random"\ntrials = 4\n'
+
+
+def _study(tables: str = "", *, head: str = HEAD, arms: str = ARMS) -> str:
+    return f"{head}{arms}{tables}"
+
+
+def _head(**changes: str | None) -> str:
+    """The first lines with some keys changed (None: left out)."""
+    lines = {"name": '"bad"', "question": '"What is wrong here?"', "seeds": "2"} | changes
+    return "".join(f"{key} = {value}\n" for key, value in lines.items() if value is not None)
+
+
+def _claim(**changes: str | None) -> str:
+    lines = {
+        "text": '"it is lower"',
+        "metric": '"final_val_loss"',
+        "arm": '"looped"',
+        "against": '"single"',
+        "expect": '"lower"',
+    } | changes
+    return "[[claims]]\n" + "".join(f"{key} = {value}\n" for key, value in lines.items() if value is not None)
+
+
+CASES = [
+    # --- TOML itself
+    Case("no-toml", "name = ", "", "is not TOML"),
+    Case("unclosed-table", "[base.task\n", "", "is not TOML"),
+    Case("key-twice", 'name = "a"\nname = "b"\n', "", "is not TOML"),
+    Case("table-twice", _study("[axes]\n[axes]\n"), "", "is not TOML"),
+    Case("deeply-nested", f"x = {'[' * 5000}{']' * 5000}\n", "", "is not TOML"),
+    Case("digits-without-end", f"seeds = {'9' * 5000}\n", "", "is not TOML"),
+    Case("beyond-64-bits", _study(head=_head(seeds="0xfffffffffffffffffffff")), "seeds", "must fit in 64 bits"),
+    Case("too-long", "#" * (1 << 20) + "\n", "", "must be at most"),
+    Case("empty-file", "", "name", "is required"),
+    # --- the head
+    Case("no-name", _study(head=_head(name=None)), "name", "is required"),
+    Case("no-question", _study(head=_head(question=None)), "question", "is required"),
+    Case("empty-question", _study(head=_head(question='""')), "question", "must not be empty"),
+    Case("name-is-a-number", _study(head=_head(name="3")), "name", "must be a text, got 3"),
+    Case("name-is-a-path", _study(head=_head(name='"../escape"')), "name", "must be 1 … 64 letters"),
+    Case("name-with-newline", _study(head=_head(name='"a\\nb"')), "name", "must be 1 … 64 letters"),
+    Case("name-too-long", _study(head=_head(name=f'"{"a" * 65}"')), "name", "must be 1 … 64 letters"),
+    Case("unknown-key", _study(head=HEAD + "sedes = 3\n"), "sedes", "did you mean 'seeds'?"),
+    Case("no-seeds", _study(head=_head(seeds="0")), "seeds", "must be 1 …"),
+    Case("negative-seed", _study(head=_head(seeds="[1, -1]")), "seeds", "must be integers in 0 …"),
+    Case("repeated-seed", _study(head=_head(seeds="[1, 2, 1]")), "seeds", "got 1 twice"),
+    Case("empty-seeds", _study(head=_head(seeds="[]")), "seeds", "must list 1 …"),
+    Case("fractional-seeds", _study(head=_head(seeds="2.5")), "seeds", "got 2.5"),
+    Case("textual-seeds", _study(head=_head(seeds='"five"')), "seeds", "got 'five'"),
+    Case("seeds-of-truth", _study(head=_head(seeds="true")), "seeds", "got True"),
+    Case("seeds-of-text", _study(head=_head(seeds='[1, "2"]')), "seeds", "got [1, '2']"),
+    Case("too-many-seeds", _study(head=_head(seeds="100000000")), "seeds", "must be 1 …"),
+    # --- base and arms
+    Case("no-arms", HEAD, "arms", "is required"),
+    Case("empty-arms", HEAD + "[arms]\n", "arms", "must have at least 1"),
+    Case("arm-is-a-number", HEAD + "[arms]\nsingle = 3\n", "arms.single", "must be a table, got 3"),
+    Case("arm-name-is-a-path", HEAD + '[arms."../x"]\n', "arms.../x", "must be 1 … 64 letters"),
+    Case("unknown-section", _study("[base.modle]\nwidth = 8\n"), "base.modle", "did you mean 'model'?"),
+    Case("section-outside-base", _study("[model]\nwidth = 8\n"), "model", "stands in [base.model]"),
+    Case("section-is-a-number", _study("[base]\nmodel = 3\n"), "base.model", "must be a table, got 3"),
+    Case("measure-in-base", _study("[base.measure]\nevery = 3\n"), "base.measure", "write [measure] at the top level"),
+    Case("unknown-term", _study("[base.model]\nwidht = 8\n"), "base.model.widht", "did you mean 'width'?"),
+    Case("text-for-integer", _study('[base.model]\nwidth = "8"\n'), "base.model.width", "must be an integer, got '8'"),
+    Case("fraction-for-integer", _study("[base.train]\nsteps = 1e3\n"), "base.train.steps", "must be an integer"),
+    Case("truth-for-integer", _study("[base.model]\ndepth = true\n"), "base.model.depth", "got True"),
+    Case("date-for-number", _study("[base.train]\nlr = 2026-11-23\n"), "base.train.lr", "must be a number"),
+    Case("list-for-number", _study("[base.train]\nlr = [1e-3]\n"), "base.train.lr", "must be a number, got [0.001]"),
+    Case("not-a-number", _study("[base.train]\nlr = nan\n"), "base.train.lr", "must be a finite number"),
+    Case("infinite", _study("[base.train]\nclip = inf\n"), "base.train.clip", "must be a finite number"),
+    Case("zero-rate", _study("[base.train]\nlr = 0.0\n"), "base.train.lr", "must be more than 0, got 0.0"),
+    Case("negative-steps", _study("[base.train]\nsteps = -5\n"), "base.train.steps", "must be at least 1, got -5"),
+    Case(
+        "no-such-choice", _study('[base.train]\noptimizer = "adam"\n'), "base.train.optimizer", "did you mean 'adamw'?"
+    ),
+    Case("no-such-task", _study('[base.task]\nkind = "markow"\n'), "base.task.kind", "did you mean 'markov'?"),
+    Case("heads-do-not-divide", _study("[base.model]\nheads = 3\n"), "model.heads", "must divide width = 32"),
+    Case("warm-up-too-long", _study("[base.train]\nsteps = 5\nwarmup = 9\n"), "train.warmup", "must be at most steps"),
+    Case(
+        "unknown-term-of-an-arm",
+        _study("[arms.shift]\nschedule.swich = 3\n"),
+        "arms.shift.schedule.swich",
+        "did you mean 'switch'?",
+    ),
+    Case("unknown-key-of-an-arm", _study("[arms.x]\nmodell.width = 3\n"), "arms.x.modell", "did you mean 'model'?"),
+    Case("quoted-key-in-an-arm", _study('[arms.x]\n"model.width" = 3\n'), "arms.x.model.width", "without the quotes"),
+    Case(
+        "switch-beyond-the-end",
+        _study('[arms.shift]\nschedule.kind = "shift"\nschedule.switch = 9000\n'),
+        "arms.shift.schedule.switch",
+        "got 9000",
+    ),
+    # --- axes
+    Case("axis-is-no-list", _study('[axes]\n"model.loops" = 3\n'), "model.loops", "must be a list of values, got 3"),
+    Case("axis-without-quotes", _study("[axes]\nmodel.loops = [2, 3]\n"), "axes", 'in quotes: "model.loops"'),
+    Case("empty-axis", _study('[axes]\n"model.loops" = []\n'), "model.loops", "must list 1 …"),
+    Case("repeated-value", _study('[axes]\n"model.loops" = [2, 3, 2]\n'), "model.loops", "got 2 twice"),
+    Case("repeated-after-conversion", _study('[axes]\n"train.lr" = [1, 1.0]\n'), "train.lr", "got 1.0 twice"),
+    Case("unknown-axis", _study('[axes]\n"model.lops" = [2, 3]\n'), "model.lops", "did you mean 'model.loops'?"),
+    Case("axis-of-wrong-type", _study('[axes]\n"model.loops" = [2, "3"]\n'), "model.loops", "must be an integer"),
+    Case("axis-out-of-range", _study('[axes]\n"train.lr" = [1e-3, -1e-3]\n'), "train.lr", "must be more than 0"),
+    Case("axis-not-finite", _study('[axes]\n"train.lr" = [1e-3, inf]\n'), "train.lr", "must be a finite number"),
+    Case("axis-of-observation", _study('[axes]\n"train.evaluate_every" = [1, 2]\n'), "evaluate_every", "cannot vary"),
+    Case("axis-that-never-acts", _study('[axes]\n"train.momentum" = [0.1, 0.2]\n'), "train.momentum", "acts on no arm"),
+    Case(
+        "axis-compared-and-tuned",
+        _study('[axes]\n"train.lr" = [1e-3, 2e-3]\n[nuisance]\n"train.lr" = [1e-3, 2e-3]\n'),
+        "train.lr",
+        "stands in [axes] too",
+    ),
+    Case(
+        "axis-in-two-places",
+        _study('[axes]\n"model.loops" = [2, 3]\n[arms.x]\naxes."model.loops" = [4, 5]\n'),
+        "arms.x.axes",
+        "stands in [axes] too",
+    ),
+    Case(
+        "fixed-and-varied",
+        _study('[axes]\n"model.loops" = [2, 3]\n[arms.x]\nmodel.loops = 4\n'),
+        "arms.x.model.loops",
+        "fixed here and varied",
+    ),
+    Case("axis-breaks-a-rule", _study('[axes]\n"model.heads" = [1, 3]\n'), "model.heads", "must divide width = 32"),
+    Case(
+        "zip-of-unequal-lists",
+        _study('[[axes.zip]]\n"model.loops" = [2, 3]\n"train.lr" = [1e-3]\n'),
+        "axes.zip[1]",
+        "equally long",
+    ),
+    Case("zip-is-no-table", _study("[axes]\nzip = [3]\n"), "axes.zip", "write [[axes.zip]]"),
+    Case(
+        "union-in-union",
+        _study('[[axes.union]]\n"model.loops" = [2]\n[[axes.union.union]]\n"model.loops" = [3]\n'),
+        "axes.union[1].union",
+        "holds no further union",
+    ),
+    Case(
+        "product-and-union",
+        _study('[axes]\n"model.loops" = [2]\n[[axes.union]]\n"model.loops" = [3]\n'),
+        "axes.union[1]",
+        "into the product or into the union",
+    ),
+    # --- filters
+    Case("filter-syntax", _study(head=HEAD + 'where = ["model.loops <"]\n'), "where[1]", "is not an expression"),
+    Case("filter-calls", _study(head=HEAD + "where = [\"open('/etc/passwd')\"]\n"), "where[1]", "is not allowed"),
+    Case("filter-power", _study(head=HEAD + 'where = ["9 ** 9 ** 9 > 1"]\n'), "where[1]", "is not allowed"),
+    Case("filter-dunder", _study(head=HEAD + "where = [\"''.__class__ == 1\"]\n"), "where[1]", "is not a dotted key"),
+    Case(
+        "filter-unknown-name",
+        _study(head=HEAD + 'where = ["model.lops < 3"]\n'),
+        "where[1]",
+        "did you mean 'model.loops'?",
+    ),
+    Case("filter-is-a-number", _study(head=HEAD + 'where = ["model.loops"]\n'), "where", "must be true or false"),
+    Case("filter-by-zero", _study(head=HEAD + 'where = ["1 / (seed * 0) > 1"]\n'), "where", "cannot be evaluated"),
+    Case("filter-of-types", _study(head=HEAD + 'where = ["arm < 3"]\n'), "where", "cannot be evaluated"),
+    Case(
+        "filter-bomb", _study(head=HEAD + "where = [\"'a' * 999999999 == arm\"]\n"), "where", "arithmetic needs numbers"
+    ),
+    Case("filter-too-long", _study(head=f'{HEAD}where = ["{"1 + " * 300}1 > 0"]\n'), "where[1]", "must be at most"),
+    Case("filter-too-deep", _study(head=f'{HEAD}where = ["{"(1 + " * 90}1{")" * 90} > 0"]\n'), "where[1]", "deep"),
+    Case("filter-drops-all", _study(head=HEAD + "where = [\"arm != 'single'\"]\n"), "arms.single", "no trial left"),
+    Case("filter-is-no-list", _study(head=HEAD + 'where = "model.loops < 3"\n'), "where", "must be a list"),
+    # --- nuisance and search
+    Case("nuisance-without-axis", _study("[nuisance]\ntune_seeds = 3\n"), "nuisance", "names no axis"),
+    Case(
+        "nuisance-metric",
+        _study('[nuisance]\n"train.lr" = [1e-3, 2e-3]\ntune_metric = "final_val_los"\n'),
+        "nuisance.tune_metric",
+        "did you mean 'final_val_loss'?",
+    ),
+    Case(
+        "nuisance-seeds",
+        _study('[nuisance]\n"train.lr" = [1e-3, 2e-3]\ntune_seeds = 0\n'),
+        "nuisance.tune_seeds",
+        "must be at least 1, got 0",
+    ),
+    Case(
+        "search-kind",
+        _study('[search]\nkind = "grid"\ntrials = 4\nspace."train.lr" = [1e-3, 2e-3]\n'),
+        "search.kind",
+        '"random", "tpe"',
+    ),
+    Case("search-without-space", _study(SEARCH), "search.space", "is required"),
+    Case("search-empty-space", _study(SEARCH + "space = {}\n"), "search.space", "at least 1"),
+    Case(
+        "search-range-reversed",
+        _study(SEARCH + 'space."train.lr" = {low = 1e-2, high = 1e-3}\n'),
+        "train.lr",
+        "low must be below high",
+    ),
+    Case(
+        "search-log-of-zero",
+        _study(SEARCH + 'space."train.weight_decay" = {low = 0.0, high = 1.0, log = true}\n'),
+        "train.weight_decay",
+        "begins above 0",
+    ),
+    Case("search-one-choice", _study(SEARCH + 'space."train.lr" = [1e-3]\n'), "train.lr", "at least 2 choices"),
+    Case(
+        "search-unknown-key",
+        _study(SEARCH + 'space."train.l" = {low = 1e-3, high = 1e-2}\n'),
+        "train.l",
+        "unknown key",
+    ),
+    Case(
+        "search-breaks-a-rule",
+        _study(SEARCH + 'space."model.heads" = {low = 1, high = 4}\n'),
+        "model.heads",
+        "must divide width = 32, got 3",
+    ),
+    Case(
+        "search-beside-axes",
+        _study(SEARCH + 'space."train.lr" = [1e-3, 2e-3]\n[axes]\n"model.loops" = [2, 3]\n'),
+        "axes",
+        "cannot stand beside [search]",
+    ),
+    # --- measure
+    Case(
+        "unknown-quantity",
+        _study('[measure]\nquantities = ["lambda_mox"]\n'),
+        "measure.quantities",
+        "did you mean 'lambda_max'?",
+    ),
+    Case("measure-nothing", _study("[measure]\nevery = 10\n"), "measure.quantities", "is required where"),
+    Case(
+        "measure-never",
+        _study('[measure]\nquantities = ["lambda_max"]\nat = [99999]\n'),
+        "measure.at",
+        "no arm has a step 99999",
+    ),
+    # --- claims
+    Case("claim-unknown-key", _study(_claim(agianst='"x"')), "claims[1].agianst", "did you mean 'against'?"),
+    Case("claim-without-text", _study(_claim(text=None)), "claims[1].text", "is required"),
+    Case("claim-without-arm", _study(_claim(arm=None)), "claims[1].arm", "is required"),
+    Case("claim-unknown-arm", _study(_claim(arm='"loopd"')), "claims[1].arm", "did you mean 'looped'?"),
+    Case("claim-unknown-rival", _study(_claim(against='"sngle"')), "claims[1].against", "did you mean 'single'?"),
+    Case("claim-against-itself", _study(_claim(against='"looped"')), "claims[1].against", "another arm"),
+    Case("claim-against-nothing", _study(_claim(against=None)), "claims[1].against", "got neither"),
+    Case("claim-against-both", _study(_claim(value="1.0")), "claims[1].against", "got both"),
+    Case(
+        "claim-unknown-metric",
+        _study(_claim(metric='"final_val_loss_high_id"')),
+        "claims[1].metric",
+        "did you mean 'val_loss_high_ic'?",
+    ),
+    Case(
+        "claim-on-what-is-spent", _study(_claim(metric='"spent_s"')), "claims[1].metric", "claim flops_alone or alone_s"
+    ),
+    Case("claim-unknown-functional", _study(_claim(metric='"platau_step(1)"')), "claims[1].metric", "'plateau_step'"),
+    Case("claim-functional-arguments", _study(_claim(metric='"force_at()"')), "claims[1].metric", "takes (tau)"),
+    Case("claim-unmeasured", _study(_claim(metric='"lambda_max"')), "claims[1].metric", "add it to measure.quantities"),
+    Case("claim-expects-nonsense", _study(_claim(expect='"better"')), "claims[1].expect", "must be one of"),
+    Case("claim-without-margin", _study(_claim(expect='"not worse"')), "claims[1].margin", "needs a margin"),
+    Case("claim-with-idle-margin", _study(_claim(margin="0.1")), "claims[1].margin", "acts only under"),
+    Case(
+        "claim-at-no-step", _study(_claim(metric='"val_loss"', at="150")), "claims[1].at", "never evaluated at step 150"
+    ),
+    Case("claim-at-nonsense", _study(_claim(metric='"val_loss"', at='"end"')), "claims[1].at", "must be a step"),
+    Case("claim-at-twice", _study(_claim(at='"best"')), "claims[1].at", "says already when"),
+    Case("claim-twice", _study(_claim() * 2), "claims[2].text", "stands already in claims[1]"),
+    Case("claim-value-not-finite", _study(_claim(against=None, value="nan")), "claims[1].value", "finite number"),
+    Case("claim-of-no-parts", _study(_claim(all="[]")), "claims[1].all", "at least 1"),
+    Case(
+        "claim-part-unknown-arm",
+        _study(_claim(arm=None, all='[{arm = "looped"}, {arm = "twice"}]')),
+        "claims[1].all[2].arm",
+        "no such arm",
+    ),
+    Case("claims-are-no-list", _study("[claims]\nx = 1\n"), "claims", "must be a list"),
+    Case("terminal-escapes", _study('[base.model]\n"\\u001b[31mwidth" = 3\n'), "\\x1b[31mwidth", "unknown key"),
+]
+"""At least sixty; names are unique."""

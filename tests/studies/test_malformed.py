@@ -1,0 +1,105 @@
+"""Every malformed study is refused with one clear line per error that names the file and the key."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from core.errors import InputError
+from studies.spec import load_study
+from tests.studies.malformed_cases import CASES
+
+
+def refused(path) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        load_study(path)
+    return str(caught.value).splitlines()
+
+
+def test_there_are_at_least_sixty_cases_with_names_of_their_own():
+    assert len({case.name for case in CASES}) == len(CASES) >= 60
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_a_malformed_study_is_refused(case, tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(case.text, encoding="utf-8")
+    start = time.process_time()
+    lines = refused(path)
+    assert time.process_time() - start < 1
+    assert all(line.startswith(f"{path}: ") and line.isprintable() and len(line) < 700 for line in lines), lines
+    assert any(case.key in line and case.says in line for line in lines), lines
+    assert len(lines) <= 3, lines
+
+
+def test_all_errors_of_a_file_are_said_at_once(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(
+        'name = "x"\nqestion = "?"\nseeds = 0\nwhere = ["1 +"]\n'
+        '[base.model]\nwidht = 3\n[base.train]\nlr = "fast"\n'
+        '[arms.single]\nschedule.kind = "singel"\n[axes]\n"model.loops" = []\n'
+        '[measure]\nquantities = ["x"]\n[[claims]]\ntext = "t"\nmetric = "m"\narm = "a"\nvalue = 1\nexpect = "lower"\n'
+    )
+    lines = refused(path)
+    for key in (
+        "qestion",
+        "question",
+        "seeds",
+        "where[1]",
+        "base.model.widht",
+        "base.train.lr",
+        "arms.single.schedule.kind",
+        "model.loops",
+        "measure.quantities",
+        "claims[1].metric",
+        "claims[1].arm",
+    ):
+        assert sum(f": {key}: " in line or f'"{key}": ' in line for line in lines) == 1, (key, lines)
+    assert len(lines) == 11
+
+
+def test_a_slip_that_breaks_every_setting_is_said_a_bounded_number_of_times(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(
+        'name = "x"\nquestion = "?"\n[arms.a]\n[axes]\n"model.heads" = [7, 11, 13]\n'
+        f'"model.width" = {list(range(20, 60, 2))}\n'
+    )
+    assert len(refused(path)) <= 51
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("latin.toml", b'name = "caf\xe9"\n', "must be UTF-8, got byte 0xe9"),
+        ("binary.toml", bytes(range(256)), "must be UTF-8"),
+        ("nul.toml", b'name = "a\x00b"\n', "is not TOML"),
+    ],
+)
+def test_what_is_no_text_is_refused(name, content, says, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    (line,) = refused(tmp_path / name)
+    assert line.startswith(f"{tmp_path / name}: ")
+    assert says in line
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    (tmp_path / "quick.toml").write_text("")
+    (tmp_path / "folder.toml").mkdir()
+    assert "did you mean" in refused(tmp_path / "quik.toml")[0]
+    assert "got a directory" in refused(tmp_path / "folder.toml")[0]
+    assert "no such file" in refused(tmp_path / "none" / "x.toml")[0]
+    assert "cannot be read" in refused(str(tmp_path / ("x" * 300)) + ".toml")[0]
+    assert refused("a\0b.toml") == ["a\\x00b.toml: no such file"]
+    assert "device" in refused("/dev/zero")[0]
+
+
+def test_an_unreadable_file_is_refused(tmp_path):
+    (tmp_path / "loop.toml").symlink_to(tmp_path / "loop.toml")
+    assert len(refused(tmp_path / "loop.toml")) == 1
+
+
+def test_an_unknown_name_gets_the_nearest_of_the_catalogue():
+    assert "did you mean 'quickstart'?" in refused("quikstart")[0]
+    assert "looped-vs-single, quickstart" in refused("zzz")[0]
+    assert len(refused("")) == 1
