@@ -1,0 +1,135 @@
+"""The JSON Schema of a study file, so that editors complete and check it while it is written.
+
+Generated from the same declarations that validate: the structure from `studies.grammar`, terms with type, range and
+meaning from `core.config`. The file ``study.schema.json`` beside this one is checked in, and a test holds it current:
+
+    python -m studies.json_schema > studies/study.schema.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from dataclasses import MISSING
+from typing import Any, Literal, Union, get_args, get_origin
+
+from core.config import TASKS, MeasureConfig, section_class
+from core.quantities import QUANTITIES
+from core.terms import Bounds, hints, terms
+from studies.claims import EXPECTATIONS, FUNCTIONALS, metric_names
+from studies.grammar import NAME, StudyTable
+from studies.settings import TRIAL_SECTIONS, known_keys
+
+Schema = dict[str, Any]
+
+_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
+_LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+
+
+def schema() -> Schema:
+    """The schema as plain values."""
+    whole = StudyTable.model_json_schema()
+    definitions: Schema = whole["$defs"]
+    for section in TRIAL_SECTIONS:
+        tables = [_section(cls) for cls in (TASKS.values() if section == "task" else [section_class(section, {})])]
+        definitions[section] = tables[0] if len(tables) == 1 else {"anyOf": tables}
+        for owner in ("BaseTable", "ArmTable"):
+            definitions[owner]["properties"][section] = {"$ref": f"#/$defs/{section}"}
+    definitions["measure"] = _section(MeasureConfig)
+    definitions["measure"]["properties"]["quantities"]["items"] = {"enum": list(QUANTITIES)}
+    varied = {key: _values(key, cls) for key, cls in known_keys().items() if _identity(key, cls)}
+    definitions["axis"] = {"type": "object", "properties": varied, "additionalProperties": False}
+    same = {key: {"$ref": f"#/$defs/axis/properties/{key}"} for key in varied}
+    grid = same | {
+        "zip": {"type": "array", "items": {"$ref": "#/$defs/axis"}, "description": "lists that move together"},
+        "union": {"type": "array", "items": {"$ref": "#/$defs/axes"}, "description": "grids one after the other"},
+    }
+    definitions["axes"] = {"type": "object", "properties": grid, "additionalProperties": False}
+    definitions["ArmTable"]["properties"]["axes"] = {"$ref": "#/$defs/axes"}
+    definitions["NuisanceTable"]["properties"] |= grid
+    definitions["NuisanceTable"]["additionalProperties"] = False
+    definitions["SearchTable"]["properties"]["space"] = {
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": False,
+        "properties": {key: _dimension(key) for key in varied},
+    }
+    for owner in ("ClaimTable", "PartTable"):
+        properties = definitions[owner]["properties"]
+        properties["expect"] = {"enum": list(EXPECTATIONS), "description": "the direction that is expected"}
+        properties["at"] = {
+            "anyOf": [{"type": "integer", "minimum": 0}, {"enum": ["final", "best"]}],
+            "description": "when: a step, or the end, or the best",
+        }
+        properties["metric"]["examples"] = [*metric_names(("low_ic", "high_ic")), *FUNCTIONALS]
+    whole["properties"]["axes"] = {"$ref": "#/$defs/axes"}
+    whole["properties"]["measure"] = {"$ref": "#/$defs/measure"}
+    whole["properties"]["arms"] |= {"propertyNames": {"pattern": NAME}}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole, "title": "A study of loopsweep"}
+
+
+def text() -> str:
+    """The schema as it stands in ``study.schema.json``."""
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _section(cls: type) -> Schema:
+    """A table of terms."""
+    properties = {name: _term(cls, name) for name in terms(cls)}
+    description = (cls.__doc__ or "").strip().splitlines()[0]
+    return {"type": "object", "description": description, "properties": properties, "additionalProperties": False}
+
+
+def _term(cls: type, name: str) -> Schema:
+    spec = terms(cls)[name]
+    found = _typed(hints(cls)[name], spec.metadata["bounds"]) | {"description": spec.metadata["doc"]}
+    if spec.default is not MISSING and spec.default is not None:
+        found["default"] = list(spec.default) if isinstance(spec.default, tuple) else spec.default
+    return found
+
+
+def _typed(hint: Any, bounds: Bounds) -> Schema:
+    """The schema of a type, with the range of its numbers."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return {"enum": list(arguments)}
+    if origin in (Union, types.UnionType):
+        options = [_typed(option, bounds) for option in arguments if option is not type(None)]  # TOML has no null
+        return options[0] if len(options) == 1 else {"anyOf": options}
+    if origin is tuple:
+        return {"type": "array", "items": _typed(arguments[0], bounds)}
+    found: Schema = {"type": _TYPES[hint]}
+    if hint in (int, float):
+        limits = {word: getattr(bounds, name) for name, word in _LIMITS.items()}
+        found |= {word: limit for word, limit in limits.items() if limit is not None}
+    return found
+
+
+def _identity(key: str, cls: type) -> bool:
+    return bool(terms(cls)[key.partition(".")[2]].metadata["identity"])
+
+
+def _values(key: str, cls: type) -> Schema:
+    """An axis over a key."""
+    name = key.partition(".")[2]
+    spec = terms(cls)[name]
+    items = _typed(hints(cls)[name], spec.metadata["bounds"])
+    return {"type": "array", "minItems": 1, "uniqueItems": True, "items": items, "description": spec.metadata["doc"]}
+
+
+def _dimension(key: str) -> Schema:
+    """A searched key: a range of its numbers, or a list of choices."""
+    axis = f"#/$defs/axis/properties/{key}"
+    end = {"$ref": f"{axis}/items"}
+    ends = {
+        "type": "object",
+        "properties": {"low": end, "high": end, "log": {"type": "boolean", "default": False}},
+        "required": ["low", "high"],
+        "additionalProperties": False,
+    }
+    return {"anyOf": [ends, {"$ref": axis, "minItems": 2}]}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text())
