@@ -70,6 +70,8 @@ class Node:
     """Of one trial that passes through it; its `measure` holds the quantities of all of them."""
     link: int
     """Index into that trial's links."""
+    where: Link
+    """That link: it goes on at least to `end`."""
     evaluate: tuple[int, ...]
     """Union of the steps asked, in (start, end], and 0 where start is 0."""
     measure: tuple[int, ...]
@@ -345,6 +347,7 @@ def _node(plan: _Plan) -> Node:
         end=plan.end,
         config=stem.config,
         link=stem.index,
+        where=stem.link,
         evaluate=plan.evaluate,
         measure=plan.measure,
         parent=plan.parent,

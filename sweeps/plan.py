@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from core.config import TrialConfig, links
+from core.config import TrialConfig
 from core.flops import parameters, step_flops
 from studies.coverage import Coverage
 from studies.expand import Trial
@@ -88,16 +88,12 @@ def plan(
         pack: as for `sweeps.run.run`.
         retry: likewise.
     """
-    tree = stage_tree(
-        trials,
-        Coverage(store.read("segments")),
-        lambda lineage, step: store.checkpoint(lineage, step).exists(),
-        retry=retry,
-    )
+    tree = look(trials, store, retry)
     costs = _Costs()
-    spent = sum(costs.step(node) * (node.end - node.start) for node in tree.nodes)
+    step_flops_of = [costs.step(node) for node in tree.nodes]
+    spent = sum(flops * (node.end - node.start) for flops, node in zip(step_flops_of, tree.nodes, strict=True))
     todo = [tree.nodes[index] for index in tree.todo()]
-    left = sum(costs.step(node) * (node.end - node.begin) for node in todo)
+    left = sum(step_flops_of[index] * (tree.nodes[index].end - tree.nodes[index].begin) for index in tree.todo())
     alone = sum(costs.alone(trial) for trial in trials)
     units, seconds, sources = _time(todo, paces(store), costs, workers=workers, pack=pack)
     arms: dict[str, Counter[str]] = defaultdict(Counter)
@@ -123,6 +119,16 @@ def plan(
     )
 
 
+def look(trials: Sequence[Trial], store: Store, retry: Collection[str] = ()) -> Tree:
+    """The tree of some trials over what a store holds now."""
+    kept = (store.root / "checkpoints").exists()  # asked once: an empty store saves 10^5 looks at the disk
+
+    def has_checkpoint(lineage: str, step: int) -> bool:
+        return kept and store.checkpoint(lineage, step).exists()
+
+    return stage_tree(trials, Coverage(store.read("segments")), has_checkpoint, retry=retry)
+
+
 class _Costs:
     """FLOPs of one update by what they depend on, each computed once: the trials of a grid look alike."""
 
@@ -139,8 +145,7 @@ class _Costs:
 
     def step(self, node: Node) -> int:
         """FLOPs of one update of a node."""
-        link = links(node.config)[node.link]
-        return self.of(node.config, link.loops, link.loss_on)
+        return self.of(node.config, node.where.loops, node.where.loss_on)
 
     def alone(self, trial: Trial) -> int:
         """FLOPs of a whole trial; `core.flops.flops_alone` from what is at hand."""
@@ -154,7 +159,7 @@ def _time(
     groups: Counter[tuple[str, int, int, tuple[int, ...], tuple[int, ...]]] = Counter()
     example: dict[str, Node] = {}
     for node in todo:
-        shape = shape_key(node.config, links(node.config)[node.link])
+        shape = shape_key(node.config, node.where)
         groups[shape, node.begin, node.end, node.evaluate, node.measure] += 1
         example.setdefault(shape, node)
     units, seconds, sources = 0, 0.0, set()

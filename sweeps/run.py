@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.errors import LoopsweepError, StoreError
-from studies.coverage import Coverage
 from studies.expand import Trial
 from studies.schemas import FAILURES
 from studies.store import Store
-from studies.tree import Tree, shape_key, stage_tree
+from studies.tree import Tree, shape_key
 from sweeps import calibrate
 from sweeps.executor import Executor, Finished, Lost
 from sweeps.interrupts import Interrupts
 from sweeps.packs import PACK_SIZES, Pace, Ready, paces
+from sweeps.plan import look
 from sweeps.round import POLL_SECONDS, Limits, Observer, Round, Silent
 from sweeps.units import WORK, Bundle, Lane, unit
 
@@ -80,7 +80,7 @@ def run(
     with Interrupts() as interrupts:
         while True:
             trials = ask()
-            tree = _look(trials, store, again)
+            tree = look(trials, store, again)
             if rounds == 0:
                 _say_devices(trials, tree, store, device=limits.device, observer=observer)
             if not tree.todo():
@@ -117,16 +117,6 @@ def run(
         code = interrupts.exit_code
     return RunResult(
         trials=len(trials), counts=dict(counts), exit_code=code, seconds=time.monotonic() - begun, rounds=rounds
-    )
-
-
-def _look(trials: Sequence[Trial], store: Store, retry: frozenset[str]) -> Tree:
-    """The tree of the trials over what the store holds now."""
-    return stage_tree(
-        trials,
-        Coverage(store.read("segments")),
-        lambda lineage, step: store.checkpoint(lineage, step).exists(),
-        retry=retry,
     )
 
 
