@@ -100,7 +100,8 @@ def _part(finding: Finding) -> dict[str, Any]:
     """A part of a joint claim: its own standing, before Holm."""
     tests = finding.tests
     verdict = _verdict([finding], tests.p if tests else None, tests.p_opposite if tests else None)
-    return finding.to_json() | {"verdict": verdict, "p_holm": None, "parts": [], **_open([finding], verdict)}
+    result = finding.to_json() | {"verdict": verdict, "p_holm": None, "parts": [], **_open([finding], verdict)}
+    return result | {"sentence": words.sentence(result)}
 
 
 def _open(findings: Sequence[Finding], verdict: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ tuned inside each arm, so they are no part of what is compared.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -74,14 +74,14 @@ class Tables:
 
     def setting(self, row: Mapping[Any, Any], keys: Iterable[str] | None = None) -> Setting:
         """The setting of a trial, of all axes or of some."""
-        return tuple((k, _plain(row[k])) for k in (self.axes if keys is None else keys) if pd.notna(row[k]))
+        return tuple((k, plain(row[k])) for k in (self.axes if keys is None else keys) if pd.notna(row[k]))
 
 
 def _sorted(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return frame.sort_values(keys, kind="stable").reset_index(drop=True)
 
 
-def _plain(value: Any) -> Hashable:
+def plain(value: Any) -> Any:
     """A cell as plain Python; whole floats become integers, as columns with NULLs hold integers as floats."""
-    plain = value.item() if hasattr(value, "item") else value
-    return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
+    cell = value.item() if hasattr(value, "item") else value
+    return int(cell) if isinstance(cell, float) and cell.is_integer() else cell

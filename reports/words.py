@@ -37,12 +37,12 @@ def _fixed(value: float, decimals: int) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """A p value, with two digits and never as 0."""
+    """A p value with three digits at most, and never as 0."""
     if p is None:
         return "–"
     if p < 1e-4:
         return "< 0.0001"
-    return f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+    return f"{p:.3g}" if p < 0.1 else f"{p:.2f}"
 
 
 def setting(values: Mapping[str, Any]) -> str:
@@ -54,8 +54,18 @@ def _cell(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def place(metric: str, at: int | str) -> str:
-    """A metric with where it is taken: ``final val_loss``, ``val_loss at step 500``."""
+def tick(value: float) -> str:
+    """A number on an axis: as short as it is exact."""
+    if value != 0 and not 1e-4 <= abs(value) < 1e5:
+        mantissa, exponent = f"{value:.6e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}".replace("-", "−")
+    return f"{value:.10g}".replace("-", "−")
+
+
+def place(metric: str, at: int | str | None) -> str:
+    """A metric with where it is taken: ``final val_loss``, ``val_loss at step 500``; without a place as it is."""
+    if at is None:
+        return metric
     return f"{metric} at step {at}" if isinstance(at, int) else f"{at} {metric}"
 
 
@@ -83,8 +93,6 @@ def _other(finding: Mapping[str, Any]) -> str:
 def _comparison(finding: Mapping[str, Any]) -> str:
     arm, what, other = finding["arm"], place(finding["quantity"], finding["at"]), _other(finding)
     effect, unit = finding["effect"], finding["unit"]
-    if finding["at"] is None:
-        what = finding["quantity"]
     if finding["expect"] == "not worse":
         size = f"× {_signed(finding)[0]}" if finding["scale"] == "log" else f"{_signed(finding)[0]} {unit}"
         margin = f"× {finding['margin']:g}" if finding["scale"] == "log" else f"{finding['margin']:g}"

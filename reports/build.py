@@ -1,0 +1,246 @@
+"""Builds ``report.json``: one deterministic value from which every form of a report is made.
+
+Everything outside ``provenance`` is computed from result columns alone, so equal results give equal bytes, wherever and
+in whatever packs they were run. ``provenance`` holds what belongs to the execution: versions, machines, times, what
+was spent and the messages of failures.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from core.quantities import QUANTITIES
+from reports import series, words
+from reports.claims import judge
+from reports.tables import Results, Tables
+from studies.schemas import metric
+from studies.study import Study
+
+FORMAT = 1
+"""Of ``report.json``; raised when a field changes its meaning."""
+
+
+def build(studies: Sequence[tuple[Study, Results]], *, command: str) -> dict[str, Any]:
+    """The report of one study or of several.
+
+    Args:
+        studies: each with its results.
+        command: the shell line that makes this report again.
+
+    Returns:
+        JSON values: ``claims`` and ``leaderboard`` over all studies, each entry naming its study; ``studies`` with
+        question, counts, curves, failures and warnings; ``provenance``.
+    """
+    read = [(study, Tables.read(results, tuned=tuned_keys(study))) for study, results in studies]
+    boards = [row for study, tables in read for row in _board(study, tables)]
+    return {
+        "format": FORMAT,
+        "claims": [{"study": study.name} | claim for study, tables in read for claim in judge(tables, study.claims)],
+        "leaderboard": sorted(boards, key=series.board_order),
+        "studies": [_study(study, tables) for study, tables in read],
+        "provenance": {"command": command, "studies": [_execution(study, tables) for study, tables in read]},
+    }
+
+
+def to_text(report: Mapping[str, Any]) -> str:
+    """The bytes of ``report.json`` as text; refuses NaN and infinities."""
+    return json.dumps(report, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def tuned_keys(study: Study) -> tuple[str, ...]:
+    """The keys that are tuned inside each arm: nuisance axes and search parameters."""
+    nuisance = study.nuisance.axes.keys if study.nuisance is not None else ()
+    return (*nuisance, *(study.search.space if study.search is not None else ()))
+
+
+def _arms(study: Study) -> list[str]:
+    return [arm.name for arm in study.arms]
+
+
+def _board(study: Study, tables: Tables) -> list[dict[str, Any]]:
+    return series.leaderboard(tables, study.name, _arms(study), tuned_keys(study))
+
+
+# --- what the results say --------------------------------------------------------------------------------------------
+
+
+def _study(study: Study, tables: Tables) -> dict[str, Any]:
+    """The section of one study: result columns only."""
+    arms = _arms(study)
+    strata = sorted((c for c in tables.metrics.columns if c.startswith("val_loss_")), key=_stratum_order)
+    quantities = [q for q in QUANTITIES if q in tables.curvature.columns and tables.curvature[q].notna().any()]
+    return {
+        "name": study.name,
+        "question": study.question,
+        "seeds": list(study.seeds),
+        "arms": arms,
+        "axes": list(tables.axes),
+        "tuned": list(tuned_keys(study)),
+        "counts": _counts(tables.trials),
+        "roles": _tally(tables.trials["role"]),
+        "curves": [_curve(tables, name, arms) for name in ("val_loss", *strata)],
+        "curvature": [_curve(tables, name, arms) for name in quantities],
+        "along_axes": [entry for name in ("val_loss", *strata) for entry in series.along_axes(tables, name, arms)],
+        "failures": _failures(tables),
+        "warnings": _warnings(study, tables),
+    }
+
+
+def _stratum_order(column: str) -> tuple[bool, str]:
+    """Simple before complex, then by name."""
+    return (not column.endswith("low_ic"), column)
+
+
+def _curve(tables: Tables, name: str, arms: Sequence[str]) -> dict[str, Any]:
+    bayes = name.replace("val_loss", "bayes_loss") if name.startswith("val_loss") else None
+    return {
+        "metric": name,
+        "unit": metric(name).unit,
+        "floor": series.floor(tables, bayes) if bayes else None,
+        "series": series.curves(tables, name, arms),
+    }
+
+
+def _counts(trials: pd.DataFrame) -> dict[str, int]:
+    """Distinct trials by status; one that stands in several arms counts once."""
+    once = trials.drop_duplicates("trial_id")
+    return {"trials": len(once)} | _tally(once["status"].fillna("not run"))
+
+
+def _tally(column: pd.Series) -> dict[str, int]:
+    return {str(key): int(count) for key, count in sorted(Counter(column.tolist()).items())}
+
+
+def _failures(tables: Tables) -> list[dict[str, Any]]:
+    """Trials that did not end ok; what a divergence was is a result, what broke a worker is execution."""
+    events = tables.events[tables.events["kind"] == "divergence"]
+    divergences = {row["trial_id"]: row for row in events.to_dict("records")}
+    found = []
+    for row in tables.trials.to_dict("records"):
+        if row["status"] == "ok":
+            continue
+        event = divergences.get(row["trial_id"], {})
+        found.append(
+            {
+                "arm": row["arm"],
+                "setting": dict(tables.setting(row)),
+                "role": row["role"],
+                "seed": int(row["seed"]),
+                "trial_id": row["trial_id"],
+                "status": row["status"] if pd.notna(row["status"]) else "not run",
+                "step": int(event["step"]) if event else None,
+                "detail": event.get("detail"),
+            }
+        )
+    return found
+
+
+def _warnings(study: Study, tables: Tables) -> list[str]:
+    """What makes a comparison less than it looks, in full sentences."""
+    found = []
+    compared = tables.compared()
+    for arm in _arms(study):
+        missing = sorted(set(study.seeds) - {int(s) for s in compared.loc[compared["arm"] == arm, "seed"]})
+        if missing:
+            seeds = ", ".join(map(str, missing))
+            found.append(
+                f"{arm} lacks {len(missing)} of {len(study.seeds)} seeds ({seeds}): the study is not complete."
+            )
+    if len(study.seeds) < 5:
+        found.append(f"{len(study.seeds)} seeds explore at best; a claim wants 10.")
+    if "tokens" in tables.metrics.columns:
+        last = tables.metrics.groupby("trial_id")["tokens"].max()
+        ok = series.finished(tables)
+        budgets = ok.assign(tokens=ok["trial_id"].map(last)).groupby("arm")["tokens"].mean()
+        if budgets.nunique() > 1:
+            shown = ", ".join(f"{arm} {words.number(budgets[arm])}" for arm in _arms(study) if arm in budgets)
+            found.append(f"The arms were trained on different numbers of tokens (means: {shown}).")
+    return found
+
+
+# --- how it was run --------------------------------------------------------------------------------------------------
+
+
+def _execution(study: Study, tables: Tables) -> dict[str, Any]:
+    """Where, when and at what cost the trials of one study ran."""
+    trials = tables.trials
+    once = trials.drop_duplicates("trial_id")
+    classes = {arm: _tally(trials.loc[trials["arm"] == arm, "numerics_class"].dropna()) for arm in _arms(study)}
+    kinds = {name for counts in classes.values() for name in counts}
+    alone, spent = _total(once["flops_alone"]), _total(once["flops_spent"])
+    return {
+        "study": study.name,
+        "file": study.file,
+        "numerics_classes": classes,
+        "numerics_warning": _numerics_warning(classes) if len(kinds) > 1 else None,
+        "facts": _facts(once["provenance"]),
+        "flops_alone": alone,
+        "flops_spent": spent,
+        "saving": alone / spent if alone and spent else None,
+        "spent_s": _total(once["spent_s"]),
+        "attempts": int(once["attempts"].dropna().sum()),
+        "started_at": _moment(once["started_at"].min()),
+        "finished_at": _moment(once["finished_at"].max()),
+        "costs": _costs(study, tables),
+        "errors": {
+            row["trial_id"]: row["error"]
+            for row in once.to_dict("records")
+            if row["error"] is not None and pd.notna(row["error"])
+        },
+    }
+
+
+def _numerics_warning(classes: Mapping[str, Mapping[str, int]]) -> str:
+    shown = "; ".join(f"{arm}: {', '.join(counts) or 'none recorded'}" for arm, counts in classes.items())
+    return f"Trials ran in different numerics classes, between which bits differ ({shown})."
+
+
+def _costs(study: Study, tables: Tables) -> list[dict[str, Any]]:
+    """Time of a trial alone, by arm and setting: from calibrations of single steps, so it is execution."""
+    compared = tables.compared()
+    return [
+        {
+            "arm": arm,
+            "setting": dict(setting),
+            "alone_s": _mean(rows["alone_s"]),
+            "spent_s": _mean(rows["spent_s"]),
+            "flops_spent": _mean(rows["flops_spent"]),
+        }
+        for arm in _arms(study)
+        for setting, rows in series.by_setting(tables, compared[compared["arm"] == arm])
+    ]
+
+
+def _facts(column: pd.Series) -> dict[str, dict[str, int]]:
+    """The provenance of all trials: by dotted fact, its values and how many trials have each."""
+    found: dict[str, Counter[str]] = {}
+    for text in column.dropna():
+        for key, value in _flat(json.loads(text)):
+            found.setdefault(key, Counter())[str(value)] += 1
+    return {key: dict(sorted(found[key].items())) for key in sorted(found)}
+
+
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        return [(prefix, value)]
+    return [leaf for key, inner in value.items() for leaf in _flat(inner, f"{prefix}.{key}" if prefix else str(key))]
+
+
+def _total(column: pd.Series) -> float | None:
+    known = column.dropna()
+    return math.fsum(known) if len(known) else None
+
+
+def _mean(column: pd.Series) -> float | None:
+    known = column.dropna()
+    return math.fsum(known) / len(known) if len(known) else None
+
+
+def _moment(value: Any) -> str | None:
+    return None if pd.isna(value) else str(value.isoformat())

@@ -1,0 +1,396 @@
+"""The figures of a report, drawn from ``report.json`` alone: seaborn on a fixed style, one panel a file.
+
+An arm has one colour in all figures. Lines carry their name at their end instead of a legend, so nothing is hidden and
+nobody needs to tell colours apart; bands are 95 % t intervals over seeds. One panel a file lets a page arrange them:
+side by side on a desk, stacked on a phone.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from reports import words
+from reports.svg import FAINT, INK, PALETTE, PAPER, to_svg
+
+STYLE: dict[str, Any] = {
+    "svg.hashsalt": "loopsweep",
+    "svg.fonttype": "none",
+    "font.family": ["DejaVu Sans"],  # ships with matplotlib: the layout does not depend on the machine's fonts
+    "font.size": 10.5,
+    "axes.titlesize": 11.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.labelsize": 10.5,
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": FAINT,
+    "grid.alpha": 0.25,
+    "axes.unicode_minus": True,
+}
+SIZE = (5.4, 3.5)
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.5, 1.4, 1.5)), (0, (9, 2)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """One figure of a report."""
+
+    name: str
+    """Of its file, without ``.svg``."""
+    study: str
+    kind: str
+    """claims | curves | cost | axes | curvature"""
+    title: str
+    alt: str
+    """What it shows, with the numbers that matter."""
+    svg: str
+
+
+def draw(report: Mapping[str, Any]) -> list[Drawing]:
+    """Every figure of a report, study by study, in the order of reading."""
+    colours = arm_colours(report)
+    drawings = []
+    for study in report["studies"]:
+        claims = [c for c in report["claims"] if c["study"] == study["name"]]
+        board = [r for r in report["leaderboard"] if r["study"] == study["name"]]
+        prefix = re.sub(r"[^a-z0-9]+", "-", study["name"].lower())
+        with _style():
+            drawings += list(_claims(prefix, study, claims, colours))
+            for curve in study["curves"]:
+                drawings += list(_learning(prefix, study, curve, colours))
+            drawings += list(_cost(prefix, study, board, colours))
+            for entry in study["along_axes"]:
+                drawings.append(_axis(prefix, study, entry, colours))
+            for curve in study["curvature"]:
+                drawings += list(_curvature(prefix, study, curve, colours))
+    return drawings
+
+
+def arm_colours(report: Mapping[str, Any]) -> dict[str, str]:
+    """One colour an arm name, over all studies of the report."""
+    names = dict.fromkeys(arm for study in report["studies"] for arm in study["arms"])
+    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with mpl.rc_context(), sns.axes_style("ticks"):
+        mpl.rcParams.update(STYLE)
+        yield
+
+
+def _panel(height: float = SIZE[1]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(SIZE[0], height), layout="constrained")
+    axes = figure.subplots()
+    axes.grid(visible=True, axis="y")
+    sns.despine(fig=figure)
+    return figure, axes
+
+
+def label(series: Mapping[str, Any]) -> str:
+    """How a series is called: its arm, and its setting where it has one."""
+    return f"{series['arm']} {words.setting(series['setting'])}".strip()
+
+
+def _dashes(series: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Settings of one arm share its colour and differ in their dashes."""
+    seen: dict[str, int] = {}
+    found = []
+    for one in series:
+        found.append(_DASHES[seen.get(one["arm"], 0) % len(_DASHES)])
+        seen[one["arm"]] = seen.get(one["arm"], 0) + 1
+    return found
+
+
+def _lines(
+    axes: Axes, series: Sequence[Mapping[str, Any]], colours: Mapping[str, str], x: str
+) -> list[tuple[float, str, str]]:
+    """Draws means and bands; returns (last value, name, colour) for the names at the right."""
+    ends = []
+    for one, dash in zip(series, _dashes(series), strict=True):
+        colour = colours[one["arm"]]
+        at = [p[x] for p in one["points"]]
+        mean = [p["mean"] for p in one["points"]]
+        sns.lineplot(x=at, y=mean, ax=axes, color=colour, linestyle=dash, linewidth=1.8, legend=False, errorbar=None)
+        banded = [p for p in one["points"] if p["low"] is not None]
+        if banded:
+            low, high = [p["low"] for p in banded], [p["high"] for p in banded]
+            axes.fill_between([p[x] for p in banded], low, high, color=colour, alpha=0.2, linewidth=0)
+        if len(at) == 1:
+            axes.plot(at, mean, "o", color=colour, markersize=5)
+        by_x = dict(zip(at, mean, strict=True))
+        switched = [s for s in one.get("switch_steps", []) if x == "step" and s in by_x]
+        axes.plot(switched, [by_x[s] for s in switched], "o", color=colour, markersize=5, markeredgecolor=PAPER)
+        ends.append((mean[-1], label(one), colour))
+    return ends
+
+
+def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Names at the right edge, at the height of their lines, pushed apart where they would touch."""
+    low, high = axes.get_ylim()
+    to_unit = axes.transScale.transform
+    bottom, top = (to_unit((1, y))[1] for y in (low, high))
+    wanted = sorted(((to_unit((1, y))[1] - bottom) / (top - bottom), name, colour) for y, name, colour in ends)
+    gap = min(0.072, 1.0 / max(1, len(wanted)))
+    heights: list[float] = []
+    for y, _, _ in wanted:
+        heights.append(max(y, heights[-1] + gap) if heights else y)
+    if heights and heights[-1] > 1.0:  # slide the stack down from the top
+        heights[-1] = 1.0
+        for i in range(len(heights) - 2, -1, -1):
+            heights[i] = min(heights[i], heights[i + 1] - gap)
+    for height, (y, name, colour) in zip(heights, wanted, strict=True):
+        axes.annotate(
+            name, xy=(1.0, y), xytext=(1.045, height), xycoords="axes fraction", textcoords="axes fraction",
+            va="center", ha="left", color=colour, fontsize=10, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 0, "shrinkB": 0},
+        )  # fmt: skip
+
+
+def _plain_ticks(axes: Axes, which: str = "xy") -> None:
+    for axis, name in ((axes.xaxis, "x"), (axes.yaxis, "y")):
+        if name in which:
+            axis.set_major_formatter(FuncFormatter(lambda value, _: words.tick(value)))
+            axis.set_minor_formatter(FuncFormatter(lambda _value, _: ""))
+
+
+# --- kinds -----------------------------------------------------------------------------------------------------------
+
+
+def _learning(
+    prefix: str, study: Mapping[str, Any], curve: Mapping[str, Any], colours: Mapping[str, str]
+) -> Iterator[Drawing]:
+    drawn = [s for s in curve["series"] if s["points"]]
+    if not drawn:
+        return
+    figure, axes = _panel()
+    ends = _lines(axes, drawn, colours, "step")
+    floor = curve["floor"]
+    if floor is not None:
+        axes.axhline(floor, color=FAINT, linewidth=1.2, linestyle=(0, (2, 2)))
+        ends.append((floor, "Bayes-optimal", FAINT))
+    # The first evaluations are far above all that matters; the axis covers what is left after a tenth of the steps.
+    _focus(axes, drawn, floor)
+    title = f"{stratum(curve['metric'])}"
+    axes.set(title=title, xlabel="step (updates)", ylabel=f"validation loss ({curve['unit']})")
+    axes.set_xlim(0, max(p["step"] for s in drawn for p in s["points"]))
+    _plain_ticks(axes, "x")
+    _name_ends(axes, ends)
+    finals = sorted((s["points"][-1]["mean"], label(s)) for s in drawn)
+    shown = ", ".join(f"{name} {words.number(value)}" for value, name in finals)
+    bayes = f"; the Bayes-optimal loss is {words.number(floor)}" if floor is not None else ""
+    alt = f"Learning curves, {title}: final validation loss in {curve['unit']}, mean over seeds: {shown}{bayes}."
+    name = f"{prefix}-curve-{curve['metric'].replace('_', '-')}"
+    yield Drawing(
+        name=name, study=study["name"], kind="curves", title=title, alt=alt, svg=to_svg(figure, name=name, alt=alt)
+    )
+
+
+def _focus(axes: Axes, series: Sequence[Mapping[str, Any]], floor: float | None) -> None:
+    """Cuts the initial fall off the top where it would flatten everything else."""
+    points = [p for s in series for p in s["points"]]
+    last = max(p["step"] for p in points)
+    late = [p["high"] if p["high"] is not None else p["mean"] for p in points if p["step"] >= 0.05 * last]
+    bottom = min(
+        [p["low"] if p["low"] is not None else p["mean"] for p in points] + ([floor] if floor is not None else [])
+    )
+    top = max(late)
+    room = 0.06 * (top - bottom) or 0.05 * abs(top) or 1.0
+    axes.set_ylim(bottom - room, top + room)
+
+
+def stratum(column: str) -> str:
+    """How a stratum is called in a title."""
+    names = {"low_ic": "low-IC (simple) sequences", "high_ic": "high-IC (complex) sequences", "": "all sequences"}
+    suffix = column.removeprefix("val_loss").removeprefix("_")
+    return names.get(suffix, suffix)
+
+
+def _cost(
+    prefix: str, study: Mapping[str, Any], board: Sequence[Mapping[str, Any]], colours: Mapping[str, str]
+) -> Iterator[Drawing]:
+    points = [
+        (row["flops_alone"], row["metrics"]["final_val_loss"], row)
+        for row in board
+        if row["flops_alone"] and row["metrics"].get("final_val_loss", {}).get("mean") is not None
+    ]
+    if not points:
+        return
+    figure, axes = _panel()
+    for flops, loss, row in points:
+        half = [[loss["mean"] - loss["low"]], [loss["high"] - loss["mean"]]] if loss["low"] is not None else None
+        colour = colours[row["arm"]]
+        axes.errorbar(flops, loss["mean"], yerr=half, fmt="o", color=colour, markersize=6, capsize=3, linewidth=1.5)
+    if len(points) <= 12:
+        _name_points(axes, [(f, m["mean"], label(r), colours[r["arm"]]) for f, m, r in points])
+    axes.set_xscale("log")
+    spread = max(f for f, _, _ in points) / min(f for f, _, _ in points)
+    margin = max(1.25, spread**0.15)
+    axes.set_xlim(
+        min(f for f, _, _ in points) / margin, max(f for f, _, _ in points) * margin * (1.3 if len(points) <= 12 else 1)
+    )
+    _log_ticks(axes)
+    unit = "nats/token"
+    axes.set(title="Cost against loss", xlabel="FLOPs of a trial alone (log)", ylabel=f"final validation loss ({unit})")
+    cheapest = min(points, key=lambda p: p[0])
+    best = min(points, key=lambda p: p[1]["mean"])
+    alt = (
+        f"Final validation loss against FLOPs alone: lowest is {label(best[2])}, "
+        f"{words.number(best[1]['mean'])} {unit} at {words.number(best[0])} FLOPs; "
+        f"the cheapest is {label(cheapest[2])}, {words.number(cheapest[1]['mean'])} at {words.number(cheapest[0])}."
+    )
+    name = f"{prefix}-cost"
+    yield Drawing(
+        name=name, study=study["name"], kind="cost", title="Cost against loss", alt=alt,
+        svg=to_svg(figure, name=name, alt=alt),
+    )  # fmt: skip
+
+
+def _name_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
+    for x, y, name, colour in points:
+        axes.annotate(name, (x, y), xytext=(7, 5), textcoords="offset points", color=colour, fontsize=10)
+
+
+def _log_ticks(axes: Axes) -> None:
+    """Ticks at 1, 2, 5 × powers of ten where the axis spans less than three of them."""
+    low, high = axes.get_xlim()
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if math.log10(high / low) < 3 else (1,)
+    axes.set_xticks([s * 10.0**p for p in powers for s in steps if low <= s * 10.0**p <= high])
+    axes.set_xticks([], minor=True)
+    _plain_ticks(axes, "x")
+
+
+def _axis(prefix: str, study: Mapping[str, Any], entry: Mapping[str, Any], colours: Mapping[str, str]) -> Drawing:
+    """The final loss along an axis; a category or a number, both at their places."""
+    figure, axes = _panel()
+    key, title = entry["axis"], f"{stratum(entry['metric'])}"
+    values = list(dict.fromkeys(p["x"] for s in entry["series"] for p in s["points"]))
+    numeric = all(isinstance(v, (int, float)) for v in values)
+    place = {v: v if numeric else i for i, v in enumerate(values)}
+    ends = []
+    for reference in entry["references"]:
+        if reference["mean"] is None:
+            continue
+        colour = colours[reference["arm"]]
+        axes.axhline(reference["mean"], color=colour, linewidth=1.3, linestyle=(0, (2, 2)))
+        if reference["low"] is not None:
+            axes.axhspan(reference["low"], reference["high"], color=colour, alpha=0.12, linewidth=0)
+        ends.append((reference["mean"], reference["arm"], colour))
+    for series in entry["series"]:
+        points, colour = [p for p in series["points"] if p["mean"] is not None], colours[series["arm"]]
+        x, y = [place[p["x"]] for p in points], [p["mean"] for p in points]
+        low = [p["mean"] - (p["mean"] if p["low"] is None else p["low"]) for p in points]
+        high = [(p["mean"] if p["high"] is None else p["high"]) - p["mean"] for p in points]
+        axes.errorbar(x, y, yerr=[low, high], fmt="o-" if numeric else "o", color=colour, capsize=3, linewidth=1.6)
+        ends.append((y[-1], series["arm"], colour))
+    axes.set_xticks(list(place.values()), [words.setting({"": v}).removeprefix(" = ") for v in values])
+    axes.set(title=title, xlabel=key, ylabel=f"final validation loss ({entry['unit']})")
+    _name_ends(axes, ends)
+    best = min((p["mean"], s["arm"], p["x"]) for s in entry["series"] for p in s["points"] if p["mean"] is not None)
+    alt = (
+        f"Final validation loss along {key}, {title}: lowest at {best[2]} for {best[1]}, "
+        f"{words.number(best[0])} {entry['unit']}."
+    )
+    name = f"{prefix}-axis-{re.sub(r'[^a-z0-9]+', '-', key)}-{entry['metric'].replace('_', '-')}"
+    return Drawing(
+        name=name, study=study["name"], kind="axes", title=f"{key}: {title}", alt=alt,
+        svg=to_svg(figure, name=name, alt=alt),
+    )  # fmt: skip
+
+
+def _curvature(
+    prefix: str, study: Mapping[str, Any], curve: Mapping[str, Any], colours: Mapping[str, str]
+) -> Iterator[Drawing]:
+    drawn = [s for s in curve["series"] if s["points"]]
+    if not drawn:
+        return
+    figure, axes = _panel()
+    ends = _lines(axes, drawn, colours, "step")
+    log = all(s["log"] for s in drawn)
+    if log:
+        axes.set_yscale("log")
+    suffix = ", log" if log else ""
+    axes.set(title=curve["metric"], xlabel="step (updates)", ylabel=f"{curve['metric']} ({curve['unit']}{suffix})")
+    last = max(p["step"] for s in drawn for p in s["points"])
+    axes.set_xlim(0, last or 1)
+    _plain_ticks(axes)
+    _name_ends(axes, ends)
+    shown = ", ".join(f"{label(s)} {words.number(s['points'][-1]['mean'])}" for s in drawn)
+    alt = f"{curve['metric']} over training; at the last measurement: {shown}."
+    name = f"{prefix}-curvature-{curve['metric'].replace('_', '-')}"
+    yield Drawing(
+        name=name, study=study["name"], kind="curvature", title=curve["metric"], alt=alt,
+        svg=to_svg(figure, name=name, alt=alt),
+    )  # fmt: skip
+
+
+def _claims(
+    prefix: str, study: Mapping[str, Any], claims: Sequence[Mapping[str, Any]], colours: Mapping[str, str]
+) -> Iterator[Drawing]:
+    """Each comparison in a row of its own scale: a dot a seed, the mean and its interval, 0 and the margin."""
+    rows = [
+        (f"{number}" if not claim["parts"] else f"{number}.{i}", part)
+        for number, claim in enumerate(claims, 1)
+        for i, part in enumerate(claim["parts"] or [claim], 1)
+        if part["effect"] is not None
+    ]
+    if not rows:
+        return
+    figure = Figure(figsize=(SIZE[0] * 1.35, 0.35 + 0.95 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for axes, (number, part) in zip(grid, rows, strict=True):
+        _differences(axes, number, part, colours[part["arm"]])
+    sns.despine(fig=figure, left=True)
+    alt = "Differences by seed, arm − against. " + " ".join(f"Claim {n}: {p['verdict']}." for n, p in rows)
+    name = f"{prefix}-claims"
+    yield Drawing(
+        name=name, study=study["name"], kind="claims", title="Differences by seed", alt=alt,
+        svg=to_svg(figure, name=name, alt=alt),
+    )  # fmt: skip
+
+
+def _differences(axes: Axes, number: str, part: Mapping[str, Any], colour: str) -> None:
+    log = part["scale"] == "log"
+    shown = math.exp if log else float
+    values = [shown(d) for d in part["differences"]]
+    sns.stripplot(x=values, y=[0.0] * len(values), ax=axes, color=colour, size=5, alpha=0.55, jitter=False, orient="h")
+    if part["low"] is not None:
+        axes.plot(
+            [shown(part["low"]), shown(part["high"])], [0.28, 0.28], color=INK, linewidth=1.6, solid_capstyle="butt"
+        )
+    axes.plot([shown(part["effect"])], [0.28], "D", color=INK, markersize=5)
+    axes.axvline(shown(0.0), color=FAINT, linewidth=1.2)
+    if part["expect"] == "not worse":
+        allowed = math.log1p(part["margin"]) if log else part["margin"]
+        edge = allowed if part["better"] == "lower" else -allowed
+        axes.axvline(shown(edge), color=INK, linewidth=1.2, linestyle=(0, (2, 2)))
+        axes.annotate("margin", (shown(edge), 1.0), xycoords=("data", "axes fraction"), xytext=(3, -3),
+                      textcoords="offset points", va="top", fontsize=9)  # fmt: skip
+    axes.set_ylim(0.6, -0.45)
+    axes.set_yticks([])
+    if log:
+        axes.set_xscale("log")
+        _log_ticks(axes)
+    other = part["against"] if part["against"] is not None else f"{part['value']:g}"
+    what = words.place(part["quantity"], part["at"])
+    relation = f"{part['arm']} / {other}" if log else f"{part['arm']} − {other}"
+    unit = "ratio" if log else part["unit"]
+    axes.set_title(f"{number}  {relation}: {what} ({unit})", fontsize=10, fontweight="normal")
+    axes.set_xlabel("")
+    axes.grid(visible=True, axis="x")

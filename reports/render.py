@@ -1,0 +1,125 @@
+"""Renders a report: HTML and Markdown by Jinja2, from ``report.json`` and the figures drawn from it, and nothing else.
+
+Autoescape is on for every template: what comes from a study (questions, claims) or a machine (errors, host facts) is
+text, whatever it holds. In Markdown the same texts lose their meaning as markup. The HTML stands alone: styles and
+figures are inside it and it requests nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from reports import words
+from reports.figures import Drawing, arm_colours
+from reports.svg import PALETTE, dark_rules
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~<>$&])")
+
+
+def markdown_text(value: Any) -> Markup:
+    """A value as Markdown that shows it and does nothing: one line, every mark escaped."""
+    if isinstance(value, Markup):
+        return value
+    text = " ".join(str(value).split())
+    entities = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+    return Markup(_MARKDOWN.sub(lambda m: entities.get(m[1], f"\\{m[1]}"), text))  # noqa: S704 - escaped here
+
+
+def markdown_code(value: Any) -> Markup:
+    """A value as a Markdown code span, also inside a table; backticks, bars and newlines cannot leave it."""
+    text = " ".join(str(value).split()).replace("`", "'").replace("|", "¦")
+    return Markup(f"`{text}`")  # noqa: S704 - a code span holds no markup
+
+
+def html_report(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> str:
+    """``report.html``, self-contained."""
+    environment = _environment()
+    figures = {d.name: Markup(d.svg) for d in drawings}  # noqa: S704 - made by `reports.svg`, text in it escaped
+    style = Markup(environment.get_template("report.css.j2").render())  # noqa: S704 - our own file
+    return environment.get_template("report.html.j2").render(
+        **_context(report, drawings), figures=figures, style=style, dark=Markup(dark_rules())  # noqa: S704
+    )  # fmt: skip
+
+
+def markdown_report(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> str:
+    """``report.md``, with the figures beside it in ``figures/``."""
+    environment = _environment()
+    environment.finalize = markdown_text
+    environment.filters["code"] = markdown_code
+    return environment.get_template("report.md.j2").render(**_context(report, drawings))
+
+
+def _environment() -> jinja2.Environment:
+    # Jinja2's own choice by file name would skip `*.html.j2`; so it is on for all.
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("reports", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": words.number,
+        "p_value": words.p_value,
+        "setting": words.setting,
+        "interval": _interval,
+        "duration": _duration,
+    }
+    return environment
+
+
+def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str, Any]:
+    """What both templates see."""
+    names = [study["name"] for study in report["studies"]]
+    metrics = dict.fromkeys(name for row in report["leaderboard"] for name in row["metrics"])
+    sections = []
+    for study, execution in zip(report["studies"], report["provenance"]["studies"], strict=True):
+        mine = [d for d in drawings if d.study == study["name"]]
+        sections.append(
+            {
+                "study": study,
+                "execution": execution,
+                "costs": {_key(cost): cost for cost in execution["costs"]},
+                "claims": [c for c in report["claims"] if c["study"] == study["name"]],
+                "board": [r for r in report["leaderboard"] if r["study"] == study["name"]],
+                "drawings": {kind: [d for d in mine if d.kind == kind] for kind in _KINDS},
+            }
+        )
+    return {
+        "report": report,
+        "title": ", ".join(names),
+        "sections": sections,
+        "metrics": [m for m in metrics if not m.startswith("final_excess")],
+        "tally": {v: sum(c["verdict"] == v for c in report["claims"]) for v in _VERDICTS},
+        "colours": {arm: PALETTE.index(colour) for arm, colour in arm_colours(report).items()},
+        "palette": PALETTE,
+        "key": _key,
+    }
+
+
+_KINDS = ("claims", "curves", "cost", "axes", "curvature")
+_VERDICTS = ("supported", "contradicted", "undecided")
+
+
+def _key(row: Mapping[str, Any]) -> str:
+    return f"{row['arm']} {words.setting(row['setting'])}"
+
+
+def _interval(summary: Mapping[str, Any]) -> str:
+    """A mean with its interval; – where there is none."""
+    mean, low, high = words.estimate(summary["mean"], summary["low"], summary["high"])
+    return mean if summary["low"] is None else f"{mean} [{low}, {high}]"
+
+
+def _duration(seconds: float | None) -> str:
+    """Seconds as a reader says them."""
+    if seconds is None:
+        return "–"
+    if seconds < 120:
+        return f"{words.number(seconds)} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
