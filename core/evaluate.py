@@ -32,6 +32,7 @@ def evaluate(
     params: Mapping[str, Tensor],
     inputs: Tensor,
     targets: Tensor,
+    *,
     arch: Architecture,
     link: Link,
     sets: Sequence[Validation],

@@ -4,7 +4,7 @@ Host numbers (learning rates, bias corrections) are computed per lane in Python 
 block of steps; the update is a few elementwise passes over the flat buffers of `core.flat`, in place. Gradients are
 reduced over the inner axis only, so a lane's bits do not depend on the pack.
 
-Update n (1 … steps) takes the state at n − 1 to the state at n, with gradient g and learning rate η = lr · lr_factor(n):
+Update n (1 … steps) takes the state at n − 1 to that at n, with gradient g and learning rate η = lr · lr_factor(n):
 
     clip    g ← g · min(1, clip / ‖g‖)                          (‖g‖ over all parameters; clip = 0: none)
     decay   w ← (1 − η · weight_decay) w                         (decoupled, both optimisers; all parameters)
@@ -92,7 +92,8 @@ def clip_limits(configs: Sequence[TrialConfig], like: Tensor) -> Tensor | None:
 
 def norms(flat: Tensor) -> Tensor:
     """Euclidean norm of every lane of `[K, P]`: `[K]`."""
-    return torch.linalg.vector_norm(flat, dim=1)
+    norm: Tensor = torch.linalg.vector_norm(flat, dim=1)
+    return norm
 
 
 def clip(grad: Tensor, norm: Tensor, limits: Tensor | None) -> None:

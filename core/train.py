@@ -116,6 +116,9 @@ def train_segments(
         ValueError: the segments do not fit together, or a state does not fit its segment.
     """
     _check(segments, states)
+    if len(segments) == 1 and _has_unit_axis(architecture(segments[0].config)):
+        told = None if progress is None else lambda step, losses: progress(step, losses[:1])
+        return train_segments([*segments] * 2, [*states] * 2, device=device, stop=stop, progress=told)[:1]
     pack = _Pack(segments, states, torch.device(device))
     pack.observe()
     while pack.step < pack.end:
@@ -126,6 +129,14 @@ def train_segments(
         if pack.all_diverged or (stop is not None and stop(pack.step)):
             break
     return pack.results()
+
+
+def _has_unit_axis(arch: Architecture) -> bool:
+    """Whether a matrix has an axis of one: the products of a lone lane then run as matrix times vector.
+
+    That gives other bits than the same product in a batch, so such a lane is trained beside a copy of itself.
+    """
+    return arch.width == 1 or arch.hidden == 1
 
 
 def _check(segments: Sequence[Segment], states: Sequence[TrialState]) -> None:
@@ -293,7 +304,12 @@ class _Pack:
             params = self.layout.views(self.weights.detach())
         if evaluated:
             columns = evaluate(
-                params, *self.held_out, self.arch, self.link, self.validation, precision=self._precision()
+                params,
+                *self.held_out,
+                arch=self.arch,
+                link=self.link,
+                sets=self.validation,
+                precision=self._precision(),
             )
             for lane in evaluated:
                 self.metrics[lane].append(self._metrics_row(lane, columns[lane]))
@@ -311,7 +327,7 @@ class _Pack:
 
     def _metrics_row(self, lane: int, columns: Mapping[str, float | None]) -> dict[str, Any]:
         config, link = self.configs[lane], self.links[lane]
-        return {
+        row: dict[str, Any] = {
             "step": self.step,
             "stage": link.stage,
             "loops": link.loops,
@@ -320,7 +336,8 @@ class _Pack:
             "grad_norm": finite(self.last_norms[lane]),
             "tokens": self.step * config.train.batch * config.task.context,
             "flops_alone": flops_alone(config, self.step),
-        } | columns
+        }
+        return {**row, **columns}
 
     # --- result --------------------------------------------------------------------------------------------------
 

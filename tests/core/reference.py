@@ -42,6 +42,8 @@ CASES: dict[str, dict[str, dict]] = {
     "large_vocabulary": {"task": {"states": 80}, "model": {"output": "tied"}},
     "large_vocabulary_no_position": {"task": {"states": 80}, "model": {"position": "none"}},
     "odd_shape": {"task": {"states": 7, "length": 9}, "model": {"width": 10, "mlp_ratio": 1.5, "norm": "layer"}},
+    "unit_width": {"model": {"width": 1, "mlp_ratio": 4.0}},
+    "unit_hidden": {"model": {"width": 4, "mlp_ratio": 0.25}, "train": {"batch": 3}},
     "sgd": {"train": {"optimizer": "sgd", "lr": 0.1, "clip": 0.5}},
     "plain_sgd": {"train": {"optimizer": "sgd", "lr": 0.1, "momentum": 0.0}},
     "decay_clip_warmup": {"train": {"weight_decay": 0.1, "clip": 0.3, "warmup": 4, "beta1": 0.8, "beta2": 0.95}},
@@ -115,8 +117,8 @@ class PlainModel(nn.Module):
         if model.output == "untied":
             self.head = nn.Linear(model.width, task.vocabulary, bias=False)
 
-    def forward(self, tokens: Tensor, loops: int, injection: str) -> list[Tensor]:
-        """Logits `[B, T, V]` after each loop."""
+    def forward(self, tokens: Tensor, *, loops: int, injection: str, every: bool) -> list[Tensor]:
+        """Logits `[B, T, V]` after each loop, or after the last only."""
         x = self.embedding(tokens)
         if self.model.position == "learned":
             x = x + self.position.weight[: tokens.shape[1]]
@@ -128,10 +130,11 @@ class PlainModel(nn.Module):
                 x = x + start
             for block in self.blocks:
                 x = block(x)
-            y = x
-            for block in self.coda:
-                y = block(y)
-            outputs.append(F.linear(self.norm(y), self.head_weight))
+            if every or loop == loops - 1:
+                y = x
+                for block in self.coda:
+                    y = block(y)
+                outputs.append(F.linear(self.norm(y), self.head_weight))
         return outputs
 
     @property
@@ -177,14 +180,17 @@ def turn(x: Tensor) -> Tensor:
     """Rotary positions as complex numbers: pair (i, i + half) turned by t · 10000^(−i/half)."""
     T, half = x.shape[-2], x.shape[-1] // 2
     angles = torch.arange(T, dtype=torch.float64)[:, None] * 10_000.0 ** (-torch.arange(half) / half).double()
-    turned = torch.complex(x[..., :half].double(), x[..., half:].double()) * torch.polar(torch.ones_like(angles), angles)
+    turned = torch.complex(x[..., :half].double(), x[..., half:].double()) * torch.polar(
+        torch.ones_like(angles), angles
+    )
     return torch.cat((turned.real, turned.imag), -1).to(x.dtype)
 
 
-def plain_loss(model: PlainModel, inputs: Tensor, targets: Tensor, *, loops: int, injection: str, loss_on: str) -> Tensor:
-    outputs = model(inputs, loops, injection)
-    chosen = outputs if loss_on == "all" else outputs[-1:]
-    return sum(F.cross_entropy(y.flatten(0, 1), targets.flatten()) for y in chosen) / len(chosen)
+def plain_loss(
+    model: PlainModel, inputs: Tensor, targets: Tensor, *, loops: int, injection: str, loss_on: str
+) -> Tensor:
+    outputs = model(inputs, loops=loops, injection=injection, every=loss_on == "all")
+    return sum(F.cross_entropy(y.flatten(0, 1), targets.flatten()) for y in outputs) / len(outputs)
 
 
 def plain_training(config: TrialConfig, parameters: Mapping[str, Tensor]) -> tuple[list[float], dict[str, Tensor]]:
@@ -204,9 +210,7 @@ def plain_training(config: TrialConfig, parameters: Mapping[str, Tensor]) -> tup
         stage = next(s for s in stages(config) if s.start <= step < s.end)
         link = next(s for s in links(config) if s.start <= step < s.end)
         inputs, targets = (torch.from_numpy(np.asarray(a)[0]) for a in data.batches(step, 1))
-        loss = plain_loss(
-            model, inputs, targets, loops=stage.loops, injection=stage.injection, loss_on=stage.loss_on
-        )
+        loss = plain_loss(model, inputs, targets, loops=stage.loops, injection=stage.injection, loss_on=stage.loss_on)
         optimizer.zero_grad()
         loss.backward()
         if train.clip:

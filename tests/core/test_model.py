@@ -83,9 +83,7 @@ def test_injection_does_not_act_at_one_loop() -> None:
     _, params = stacked(config)
     inputs, _ = tokens(config)
     arch = architecture(config)
-    assert torch.equal(
-        forward(params, inputs, arch, loops=1, injection="add"), forward(params, inputs, arch, loops=1)
-    )
+    assert torch.equal(forward(params, inputs, arch, loops=1, injection="add"), forward(params, inputs, arch, loops=1))
 
 
 def test_math_attention_has_the_second_derivative_that_differences_of_gradients_have() -> None:
@@ -93,7 +91,9 @@ def test_math_attention_has_the_second_derivative_that_differences_of_gradients_
     _, params = stacked(config, lanes=1)
     inputs, targets = tokens(config, lanes=1)
     names = list(params)
-    direction = [torch.randn(p.shape, generator=torch.Generator().manual_seed(2), dtype=p.dtype) for p in params.values()]
+    direction = [
+        torch.randn(p.shape, generator=torch.Generator().manual_seed(2), dtype=p.dtype) for p in params.values()
+    ]
 
     def gradient(at: list[Tensor], *, create_graph: bool = False) -> list[Tensor]:
         named = dict(zip(names, at, strict=True))

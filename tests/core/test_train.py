@@ -43,12 +43,16 @@ def run(
 
 def segment(config: TrialConfig, index: int, start: int, end: int, **given: Any) -> Segment:
     evaluate = tuple(s for s in evaluation_steps(config) if start < s <= end or s == start == 0)
-    return Segment(**({"config": config, "link": links(config)[index], "start": start, "end": end, "evaluate": evaluate} | given))
+    return Segment(
+        **({"config": config, "link": links(config)[index], "start": start, "end": end, "evaluate": evaluate} | given)
+    )
 
 
 def join(first: LaneResult, second: LaneResult) -> LaneResult:
     return replace(
-        second, metrics=first.metrics + second.metrics, curvature=first.curvature + second.curvature,
+        second,
+        metrics=first.metrics + second.metrics,
+        curvature=first.curvature + second.curvature,
         events=first.events + second.events,
     )
 
@@ -214,9 +218,18 @@ def test_a_metrics_row() -> None:
     config = case("shift", warmup=4, evaluate_every=4)
     rows = run([config])[0].metrics
     assert [(row["step"], row["stage"], row["loops"]) for row in rows] == [
-        (0, 0, 1), (4, 0, 1), (6, 0, 1), (8, 1, 3), (12, 1, 3),
+        (0, 0, 1),
+        (4, 0, 1),
+        (6, 0, 1),
+        (8, 1, 3),
+        (12, 1, 3),
     ]
-    assert (rows[0]["train_loss"], rows[0]["grad_norm"], rows[0]["tokens"], rows[0]["flops_alone"]) == (None, None, 0, 0)
+    assert (rows[0]["train_loss"], rows[0]["grad_norm"], rows[0]["tokens"], rows[0]["flops_alone"]) == (
+        None,
+        None,
+        0,
+        0,
+    )
     assert [row["lr"] for row in rows] == pytest.approx([3e-3 / 4, 3e-3, 3e-3, 3e-3, 3e-3])
     last = rows[-1]
     assert last["tokens"] == 12 * 8 * 16
