@@ -255,6 +255,9 @@ class TrialConfig:
         problems = [Problem(key, message) for key, message in cross_rules(self.train, self.schedule)]
         if type(self.seed) is not int or not 0 <= self.seed < 2**63:
             problems.append(Problem("seed", f"must be an integer in 0 … 2^63 − 1, got {self.seed!r}"))
+        if self.measure.quantities and self.measure.probe > self.task.val_size:
+            rule = f"must be at most task.val_size = {self.task.val_size} sequences"
+            problems.append(Problem("measure.probe", f"{rule}, got {self.measure.probe}"))
         if problems:
             raise InputError(problems)
 
@@ -310,6 +313,9 @@ def trial_config(values: Mapping[str, Any]) -> TrialConfig:
     for name, section in values.items():
         if name == "seed":
             built[name] = section
+            continue
+        if not isinstance(section, Mapping):
+            problems.append(Problem(name, f"must be a table of terms, got {section!r}"))
             continue
         try:
             built[name] = build(section_class(name, section), section, name)
@@ -425,10 +431,17 @@ class _Cut:
     acted_json: str
 
 
-@lru_cache(maxsize=65536)
 def _cuts(model: ModelConfig, train: TrainConfig, schedule: ScheduleConfig) -> tuple[tuple[_Cut, ...], str]:
     """The cuts of a chain and their canonical JSON; cached, since trials of a grid differ mostly in their seeds."""
-    decay = (train.steps - train.decay_steps, train.decay_steps, train.lr_final)
+    return _cached_cuts(model, train, schedule, train.decay_steps)
+
+
+@lru_cache(maxsize=65536)
+def _cached_cuts(
+    model: ModelConfig, train: TrainConfig, schedule: ScheduleConfig, decay_steps: int
+) -> tuple[tuple[_Cut, ...], str]:
+    """`decay_steps` is part of the key: a decay of 1 update and one of the share 1.0 are equal to a cache."""
+    decay = (train.steps - decay_steps, decay_steps, train.lr_final)
     return _cuts_of(_stages(model, train, schedule), decay if train.lr_schedule == "wsd" else None)
 
 

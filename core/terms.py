@@ -124,7 +124,10 @@ def _convert(value: Any, hint: Any) -> Any:
             return tuple(_convert(v, get_args(hint)[0]) for v in value)
     elif hint is float:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:  # an integer beyond all floats; refused as what it would become
+                return math.inf if value > 0 else -math.inf
     elif hint is type(None):
         if value is None:
             return None
@@ -146,7 +149,7 @@ def check(section: type, name: str, value: Any) -> tuple[Any, str | None]:
     bounds: Bounds = terms(section)[name].metadata["bounds"]
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, (int, float)) and not isinstance(number, bool):
-            if not math.isfinite(number):
+            if isinstance(number, float) and not math.isfinite(number):
                 return value, f"must be a finite number, got {number!r}"
             if (rule := bounds.violated(number)) is not None:
                 return value, f"{rule}, got {number!r}"
