@@ -19,6 +19,7 @@ import re
 import secrets
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -100,8 +101,9 @@ class RayExecutor:
                 opening.callback(ray.shutdown)
             opening.enter_context(_quiet(self._session / "ray.log"))
             resources = ray.cluster_resources()
-            self._slots = workers or max(1, int(resources.get("CPU", 1)))
-            self._desk = _Desk(self._slots, resources.get("GPU", 0.0))
+            cores = max(1, int(resources.get("CPU", 1)))
+            self._slots = min(workers or cores, cores)
+            self._desk = _Desk(self._slots, resources.get("GPU", 0.0), ahead=self._slots == cores)
             self._order = self._session / "order"
             self._tune = threading.Thread(target=self._fit, args=(folder, name), name="ray-tune", daemon=True)
             self._failure: str | None = None
@@ -216,7 +218,8 @@ def start(*, workers: int | None = None, address: str | None = None) -> None:
             "num_cpus": workers or available_cores(),
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
-            "_node_ip_address": "127.0.0.1",
+            # Ray replaces 127.0.0.1 by an address that others reach; all of 127/8 is loopback on Linux.
+            "_node_ip_address": "127.0.0.2" if sys.platform == "linux" else "127.0.0.1",
         }
     with _own_signals(), _environment(_ENVIRONMENT), _muted():
         try:
@@ -232,7 +235,16 @@ def start(*, workers: int | None = None, address: str | None = None) -> None:
 class _Desk:
     """What waits, what runs and what was heard; shared by the driver's thread and Tune's."""
 
-    def __init__(self, slots: int, gpus: float) -> None:
+    def __init__(self, slots: int, gpus: float, *, ahead: bool) -> None:
+        """Empty.
+
+        Args:
+            slots: bundles that may run at once.
+            gpus: of the cluster.
+            ahead: Tune may hold bundles that cannot run yet, so that actors never wait: for want of CPUs none of them
+                starts. Where there are more CPUs than slots, it gets no more than may run.
+        """
+        self._limit = None if ahead else slots
         self.closed = False
         self.failed_starts = 0
         self.last_death = ""
@@ -262,7 +274,7 @@ class _Desk:
         """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._running or self.closed)
-            if self._waiting:
+            if self._waiting and (self._limit is None or len(self._running) < self._limit):
                 bundle = self._waiting.popleft()
                 self._running[trial] = bundle.id
                 share = self._gpu_share if bundle.device.startswith("cuda") else 0.0
@@ -434,7 +446,7 @@ class BundleTrainable(tune.Trainable):  # type: ignore[misc]  # Ray publishes no
     def _run(self) -> None:
         """The body of the working thread."""
         try:
-            run_bundle(self._bundle, self._root, self._events.put, drain=lambda: self._order.word() is not None)
+            run_bundle(self._bundle, self._root, self._events.put, drain=lambda: self._order.word() == _DRAIN)
         except BaseException as error:  # a thread must not end unheard
             self._events.put(Lost(bundle=self._bundle.id, kind=kind_of(error), reason=reason_of(error)))
 
