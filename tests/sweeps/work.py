@@ -28,7 +28,7 @@ def config(seed: int = 0, *, steps: int = 20, kind: str = "single", switch: floa
     return TrialConfig(
         task=MarkovTask(states=4, chains=2, length=8, train_size=64, val_size=16),
         model=ModelConfig(width=8, loops=2),
-        train=TrainConfig(steps=steps, batch=4, **{"evaluate_every": 10, **train}),
+        train=TrainConfig(**{"steps": steps, "batch": 4, "evaluate_every": 10, **train}),
         schedule=ScheduleConfig(kind=kind, switch=switch),  # type: ignore[arg-type]
         seed=seed,
     )
