@@ -22,7 +22,6 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -36,8 +35,9 @@ from ray.tune.search import Searcher
 from core.errors import InputError, LoopsweepError
 from core.numerics import THREAD_VARIABLES
 from studies.store import Store
-from sweeps.executor import Committed, Event, Finished, Lost, LostKind, Started
+from sweeps.executor import Committed, Event, Finished, Lost, Started
 from sweeps.local_executor import available_cores
+from sweeps.ray_desk import Desk
 from sweeps.units import Bundle
 from sweeps.worker import kind_of, prepare_process, reason_of, run_bundle
 
@@ -103,7 +103,7 @@ class RayExecutor:
             resources = ray.cluster_resources()
             cores = max(1, int(resources.get("CPU", 1)))
             self._slots = min(workers or cores, cores)
-            self._desk = _Desk(self._slots, resources.get("GPU", 0.0), ahead=self._slots == cores)
+            self._desk = Desk(self._slots, resources.get("GPU", 0.0), ahead=self._slots == cores)
             self._order = self._session / "order"
             self._tune = threading.Thread(target=self._fit, args=(folder, name), name="ray-tune", daemon=True)
             self._failure: str | None = None
@@ -229,104 +229,22 @@ def start(*, workers: int | None = None, address: str | None = None) -> None:
             raise InputError(f"Ray {where}: {reason_of(error)}") from None
 
 
-# --- between the driver's thread and Tune's --------------------------------------------------------------------------
-
-
-class _Desk:
-    """What waits, what runs and what was heard; shared by the driver's thread and Tune's."""
-
-    def __init__(self, slots: int, gpus: float, *, ahead: bool) -> None:
-        """Empty.
-
-        Args:
-            slots: bundles that may run at once.
-            gpus: of the cluster.
-            ahead: Tune may hold bundles that cannot run yet, so that actors never wait: for want of CPUs none of them
-                starts. Where there are more CPUs than slots, it gets no more than may run.
-        """
-        self._limit = None if ahead else slots
-        self.closed = False
-        self.failed_starts = 0
-        self.last_death = ""
-        self._gpus = gpus
-        self._gpu_share = min(1.0, int(gpus / slots * 10_000) / 10_000)  # Ray's resolution
-        self._changed = threading.Condition()
-        self._waiting: deque[Bundle] = deque()
-        self._running: dict[str, str] = {}  # Tune's trial -> bundle
-        self._ended: set[str] = set()  # bundles that run no more, of trials that Tune still has
-        self._begun: set[str] = set()
-        self._events: list[Event] = []
-
-    def put(self, bundle: Bundle) -> None:
-        if bundle.device.startswith("cuda") and not self._gpu_share:
-            raise InputError(f"--device {bundle.device}: the Ray cluster has no GPU; take --device cpu")
-        with self._changed:
-            if self.closed:
-                self._events.append(Finished(bundle=bundle.id))
-            else:
-                self._waiting.append(bundle)
-            self._changed.notify_all()
-
-    def hand_out(self, trial: str) -> dict[str, Any] | str | None:
-        """The configuration of the next Tune trial; None while there is none, `Searcher.FINISHED` at the end.
-
-        Waits while nothing runs: Tune would sleep a whole second instead.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._running or self.closed)
-            if self._waiting and (self._limit is None or len(self._running) < self._limit):
-                bundle = self._waiting.popleft()
-                self._running[trial] = bundle.id
-                share = self._gpu_share if bundle.device.startswith("cuda") else 0.0
-                return {"bundle": bundle, "gpu": share}
-            return Searcher.FINISHED if self.closed else None
-
-    def hear(self, bundle: str, events: list[Event]) -> None:
-        with self._changed:
-            for event in events:
-                if isinstance(event, Started):
-                    self._begun.add(bundle)
-                    self.failed_starts = 0
-                elif isinstance(event, (Finished, Lost)):
-                    self._ended.add(bundle)
-                self._events.append(event)
-            self._changed.notify_all()
-
-    def gone(self, trial: str, error: str) -> None:
-        """Tune has no more of this trial; where its bundle had not ended, its actor is dead."""
-        with self._changed:
-            bundle = self._running.pop(trial)
-            if bundle not in self._ended:
-                kind, self.last_death = _death(error)
-                self.failed_starts += bundle not in self._begun
-                self._events.append(Lost(bundle=bundle, kind=kind, reason=self.last_death))
-            self._ended.discard(bundle)
-            self._begun.discard(bundle)
-            self._changed.notify_all()
-
-    def take(self, timeout: float) -> list[Event]:
-        with self._changed:
-            self._changed.wait_for(lambda: self._events, timeout)
-            events, self._events = self._events, []
-            return events
-
-    def close(self) -> None:
-        with self._changed:
-            self.closed = True
-            self._events += [Finished(bundle=bundle.id) for bundle in self._waiting]
-            self._waiting.clear()
-            self._changed.notify_all()
+# --- what Tune calls -------------------------------------------------------------------------------------------------
 
 
 class _Handout(Searcher):  # type: ignore[misc]  # Ray publishes no types
     """Gives Tune the bundles of the desk."""
 
-    def __init__(self, desk: _Desk) -> None:
+    def __init__(self, desk: Desk) -> None:
         super().__init__()
         self.desk = desk
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        return self.desk.hand_out(trial_id)
+        given = self.desk.hand_out(trial_id)
+        if given is None:
+            return str(Searcher.FINISHED) if self.desk.closed else None
+        bundle, gpu = given
+        return {"bundle": bundle, "gpu": gpu}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: `_Listener` hears the same, with the reason."""
@@ -345,7 +263,7 @@ class _Handout(Searcher):  # type: ignore[misc]  # Ray publishes no types
 class _Listener(tune.Callback):  # type: ignore[misc]  # Ray publishes no types
     """Passes what Tune hears on to the desk."""
 
-    def __init__(self, desk: _Desk) -> None:
+    def __init__(self, desk: Desk) -> None:
         self.desk = desk
 
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_more: Any) -> None:
@@ -365,18 +283,6 @@ class _Listener(tune.Callback):  # type: ignore[misc]  # Ray publishes no types
 def _trial_name(trial: Any) -> str:
     """Tune's name of a trial and of its folder: an id of Tune's making, whatever the bundle holds."""
     return str(trial.trial_id)
-
-
-def _death(error: str) -> tuple[LostKind, str]:
-    """Kind and reason, in one line, of an actor's end, from what Tune wrote down about it."""
-    kind: LostKind = "oom" if "low on memory" in error or "out of memory" in error.lower() else "failed"
-    # Tune's first line says when; in Ray's text, lines with a tab name the actor, and what befell it stands between
-    # them and advice.
-    told = error.partition(" Some common causes")[0]
-    lines = [line.strip() for line in told.splitlines()[1:] if line.strip() and not line.startswith("\t")]
-    if lines and lines[0].startswith("The actor died") and len(lines) > 1:
-        lines = lines[1:]
-    return kind, " ".join(f"the actor died: {' '.join(lines) or 'Ray Tune does not say why'}".split())[:300]
 
 
 # --- in the actor ----------------------------------------------------------------------------------------------------

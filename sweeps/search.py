@@ -22,49 +22,38 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from core.config import canonical_json, digest16
+from core.config import canonical_json
 from core.streams import derived_seed
 from studies.expand import Proposal, expand
 from studies.schemas import metric
 from studies.space import Range, Space
 from studies.store import Store
 from studies.study import Arm, Search, Study
+from sweeps.proposals import read_proposals, search_digest
 
 Rows = Iterable[Mapping[str, Any]]
 """Of the view ``trials``: trial_id, status and the column that `search.metric` names."""
 
 
-def advance(study: Study, store: Store, rows: Rows) -> list[Proposal]:
-    """Proposes and records whatever is due, and gives all proposals of the study; one call per round of a driver.
+def advance(study: Study, store: Store, rows: Rows) -> bool:
+    """Proposes and records whatever is due; for a driver that finds nothing missing.
 
     Args:
         study: with a ``[search]``; one without has no proposals.
         store: where proposals are recorded.
         rows: of all trials that have ended (others do no harm).
 
+    Returns:
+        Whether there are proposals whose trials have not ended: of this call, or of another driver.
+
     Raises:
         StoreError: where the proposals cannot be written.
     """
-    known = read_proposals(study, store)
-    due = propose(study, known, rows)
-    if not due:
-        return known
-    store.commit({"proposals": due})
-    return read_proposals(study, store)
-
-
-def read_proposals(study: Study, store: Store) -> list[Proposal]:
-    """The recorded proposals of a study, as `studies.expand.expand` takes them: by arm in file order, by number."""
-    if study.search is None:
-        return []
-    order = {arm.name: place for place, arm in enumerate(study.arms)}
-    ours = {(arm.name, search_digest(study.search, arm)) for arm in study.arms}
-    found = [
-        (row["arm"], row["number"], json.loads(row["params"]))
-        for row in store.read("proposals").to_pylist()
-        if row["study"] == study.name and (row["arm"], row["search"]) in ours and row["number"] < study.search.trials
-    ]
-    return sorted(found, key=lambda proposal: (order[proposal[0]], proposal[1]))
+    known, ended = read_proposals(study, store), _by_trial(rows)
+    due = _due(study, known, ended)
+    if due:
+        store.commit({"proposals": due})
+    return bool(due) or _told(study, known, ended) is None
 
 
 def propose(study: Study, known: Sequence[Proposal], rows: Rows) -> list[dict[str, Any]]:
@@ -75,10 +64,17 @@ def propose(study: Study, known: Sequence[Proposal], rows: Rows) -> list[dict[st
         known: what was proposed before, from `read_proposals`.
         rows: of the trials that have ended.
     """
+    return _due(study, known, _by_trial(rows))
+
+
+def _by_trial(rows: Rows) -> dict[str, Mapping[str, Any]]:
+    return {row["trial_id"]: row for row in rows if row["status"] is not None}
+
+
+def _due(study: Study, known: Sequence[Proposal], ended: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     search = study.search
     if search is None:
         return []
-    ended = {row["trial_id"]: row for row in rows if row["status"] is not None}
     due: list[dict[str, Any]] = []
     for arm in study.arms:
         before = [proposal for proposal in known if proposal[0] == arm.name]
@@ -92,25 +88,6 @@ def propose(study: Study, known: Sequence[Proposal], rows: Rows) -> list[dict[st
             if search.kind != "random":
                 break
     return due
-
-
-def search_digest(search: Search, arm: Arm) -> str:
-    """Names a search in one arm: what its proposals depend on, but neither `trials` nor seeds, since studies grow."""
-    parts = {
-        "kind": search.kind,
-        "metric": search.metric,
-        "batch": search.batch,
-        "seed": search.seed,
-        "space": [[key, _written(dimension)] for key, dimension in search.space.items()],
-        "arm": {section: dict(values) for section, values in arm.values.items()},
-    }
-    return digest16(canonical_json(parts))
-
-
-def _written(dimension: Range | tuple[Any, ...]) -> Any:
-    if isinstance(dimension, Range):
-        return {"low": dimension.low, "high": dimension.high, "log": dimension.log}
-    return list(dimension)
 
 
 def _recorded(study: Study, search: Search, arm: Arm, batch: Sequence[Proposal]) -> list[dict[str, Any]]:

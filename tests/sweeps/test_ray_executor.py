@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import ray
 
-from core.errors import InputError, LoopsweepError
+from core.errors import InputError
 from studies.expand import Trial
 from studies.schemas import table
 from studies.store import Store
@@ -58,12 +58,6 @@ class TestRay(ExecutorConformance):
     def test_a_gpu_that_is_not_there_is_bad_input(self, executor: RayExecutor) -> None:
         with pytest.raises(InputError, match="no GPU"):
             executor.submit(bundle("gpu", [lane()], device="cuda"))
-
-    def test_no_more_run_at_once_than_asked_for(self, executor: RayExecutor, store: Store) -> None:
-        drive(executor, *(bundle(f"n{i}", [lane(900 + i, steps=25)], work="patient") for i in range(5)))
-        rows = store.read("segments", ["lineage", "end", "started_at"]).to_pylist()
-        assert sum(row["end"] == 25 for row in rows) == 5
-        assert executor.slots == WORKERS
 
 
 def alive(pid: int) -> bool:
@@ -155,19 +149,6 @@ def test_the_instance_asks_for_a_token_that_no_file_holds() -> None:
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
     assert not (Path.home() / ".ray" / "auth_token").exists()
     assert ray.get_runtime_context().gcs_address.startswith("127.")
-
-
-def test_actors_that_die_before_they_begin_end_the_run(store: Store) -> None:
-    with RayExecutor(store.root, workers=1) as executor:
-        bad = bundle("bad", [lane()])
-        for number in range(3):
-            # A store that is not there for the actor: its Trainable cannot be set up.
-            executor._desk.put(bad)
-            executor._desk.hand_out(f"trial{number}")
-            executor._desk.gone(f"trial{number}", "Failure # 1\nno room")
-        assert len(executor.poll(0.0)) == 3
-        with pytest.raises(LoopsweepError, match="actors cannot start on this cluster: the actor died: no room"):
-            executor.poll(0.0)
 
 
 DRIVER = """

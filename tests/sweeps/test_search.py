@@ -17,6 +17,7 @@ from studies.spec import load_study
 from studies.store import Store
 from studies.study import Study
 from sweeps import search
+from sweeps.proposals import read_proposals
 
 SPACE = '"train.lr" = {low = 1e-5, high = 1.0, log = true}\n"train.clip" = {low = 0.0, high = 4.0}'
 
@@ -64,10 +65,15 @@ def results(study: Study, proposals: Iterable[Proposal], value: Value, status: s
 def run(study: Study, store: Store, value: Value, rounds: int | None = None) -> list[Proposal]:
     """Drives a search as a driver would."""
     for _ in itertools.count() if rounds is None else range(rounds):
-        before = search.read_proposals(study, store)
-        if search.advance(study, store, results(study, before, value)) == before:
+        if not search.advance(study, store, results(study, read_proposals(study, store), value)):
             break
-    return search.read_proposals(study, store)
+    return read_proposals(study, store)
+
+
+def advanced(study: Study, store: Store, rows: list[dict[str, Any]]) -> list[Proposal]:
+    """All proposals after one call."""
+    search.advance(study, store, rows)
+    return read_proposals(study, store)
 
 
 @pytest.fixture
@@ -88,24 +94,24 @@ def test_a_resumed_search_proposes_what_an_uninterrupted_one_does(make, store, t
 
 def test_nothing_is_proposed_before_the_last_batch_has_ended(make, store):
     study = make()
-    first = search.advance(study, store, [])
+    first = advanced(study, store, [])
     assert len(first) == 5
     rows = results(study, first, bowl)
-    assert search.advance(study, store, rows[:-1]) == first
-    assert search.advance(study, store, [*rows[:-1], rows[-1] | {"status": None}]) == first
-    assert len(search.advance(study, store, rows)) == 10
+    assert advanced(study, store, rows[:-1]) == first
+    assert advanced(study, store, [*rows[:-1], rows[-1] | {"status": None}]) == first
+    assert len(advanced(study, store, rows)) == 10
 
 
 def test_a_random_search_proposes_all_at_once_and_grows(make, store):
-    few = search.advance(make(kind="random", trials=7), store, [])
-    many = search.advance(make(kind="random", trials=12), store, [])
+    few = advanced(make(kind="random", trials=7), store, [])
+    many = advanced(make(kind="random", trials=12), store, [])
     assert (len(few), len(many)) == (7, 12)
     assert many[:7] == few
     assert len({str(params) for _, _, params in many}) == 12
 
 
 def test_arms_and_seeds_search_differently(make, store):
-    both = search.advance(make(kind="random", arms=("single", "looped")), store, [])
+    both = advanced(make(kind="random", arms=("single", "looped")), store, [])
     single = [params for arm, _, params in both if arm == "single"]
     looped = [params for arm, _, params in both if arm == "looped"]
     other = [params for _, _, params in search.advance(make(kind="random", seed=1), store, [])]
@@ -115,9 +121,9 @@ def test_arms_and_seeds_search_differently(make, store):
 
 def test_an_arm_goes_on_without_waiting_for_another(make, store):
     study = make(arms=("single", "looped"))
-    first = search.advance(study, store, [])
+    first = advanced(study, store, [])
     rows = results(study, [p for p in first if p[0] == "looped"], bowl)
-    after = search.advance(study, store, rows)
+    after = advanced(study, store, rows)
     assert [arm for arm, _, _ in after] == ["single"] * 5 + ["looped"] * 10
 
 
@@ -186,7 +192,7 @@ def test_whole_numbers_and_choices_come_back_as_declared(make, store):
 
 def test_a_setting_that_comes_again_is_the_same_trial(make, store):
     study = make(kind="random", trials=12, space='"train.optimizer" = ["adamw", "sgd"]')
-    proposals = search.advance(study, store, [])
+    proposals = advanced(study, store, [])
     assert len(proposals) == 12
     assert len(expand(study, proposals=proposals)) == 2
 
@@ -197,10 +203,19 @@ def test_two_drivers_that_propose_at_once_record_each_proposal_once(make, store)
     store.commit({"proposals": due})
     store.commit({"proposals": search.propose(study, [], [])})
     assert store.read("proposals").num_rows == 5
-    assert [number for _, number, _ in search.read_proposals(study, store)] == list(range(5))
+    assert [number for _, number, _ in read_proposals(study, store)] == list(range(5))
+
+
+def test_proposals_of_another_driver_are_more_to_run(make, store):
+    study = make()
+    store.commit({"proposals": search.propose(study, [], [])})
+    assert search.advance(study, store, [])  # nothing new is due, but its trials have not ended
+    assert len(read_proposals(study, store)) == 5
+    rows = results(study, read_proposals(study, store), bowl)
+    assert search.advance(make(trials=5), store, rows) is False
 
 
 def test_another_space_is_another_search(make, store):
     search.advance(make(kind="random"), store, [])
-    assert search.read_proposals(make(kind="random", space='"train.lr" = {low = 0.1, high = 0.2}'), store) == []
-    assert search.read_proposals(make(kind="random", name="else"), store) == []
+    assert read_proposals(make(kind="random", space='"train.lr" = {low = 0.1, high = 0.2}'), store) == []
+    assert read_proposals(make(kind="random", name="else"), store) == []

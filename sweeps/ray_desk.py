@@ -1,0 +1,120 @@
+"""Between the driver's thread and Ray Tune's: the bundles that wait and run, and the events that were heard.
+
+The driver puts bundles and takes events; Tune's searcher asks for the next bundle, its callbacks say what actors report
+and which of them are gone. Whatever happens, a bundle ends exactly once. No ray here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from core.errors import InputError
+from sweeps.executor import Event, Finished, Lost, LostKind, Started
+from sweeps.units import Bundle
+
+
+class Desk:
+    """What waits, what runs and what was heard; shared by the driver's thread and Tune's."""
+
+    def __init__(self, slots: int, gpus: float, *, ahead: bool) -> None:
+        """Empty.
+
+        Args:
+            slots: bundles that may run at once.
+            gpus: of the cluster.
+            ahead: Tune may hold bundles that cannot run yet, so that actors never wait: for want of CPUs none of them
+                starts. Where there are more CPUs than slots, it gets no more than may run.
+        """
+        self._limit = None if ahead else slots
+        self.closed = False
+        self.failed_starts = 0
+        self.last_death = ""
+        self._gpus = gpus
+        self._gpu_share = min(1.0, int(gpus / slots * 10_000) / 10_000)  # Ray's resolution
+        self._changed = threading.Condition()
+        self._waiting: deque[Bundle] = deque()
+        self._running: dict[str, str] = {}  # Tune's trial -> bundle
+        self._ended: set[str] = set()  # bundles that run no more, of trials that Tune still has
+        self._begun: set[str] = set()
+        self._events: list[Event] = []
+
+    def put(self, bundle: Bundle) -> None:
+        """A bundle that waits; ends at once where the desk is closed.
+
+        Raises:
+            InputError: where it wants a GPU and there is none.
+        """
+        if bundle.device.startswith("cuda") and not self._gpu_share:
+            raise InputError(f"--device {bundle.device}: the Ray cluster has no GPU; take --device cpu")
+        with self._changed:
+            if self.closed:
+                self._events.append(Finished(bundle=bundle.id))
+            else:
+                self._waiting.append(bundle)
+            self._changed.notify_all()
+
+    def hand_out(self, trial: str) -> tuple[Bundle, float] | None:
+        """The bundle of the next Tune trial and its share of a GPU; None while there is none, and at the end.
+
+        Waits while nothing runs: Tune would sleep a whole second instead.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._running or self.closed)
+            if self._waiting and (self._limit is None or len(self._running) < self._limit):
+                bundle = self._waiting.popleft()
+                self._running[trial] = bundle.id
+                share = self._gpu_share if bundle.device.startswith("cuda") else 0.0
+                return bundle, share
+            return None
+
+    def hear(self, bundle: str, events: list[Event]) -> None:
+        """Events of a bundle, from its actor."""
+        with self._changed:
+            for event in events:
+                if isinstance(event, Started):
+                    self._begun.add(bundle)
+                    self.failed_starts = 0
+                elif isinstance(event, (Finished, Lost)):
+                    self._ended.add(bundle)
+                self._events.append(event)
+            self._changed.notify_all()
+
+    def gone(self, trial: str, error: str) -> None:
+        """Tune has no more of this trial; where its bundle had not ended, its actor is dead."""
+        with self._changed:
+            bundle = self._running.pop(trial)
+            if bundle not in self._ended:
+                kind, self.last_death = death(error)
+                self.failed_starts += bundle not in self._begun
+                self._events.append(Lost(bundle=bundle, kind=kind, reason=self.last_death))
+            self._ended.discard(bundle)
+            self._begun.discard(bundle)
+            self._changed.notify_all()
+
+    def take(self, timeout: float) -> list[Event]:
+        """Events since the last call; waits up to `timeout` seconds for one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._events, timeout)
+            events, self._events = self._events, []
+            return events
+
+    def close(self) -> None:
+        """No more bundles: what waits ends without having begun."""
+        with self._changed:
+            self.closed = True
+            self._events += [Finished(bundle=bundle.id) for bundle in self._waiting]
+            self._waiting.clear()
+            self._changed.notify_all()
+
+
+def death(error: str) -> tuple[LostKind, str]:
+    """Kind and reason, in one line, of an actor's end, from what Tune wrote down about it."""
+    kind: LostKind = "oom" if "low on memory" in error or "out of memory" in error.lower() else "failed"
+    # Tune's first line says when; in Ray's text, lines with a tab name the actor, and what befell it stands between
+    # them and advice.
+    told = error.partition(" Some common causes")[0]
+    lines = [line.strip() for line in told.splitlines()[1:] if line.strip() and not line.startswith("\t")]
+    if lines and lines[0].startswith("The actor died") and len(lines) > 1:
+        lines = lines[1:]
+    return kind, " ".join(f"the actor died: {' '.join(lines) or 'Ray Tune does not say why'}".split())[:300]

@@ -1,0 +1,100 @@
+"""The desk between the driver and Ray Tune: each bundle ends once, in order, whatever is heard."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from core.errors import InputError
+from sweeps.executor import Finished, Lost, Started
+from sweeps.ray_desk import Desk, death
+from sweeps.units import Bundle
+
+DIED = """Failure # 1 (occurred at 2026-11-23_19-09-37)
+The actor died unexpectedly before finishing this task.
+\tclass_name: BundleTrainable
+\tpid: 15895
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Some common causes include: (1)
+"""
+STARVED = """Failure # 1 (occurred at 2026-11-23_19-09-39)
+1 worker(s) were killed due to the node running low on memory. Memory on the node was 22.55GB used / 23.54GB limit
+"""
+
+
+def bundle(name: str, **terms: str) -> Bundle:
+    return Bundle(id=name, units=(), **terms)
+
+
+def test_no_more_are_handed_out_than_may_run_unless_the_cluster_bounds_them() -> None:
+    for ahead, handed in ((False, 2), (True, 3)):
+        desk = Desk(2, 0.0, ahead=ahead)
+        for name in ("a", "b", "c"):
+            desk.put(bundle(name))
+        assert sum(desk.hand_out(f"t{n}") is not None for n in range(3)) == handed
+
+
+def test_who_asks_waits_while_nothing_runs() -> None:
+    desk = Desk(1, 0.0, ahead=True)
+    threading.Timer(0.1, desk.put, [bundle("a")]).start()
+    given = desk.hand_out("t")
+    assert given is not None
+    assert given[0].id == "a"
+    assert desk.hand_out("u") is None  # one runs: no waiting
+
+
+def test_an_actor_that_is_gone_ends_its_bundle_once() -> None:
+    desk = Desk(2, 0.0, ahead=True)
+    for name in ("fine", "dead"):
+        desk.put(bundle(name))
+        desk.hand_out(name)
+    desk.hear("fine", [Started(bundle="fine", unit="u"), Finished(bundle="fine")])
+    desk.gone("fine", "")
+    desk.gone("dead", DIED)
+    assert [(type(event), event.bundle) for event in desk.take(0.0)] == [
+        (Started, "fine"),
+        (Finished, "fine"),
+        (Lost, "dead"),
+    ]
+
+
+def test_deaths_before_anything_began_are_counted_until_something_begins() -> None:
+    desk = Desk(1, 0.0, ahead=True)
+    for number in range(3):
+        desk.put(bundle(f"b{number}"))
+        desk.hand_out(f"t{number}")
+        desk.gone(f"t{number}", DIED)
+    assert desk.failed_starts == 3
+    desk.put(bundle("b3"))
+    desk.hand_out("t3")
+    desk.hear("b3", [Started(bundle="b3", unit="u")])
+    assert desk.failed_starts == 0
+
+
+def test_closing_ends_what_waits_and_what_comes_later() -> None:
+    desk = Desk(1, 0.0, ahead=True)
+    desk.put(bundle("a"))
+    desk.close()
+    desk.put(bundle("b"))
+    assert desk.take(0.0) == [Finished(bundle="a"), Finished(bundle="b")]
+    assert desk.hand_out("t") is None
+
+
+def test_a_gpu_is_shared_by_the_slots() -> None:
+    desk = Desk(3, 1.0, ahead=True)
+    desk.put(bundle("a", device="cuda"))
+    given = desk.hand_out("t")
+    assert given is not None
+    assert given[1] == 0.3333  # rounded down, so that three fit
+    with pytest.raises(InputError, match="no GPU"):
+        Desk(3, 0.0, ahead=True).put(bundle("b", device="cuda"))
+
+
+def test_the_reason_is_one_line_that_says_what_befell_the_actor() -> None:
+    kind, reason = death(DIED)
+    assert kind == "failed"
+    assert reason == (
+        "the actor died: The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"
+    )
+    assert death(STARVED)[0] == "oom"
+    assert death("") == ("failed", "the actor died: Ray Tune does not say why")
