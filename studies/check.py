@@ -19,7 +19,7 @@ from core.quantities import QUANTITIES
 from core.streams import derived_seed
 from core.terms import build, check, nearest, terms
 from studies.claims import Claim, metric_names, parse_claims
-from studies.grammar import MAX_SEEDS, NAME, NAME_RULE, NuisanceTable, StudyTable, structural_problems
+from studies.grammar import MAX_SEEDS, NAME, NAME_RULE, NuisanceTable, SearchTable, StudyTable, structural_problems
 from studies.grid import Grid, joined, parse_grid
 from studies.settings import TRIAL_SECTIONS, converter, known_keys, sound_settings
 from studies.space import parse_space, probe_grids
@@ -46,22 +46,19 @@ def parse_study(document: Mapping[str, Any], *, file: str) -> Study:
     """
     problems = list(_unwritable(document))
     if not problems:
-        problems = structural_problems(document)
-        study = _Check(document, problems).study(file)
+        checked = _Check(document, structural_problems(document))
+        study = checked.study(file)
         if study is not None:
             return study
+        problems = checked.problems
     raise InputError(located(problems, file))
 
 
 def located(problems: Sequence[Problem], file: str) -> list[Problem]:
     """Problems as a user sees them: the file before the key, short, printable, not too many."""
-    first: dict[str, Problem] = {}
-    for problem in problems:
-        # The structure's check and ours may both complain of one place; the first says enough.
-        first.setdefault(problem.where or problem.message, problem)
     shown = [
         Problem(f"{file}: {printable(p.where)}" if p.where else file, _short(printable(p.message)))
-        for p in first.values()
+        for p in dict.fromkeys(problems)
     ]
     if len(shown) > MAX_PROBLEMS:
         rest = len(shown) - MAX_PROBLEMS
@@ -93,14 +90,21 @@ def _unwritable(value: Any, where: str = "") -> Iterator[Problem]:
 class _Check:
     """One pass over a document; each method checks a part, appends what is wrong and returns what is sound."""
 
-    def __init__(self, document: Mapping[str, Any], problems: list[Problem]) -> None:
+    def __init__(self, document: Mapping[str, Any], structural: Sequence[Problem]) -> None:
         self.document = document
-        self.problems = problems
+        self.structural = structural
+        self.found: list[Problem] = []
         self.keys = known_keys()
         self.convert = converter(self.keys)
 
+    @property
+    def problems(self) -> list[Problem]:
+        """The structure's problems, and those of ours that are not about the same places."""
+        places = {problem.where for problem in self.structural}
+        return [*self.structural, *(problem for problem in self.found if problem.where not in places)]
+
     def wrong(self, where: str, message: str) -> None:
-        self.problems.append(Problem(where, message))
+        self.found.append(Problem(where, message))
 
     def table(self, name: str) -> Mapping[str, Any]:
         """A table of the document; empty where it is none (the structure's check says so)."""
@@ -135,9 +139,9 @@ class _Check:
             claims=claims,
         )
         try:
-            self.problems += setting_problems(study)
+            self.found += setting_problems(study)
         except InputError as error:  # a filter that cannot be evaluated ends the walk
-            self.problems += error.problems
+            self.found += error.problems
         return None if self.problems else study
 
     def seeds(self) -> tuple[int, ...]:
@@ -199,7 +203,7 @@ class _Check:
         return values
 
     def grid(self, table: Mapping[str, Any], where: str) -> Grid:
-        return parse_grid(table, where, self.convert, self.problems)
+        return parse_grid(table, where, self.convert, self.found)
 
     def filters(self) -> tuple[Expression, ...]:
         texts = self.document.get("where", [])
@@ -239,7 +243,7 @@ class _Check:
         try:
             measure = build(MeasureConfig, self.table("measure"), "measure")
         except InputError as error:
-            self.problems += error.problems
+            self.found += error.problems
             return MeasureConfig()
         for name in measure.quantities:
             if name not in QUANTITIES:
@@ -257,12 +261,10 @@ class _Check:
             return None
         table = self.table("search")
         space = table.get("space", {})
-        parsed = parse_space(space if isinstance(space, dict) else {}, "search.space", self.convert, self.problems)
-        if self.problems:
+        parsed = parse_space(space if isinstance(space, dict) else {}, "search.space", self.convert, self.found)
+        if any(problem.where.startswith("search") for problem in self.problems):
             return None
-        names = StudyTable.model_validate(self.document).search
-        if names is None:
-            return None
+        names = SearchTable.model_validate(table)
         return Search(
             kind=names.kind,
             metric=names.metric,
@@ -311,9 +313,7 @@ class _Check:
                 )
         tables = self.document.get("claims", [])
         sound = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
-        return parse_claims(
-            tables if sound else [], arms=list(self.table("arms")), strata=strata, problems=self.problems
-        )
+        return parse_claims(tables if sound else [], arms=list(self.table("arms")), strata=strata, problems=self.found)
 
 
 def tune_seeds(count: int, seeds: Collection[int]) -> tuple[int, ...]:

@@ -107,8 +107,21 @@ def _range(key: str, value: Mapping[str, Any], place: str, convert: Convert, pro
 
 
 def probe_grids(space: Space) -> list[Grid]:
-    """Grids on which the rules between terms are tried: each key alone, then all keys at their ends."""
+    """Grids of settings on which the rules between terms are tried.
+
+    The whole product where it is small, else each key over all its values while the others stand at one of their ends.
+    """
     values = {key: d.probes() if isinstance(d, Range) else d for key, d in space.items()}
-    alone = [Grid(factors=(tuple(((key, value),) for value in values[key]),)) for key in space]
-    ends = tuple(tuple(((key, value),) for value in (values[key][0], values[key][-1])) for key in space)
-    return [*alone, Grid(factors=ends)] if len(space) <= 12 else alone
+    whole = Grid(factors=tuple(tuple(((key, value),) for value in values[key]) for key in space))
+    if whole.size <= ENUMERATED**2:
+        return [whole]
+    return [
+        Grid(
+            factors=tuple(
+                tuple(((key, value),) for value in (values[key] if key == walked else values[key][end:][:1]))
+                for key in space
+            )
+        )
+        for walked in space
+        for end in (0, -1)
+    ]

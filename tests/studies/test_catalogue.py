@@ -1,0 +1,92 @@
+"""Every catalogued study loads, expands and says what it is for; the schema for editors accepts it and is current."""
+
+from __future__ import annotations
+
+import tomllib
+
+import jsonschema
+import pytest
+
+from studies.expand import count, expand
+from studies.json_schema import schema, text
+from studies.spec import CATALOGUE, catalogue, load_study
+from tests.studies.malformed_cases import CASES
+
+NAMES = [path.stem for path in catalogue()]
+VALIDATOR = jsonschema.Draft202012Validator(schema())
+
+
+def test_the_catalogue_has_the_first_studies():
+    assert {"quickstart", "looped-vs-single"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_catalogued_study_loads_expands_and_is_named_for_its_file(name):
+    study = load_study(name)
+    assert study.name == name
+    assert study.claims
+    trials = expand(study)
+    assert 0 < len(trials) <= count(study)
+    assert {trial.arm for trial in trials} == {arm.name for arm in study.arms}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_catalogued_study_begins_with_what_it_asks(name):
+    content = (CATALOGUE / f"{name}.toml").read_text(encoding="utf-8")
+    assert content.startswith("# ")
+    assert load_study(name).question.endswith("?")
+
+
+def test_the_quickstart_compares_what_it_says():
+    study = load_study("quickstart")
+    assert [arm.name for arm in study.arms] == ["single", "looped", "shift", "depth3"]
+    assert len(study.seeds) == 5
+    by_arm = {trial.arm: trial for trial in expand(study)}
+    assert [link.loops for link in by_arm["shift"].links] == [1, 3]
+    assert by_arm["looped"].links[0].loops == 3
+    assert by_arm["depth3"].config.model.depth == 3
+    # SHIFT leaves Single-Attn's own past: its first half is that arm's first half.
+    assert by_arm["shift"].links[0].lineage == by_arm["single"].links[0].lineage
+
+
+def test_claims_are_made_on_ten_seeds():
+    assert len(load_study("looped-vs-single").seeds) >= 10
+
+
+def test_the_schema_is_current_and_sound():
+    assert (CATALOGUE.parent / "study.schema.json").read_text(encoding="utf-8") == text()
+    jsonschema.Draft202012Validator.check_schema(schema())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_schema_accepts_the_catalogue(name):
+    VALIDATOR.validate(tomllib.loads((CATALOGUE / f"{name}.toml").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no-name",
+        "name-is-a-path",
+        "unknown-key",
+        "unknown-section",
+        "unknown-term",
+        "text-for-integer",
+        "zero-rate",
+        "no-such-choice",
+        "unknown-axis",
+        "empty-axis",
+        "repeated-value",
+        "axis-out-of-range",
+        "axis-of-observation",
+        "search-kind",
+        "search-one-choice",
+        "unknown-quantity",
+        "claim-unknown-key",
+        "claim-expects-nonsense",
+        "claim-at-nonsense",
+    ],
+)
+def test_the_schema_refuses_what_an_editor_can_see(name):
+    text_of = {case.name: case.text for case in CASES}
+    assert not VALIDATOR.is_valid(tomllib.loads(text_of[name]))

@@ -1,0 +1,189 @@
+"""Reading a study: the contract's example, what is filled in, and documentation that loads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from core.config import MeasureConfig
+from core.errors import InputError
+from studies.expand import expand
+from studies.spec import load_study, parse_study
+
+ROOT = Path(__file__).parents[2]
+
+CONTRACT = """
+name = "shift-switch-point"
+question = "How early may SHIFT leave Single-Attn without losing accuracy on complex sequences?"
+seeds = 10
+[base.task]
+kind = "markov"
+states = 16
+chains = 8
+length = 32
+train_size = 4096
+[base.model]
+width = 32
+heads = 1
+depth = 1
+loops = 3
+mlp_ratio = 0
+attention = "softmax"
+norm = "none"
+position = "learned"
+[base.train]
+steps = 3000
+batch = 64
+optimizer = "adamw"
+lr = 1e-3
+lr_schedule = "constant"
+evaluate_every = 100
+[arms.single]
+schedule.kind = "single"
+[arms.looped]
+schedule.kind = "looped"
+[arms.shift]
+schedule.kind = "shift"
+axes."schedule.switch" = [0.1, 0.3, 0.5, 0.7, 0.9]
+[axes]
+"model.loops" = [2, 3, 4]
+[nuisance]
+"train.lr" = [3e-4, 1e-3, 3e-3]
+[measure]
+quantities = ["lambda_max"]
+every = 500
+[[claims]]
+text = "SHIFT is not worse than Looped-Attn on complex sequences"
+metric = "final_val_loss_high_ic"
+arm = "shift"
+against = "looped"
+expect = "not worse"
+margin = 0.01
+"""
+"""The example of the design, with quantities that exist."""
+
+
+def load(text: str, tmp_path: Path):
+    path = tmp_path / "study.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_study(path)
+
+
+def test_the_example_of_the_contract_loads(tmp_path):
+    study = load(CONTRACT, tmp_path)
+    assert study.name == "shift-switch-point"
+    assert study.seeds == tuple(range(10))
+    assert [arm.name for arm in study.arms] == ["single", "looped", "shift"]
+    assert study.axes.keys == ("model.loops",)
+    assert study.arms[2].axes.keys == ("schedule.switch",)
+    assert study.measure == MeasureConfig(quantities=("lambda_max",), every=500)
+    assert study.measure.probe == 32
+    assert study.nuisance is not None
+    assert study.nuisance.metric == "final_val_loss"
+    assert study.search is None
+
+
+def test_tuning_seeds_are_derived_distinct_and_disjoint_from_the_seeds():
+    document = {"name": "a", "question": "?", "arms": {"a": {}}, "nuisance": {"train.lr": [1e-3, 2e-3]}}
+    first = parse_study(document, file="f").nuisance
+    assert first is not None
+    assert len(set(first.seeds)) == 3
+    taken = parse_study(document | {"seeds": list(first.seeds[:2])}, file="f").nuisance
+    more = parse_study(document | {"nuisance": {"train.lr": [1e-3, 2e-3], "tune_seeds": 5}}, file="f").nuisance
+    assert taken is not None
+    assert more is not None
+    assert not set(taken.seeds) & set(first.seeds[:2])
+    assert more.seeds[:3] == first.seeds  # so that more tuning seeds run only what is new
+
+
+def test_the_smallest_study_is_a_name_a_question_and_an_arm(tmp_path):
+    study = load('name = "a"\nquestion = "?"\n[arms.only]\n', tmp_path)
+    assert study.seeds == (0, 1, 2, 3, 4)
+    assert len(expand(study)) == 5
+
+
+def test_seeds_may_be_listed_and_keep_their_order(tmp_path):
+    study = load('name = "a"\nquestion = "?"\nseeds = [7, 3, 9223372036854775807]\n[arms.only]\n', tmp_path)
+    assert [trial.config.seed for trial in expand(study)] == [7, 3, 2**63 - 1]
+
+
+def test_what_an_arm_sets_goes_before_what_base_sets(tmp_path):
+    study = load(
+        'name = "a"\nquestion = "?"\nseeds = 1\n[base.model]\nwidth = 16\nheads = 2\n'
+        "[arms.narrow]\n[arms.wide]\nmodel.width = 64\n",
+        tmp_path,
+    )
+    assert [(t.config.model.width, t.config.model.heads) for t in expand(study)] == [(16, 2), (64, 2)]
+
+
+def test_a_rule_that_base_breaks_and_every_arm_mends_is_no_error(tmp_path):
+    study = load(
+        'name = "a"\nquestion = "?"\n[base.model]\nheads = 3\n[arms.a]\nmodel.width = 9\n[arms.b]\nmodel.width = 6\n',
+        tmp_path,
+    )
+    assert {trial.config.model.width for trial in expand(study)} == {9, 6}
+
+
+def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_bytes(b'\xef\xbb\xbfname = "a"\r\nquestion = "?"\r\n[arms.only]\r\n')
+    assert load_study(path).name == "a"
+
+
+def test_a_bare_name_means_the_catalogue_whatever_lies_beside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quickstart").mkdir()
+    assert load_study("quickstart").name == "quickstart"
+    (tmp_path / "mine.toml").write_text('name = "mine"\nquestion = "?"\n[arms.only]\n')
+    assert load_study("mine.toml").name == "mine"
+    assert load_study("./mine.toml").file == "./mine.toml"
+    with pytest.raises(InputError, match=r"the file is mine\.toml"):
+        load_study("mine")
+
+
+@pytest.mark.parametrize("number", range(len(re.findall(r"^```toml$", (ROOT / "docs/studies.md").read_text(), re.M))))
+def test_the_examples_of_the_documentation_load_and_expand(number, tmp_path):
+    examples = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs/studies.md").read_text(encoding="utf-8"), re.M | re.S)
+    study = load(examples[number], tmp_path)
+    assert study.search is not None or expand(study)
+
+
+def test_the_documentation_shows_every_part_of_the_grammar():
+    text = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
+    for part in ("[[axes.zip]]", "[[axes.union]]", "where = [", "[nuisance]", "[search]", "[measure]", "all = ["):
+        assert part in text
+
+
+def search(space, **base):
+    document = {"name": "a", "question": "?", "base": base, "arms": {"a": {}}}
+    return parse_study(document | {"search": {"kind": "random", "trials": 4, "space": space}}, file="f")
+
+
+def test_a_search_is_tried_only_on_settings_that_it_can_propose():
+    # heads = 2 would not divide the width of [base], which the search replaces
+    found = search({"model.width": [8, 16], "model.heads": [2, 4]}, model={"width": 9})
+    assert found.search is not None
+    assert list(found.search.space) == ["model.width", "model.heads"]
+    with pytest.raises(InputError, match=r"must divide width = 9, got 2"):
+        search({"model.width": [8, 9, 16], "model.heads": [1, 2]})
+
+
+def test_a_large_search_is_tried_along_its_edges():
+    large = {
+        "model.width": {"low": 64, "high": 1024},
+        "train.lr": {"low": 1e-4, "high": 1e-2, "log": True},
+        "model.depth": {"low": 1, "high": 64},
+        "model.loops": {"low": 1, "high": 64},
+    }
+    assert search(large).search is not None
+    with pytest.raises(InputError, match="must divide width"):
+        search(large | {"model.heads": {"low": 1, "high": 40}})
+
+
+def test_a_range_is_whole_where_its_ends_are():
+    found = search({"model.loops": {"low": 1, "high": 8}, "train.lr": {"low": 1e-4, "high": 1}}).search
+    assert found is not None
+    assert [found.space[key].integer for key in found.space] == [True, False]
+    assert found.space["train.lr"].high == 1.0
