@@ -114,7 +114,7 @@ def test_arms_and_seeds_search_differently(make, store):
     both = advanced(make(kind="random", arms=("single", "looped")), store, [])
     single = [params for arm, _, params in both if arm == "single"]
     looped = [params for arm, _, params in both if arm == "looped"]
-    other = [params for _, _, params in search.advance(make(kind="random", seed=1), store, [])]
+    other = [params for _, _, params in advanced(make(kind="random", seed=1), store, [])]
     assert single != looped
     assert single != other
 
