@@ -185,7 +185,7 @@ def spectrum_ends(hessian: StackedHessian, seeds: Sequence[int], quantities: Seq
 
 
 def _unit_vector(seed: int, name: str, like: Tensor) -> Tensor:
-    unit: Tensor = torch.from_numpy(stream(seed, "curvature", name).standard_normal(len(like))).to(like)
+    unit: Tensor = torch.from_numpy(stream(seed, "curvature", name).standard_normal(len(like))).to(like, copy=True)
     unit /= torch.linalg.vector_norm(unit)
     return unit
 

@@ -350,15 +350,21 @@ def test_refusals_name_the_key() -> None:
     base = config("toy")
     configs, params, inputs, targets = lanes(base, 2)
 
-    def refused(trials: list[TrialConfig]) -> str:
+    def refused(trials: list[TrialConfig], sequences: int = 16) -> str:
         with pytest.raises(InputError) as error:
-            measure(params, configs=trials, link=links(base)[0], inputs=inputs, targets=targets)
+            measure(
+                params,
+                configs=trials,
+                link=links(base)[0],
+                inputs=inputs[:, :sequences],
+                targets=targets[:, :sequences],
+            )
         return str(error.value)
 
     def observing(**measured: object) -> list[TrialConfig]:
         return [replace(c, measure=replace(c.measure, **measured)) for c in configs]
 
-    assert "measure.probe" in refused(observing(probe=17))
+    assert "measure.probe: must be at most" in refused(configs, sequences=5)
     assert "unknown quantity 'lambda_mid'" in refused(observing(quantities=("lambda_mid",)))
     assert "one pack" in refused([configs[0], *observing(probe=5)[1:]])
 
