@@ -28,6 +28,9 @@ from core.terms import build, nearest, term, terms
 NUMERICS_VERSION = 1
 """Raised whenever the numbers that a configuration gives change; part of every lineage and trial id."""
 
+MAX_ROWS = 100_000
+"""Evaluations, and measurements, that one trial may have: each is a row, and their steps are listed in plans."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MarkovTask:
@@ -173,6 +176,9 @@ class TrainConfig:
         broken = []
         if self.warmup > self.steps:
             broken.append(("warmup", f"must be at most steps = {self.steps}, got {self.warmup}"))
+        if self.steps // self.evaluate_every > MAX_ROWS:
+            rows = f"{self.steps} steps / {self.evaluate_every}"
+            broken.append(("evaluate_every", f"must give at most {MAX_ROWS} evaluations of a trial, got {rows}"))
         if self.lr_schedule == "wsd" and not 0 < self.decay_steps <= self.steps:
             broken.append(
                 ("decay", f"must be a share in (0, 1] or 1 … steps = {self.steps} updates, got {self.decay!r}")

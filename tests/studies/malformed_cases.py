@@ -288,6 +288,21 @@ CASES = [
         "no such arm",
     ),
     Case("claims-are-no-list", _study("[claims]\nx = 1\n"), "claims", "must be a list"),
+    Case(
+        "rows-without-end",
+        _study("[base.train]\nsteps = 1000000000\nevaluate_every = 1\n"),
+        "train.evaluate_every",
+        "must give at most 100000 evaluations",
+    ),
+    Case(
+        "measurements-without-end",
+        _study(
+            "[base.train]\nsteps = 1000000000\nevaluate_every = 10000000\n"
+            '[measure]\nquantities = ["lambda_max"]\nevery = 1\n'
+        ),
+        "measure.every",
+        "must give at most 100000 measurements",
+    ),
     Case("terminal-escapes", _study('[base.model]\n"\\u001b[31mwidth" = 3\n'), "\\x1b[31mwidth", "unknown key"),
 ]
 """At least sixty; names are unique."""
