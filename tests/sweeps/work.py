@@ -151,3 +151,8 @@ def _done(unit: Unit, reached: Sequence[int], statuses: Sequence[str] | None = N
         for last, status in zip(reached, statuses, strict=True)
     )
     return Done(lanes=outcomes, rows={"segments": rows})
+
+
+def stuck(unit: Unit, context: Context) -> Done:
+    """Never begins, as if its state were gone for ever."""
+    return Done(lanes=tuple(LaneOutcome(status="ok", reached=lane.start) for lane in unit.lanes), rows={})
