@@ -115,7 +115,7 @@ def test_large_counts_stay_exact_integers() -> None:
     config = trial_config(
         {
             "model": {"width": 65536, "depth": 1024, "loops": 4096},
-            "train": {"steps": 10**9, "batch": 10**6},
+            "train": {"steps": 10**9, "batch": 10**6, "evaluate_every": 10**9},
         }
     )
     assert flops_alone(config) == 10**9 * step_flops(config, loops=4096)
