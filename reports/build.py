@@ -18,6 +18,7 @@ import pandas as pd
 from core.quantities import QUANTITIES
 from reports import series, words
 from reports.claims import judge
+from reports.compare import ALPHA
 from reports.tables import Results, Tables
 from studies.schemas import metric
 from studies.study import Study
@@ -39,11 +40,12 @@ def build(studies: Sequence[tuple[Study, Results]], *, command: str) -> dict[str
     """
     read = [(study, Tables.read(results, tuned=tuned_keys(study))) for study, results in studies]
     boards = [row for study, tables in read for row in _board(study, tables)]
+    verdicts = {study.name: judge(tables, study.claims) for study, tables in read}
     return {
         "format": FORMAT,
-        "claims": [{"study": study.name} | claim for study, tables in read for claim in judge(tables, study.claims)],
+        "claims": [{"study": name} | claim for name, claims in verdicts.items() for claim in claims],
         "leaderboard": sorted(boards, key=series.board_order),
-        "studies": [_study(study, tables) for study, tables in read],
+        "studies": [_study(study, tables, verdicts[study.name]) for study, tables in read],
         "provenance": {"command": command, "studies": [_execution(study, tables) for study, tables in read]},
     }
 
@@ -70,7 +72,7 @@ def _board(study: Study, tables: Tables) -> list[dict[str, Any]]:
 # --- what the results say --------------------------------------------------------------------------------------------
 
 
-def _study(study: Study, tables: Tables) -> dict[str, Any]:
+def _study(study: Study, tables: Tables, claims: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The section of one study: result columns only."""
     arms = _arms(study)
     strata = sorted((c for c in tables.metrics.columns if c.startswith("val_loss_")), key=_stratum_order)
@@ -88,6 +90,7 @@ def _study(study: Study, tables: Tables) -> dict[str, Any]:
         "curvature": [_curve(tables, name, arms) for name in quantities],
         "along_axes": [entry for name in ("val_loss", *strata) for entry in series.along_axes(tables, name, arms)],
         "failures": _failures(tables),
+        "notes": _notes(claims),
         "warnings": _warnings(study, tables),
     }
 
@@ -141,6 +144,17 @@ def _failures(tables: Tables) -> list[dict[str, Any]]:
     return found
 
 
+def _notes(claims: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What holds for several claims at once."""
+    parts = [part for claim in claims for part in (claim["parts"] or [claim]) if part["verdict"] != "undecided"]
+    blind = {part["n"]: part["p_sign_flip_floor"] for part in parts if part["p_sign_flip_floor"] >= ALPHA}
+    return [
+        f"The sign-flip check is blind at n = {n}: it cannot give less than p = {words.p_value(least)}. "
+        f"Verdicts at this n rest on the t test."
+        for n, least in sorted(blind.items())
+    ]
+
+
 def _warnings(study: Study, tables: Tables) -> list[str]:
     """What makes a comparison less than it looks, in full sentences."""
     found = []
@@ -154,9 +168,9 @@ def _warnings(study: Study, tables: Tables) -> list[str]:
             )
     if len(study.seeds) < 5:
         found.append(f"{len(study.seeds)} seeds explore at best; a claim wants 10.")
-    if "tokens" in tables.metrics.columns:
+    ok = series.finished(tables)
+    if "tokens" in tables.metrics.columns and len(ok):
         last = tables.metrics.groupby("trial_id")["tokens"].max()
-        ok = series.finished(tables)
         budgets = ok.assign(tokens=ok["trial_id"].map(last)).groupby("arm")["tokens"].mean()
         if budgets.nunique() > 1:
             shown = ", ".join(f"{arm} {words.number(budgets[arm])}" for arm in _arms(study) if arm in budgets)

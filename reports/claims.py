@@ -92,7 +92,7 @@ def _claim(text: str, findings: Sequence[Finding], ps: dict[str, float | None]) 
         result = dict.fromkeys(result) | {"n": min(len(f.pairs.seeds) for f in findings)}
         parts = [_part(finding) for finding in findings]
     result |= {"text": text, **ps, "verdict": verdict, "parts": parts, **_open(findings, verdict)}
-    result["notes"] = [note for finding in findings for note in _notes(finding, verdict)]
+    result["notes"] = list(dict.fromkeys(note for finding in findings for note in _notes(finding, verdict)))
     return result | {"sentence": words.sentence(result)}
 
 
@@ -136,10 +136,6 @@ def _notes(finding: Finding, verdict: str) -> list[str]:
         notes.append(f"Complete in no seed, left out: {shown}.")
     if tests is not None and verdict != "undecided":
         p = tests.p_sign_flip if verdict == "supported" else tests.p_sign_flip_opposite
-        if tests.p_sign_flip_floor >= ALPHA:
-            floor = words.p_value(tests.p_sign_flip_floor)
-            n, got = len(pairs.seeds), words.p_value(p)
-            notes.append(f"The sign-flip check gives p = {got}; at n = {n} it cannot go below {floor}.")
-        elif p >= ALPHA:
+        if p >= ALPHA > tests.p_sign_flip_floor:
             notes.append(f"The sign-flip check disagrees: p = {words.p_value(p)}.")
     return notes

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import seaborn as sns
@@ -43,6 +43,8 @@ STYLE: dict[str, Any] = {
     "axes.unicode_minus": True,
 }
 SIZE = (5.4, 3.5)
+MOST_NAMES = 12
+"""Points of a scatter that are named; more names would hide what they name."""
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.5, 1.4, 1.5)), (0, (9, 2)))
 
 
@@ -236,17 +238,15 @@ def _cost(
         half = [[loss["mean"] - loss["low"]], [loss["high"] - loss["mean"]]] if loss["low"] is not None else None
         colour = colours[row["arm"]]
         axes.errorbar(flops, loss["mean"], yerr=half, fmt="o", color=colour, markersize=6, capsize=3, linewidth=1.5)
-    if len(points) <= 12:
-        _name_points(axes, [(f, m["mean"], label(r), colours[r["arm"]]) for f, m, r in points])
     axes.set_xscale("log")
-    spread = max(f for f, _, _ in points) / min(f for f, _, _ in points)
-    margin = max(1.25, spread**0.15)
-    axes.set_xlim(
-        min(f for f, _, _ in points) / margin, max(f for f, _, _ in points) * margin * (1.3 if len(points) <= 12 else 1)
-    )
-    _log_ticks(axes)
+    costs = [f for f, _, _ in points]
+    room = (max(costs) / min(costs)) ** 0.1 * 1.1
+    axes.set_xlim(min(costs) / room, max(costs) * room**2)
+    _log_ticks(axes, "x")
     unit = "nats/token"
     axes.set(title="Cost against loss", xlabel="FLOPs of a trial alone (log)", ylabel=f"final validation loss ({unit})")
+    if len(points) <= MOST_NAMES:
+        _name_points(axes, [(f, m["mean"], label(r), colours[r["arm"]]) for f, m, r in points])
     cheapest = min(points, key=lambda p: p[0])
     best = min(points, key=lambda p: p[1]["mean"])
     alt = (
@@ -262,18 +262,36 @@ def _cost(
 
 
 def _name_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
-    for x, y, name, colour in points:
-        axes.annotate(name, (x, y), xytext=(7, 5), textcoords="offset points", color=colour, fontsize=10)
+    """Names beside their points: of eight places the first that touches no other name and no point."""
+    axes.figure.draw_without_rendering()  # places the axes, so that data turn into points of the page
+    at = {i: axes.transData.transform((x, y)) * 72 / axes.figure.dpi for i, (x, y, _, _) in enumerate(points)}
+    taken = [(x - 4.0, y - 4.0, x + 4.0, y + 4.0) for x, y in at.values()]
+    for i, (x, y, name, colour) in enumerate(points):
+        wide, high = 6.3 * len(name), 12.0
+        right, left = 7.0, -7.0 - wide
+        places = [(right, up) for up in (3, -14, 14, -25, 25)] + [(left, up) for up in (3, -14, 14)]
+        boxes = {
+            (dx, dy): (at[i][0] + dx, at[i][1] + dy, at[i][0] + dx + wide, at[i][1] + dy + high) for dx, dy in places
+        }
+        free = [place for place, box in boxes.items() if not any(_overlap(box, other) for other in taken)]
+        place = free[0] if free else places[0]
+        taken.append(boxes[place])
+        axes.annotate(name, (x, y), xytext=place, textcoords="offset points", color=colour, fontsize=10)
 
 
-def _log_ticks(axes: Axes) -> None:
-    """Ticks at 1, 2, 5 × powers of ten where the axis spans less than three of them."""
-    low, high = axes.get_xlim()
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _log_ticks(axes: Axes, which: Literal["x", "y"]) -> None:
+    """Ticks at 1, 2, 5 × powers of ten, or at the powers alone where the axis spans three of them or more."""
+    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1, 2, 5) if math.log10(high / low) < 3 else (1,)
-    axes.set_xticks([s * 10.0**p for p in powers for s in steps if low <= s * 10.0**p <= high])
-    axes.set_xticks([], minor=True)
-    _plain_ticks(axes, "x")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_ticks([s * 10.0**p for p in powers for s in steps if low <= s * 10.0**p <= high])
+    axis.set_ticks([], minor=True)
+    _plain_ticks(axes, which)
 
 
 def _axis(prefix: str, study: Mapping[str, Any], entry: Mapping[str, Any], colours: Mapping[str, str]) -> Drawing:
@@ -325,11 +343,12 @@ def _curvature(
     log = all(s["log"] for s in drawn)
     if log:
         axes.set_yscale("log")
+        _log_ticks(axes, "y")
     suffix = ", log" if log else ""
     axes.set(title=curve["metric"], xlabel="step (updates)", ylabel=f"{curve['metric']} ({curve['unit']}{suffix})")
     last = max(p["step"] for s in drawn for p in s["points"])
     axes.set_xlim(0, last or 1)
-    _plain_ticks(axes)
+    _plain_ticks(axes, "x" if log else "xy")
     _name_ends(axes, ends)
     shown = ", ".join(f"{label(s)} {words.number(s['points'][-1]['mean'])}" for s in drawn)
     alt = f"{curve['metric']} over training; at the last measurement: {shown}."
@@ -352,12 +371,12 @@ def _claims(
     ]
     if not rows:
         return
-    figure = Figure(figsize=(SIZE[0] * 1.35, 0.35 + 0.95 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(SIZE[0] * 1.1, 0.3 + 0.95 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axes, (number, part) in zip(grid, rows, strict=True):
         _differences(axes, number, part, colours[part["arm"]])
     sns.despine(fig=figure, left=True)
-    alt = "Differences by seed, arm − against. " + " ".join(f"Claim {n}: {p['verdict']}." for n, p in rows)
+    alt = " ".join(f"Claim {n}, {p['verdict']}: {words.difference(p)}." for n, p in rows)
     name = f"{prefix}-claims"
     yield Drawing(
         name=name, study=study["name"], kind="claims", title="Differences by seed", alt=alt,
@@ -386,7 +405,8 @@ def _differences(axes: Axes, number: str, part: Mapping[str, Any], colour: str) 
     axes.set_yticks([])
     if log:
         axes.set_xscale("log")
-        _log_ticks(axes)
+        axes.margins(x=0.06)
+        _log_ticks(axes, "x")
     other = part["against"] if part["against"] is not None else f"{part['value']:g}"
     what = words.place(part["quantity"], part["at"])
     relation = f"{part['arm']} / {other}" if log else f"{part['arm']} − {other}"

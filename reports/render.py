@@ -7,6 +7,7 @@ figures are inside it and it requests nothing.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -65,9 +66,9 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "number": words.number,
+        "count": words.count,
         "p_value": words.p_value,
         "setting": words.setting,
-        "interval": _interval,
         "duration": _duration,
     }
     return environment
@@ -76,7 +77,8 @@ def _environment() -> jinja2.Environment:
 def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str, Any]:
     """What both templates see."""
     names = [study["name"] for study in report["studies"]]
-    metrics = dict.fromkeys(name for row in report["leaderboard"] for name in row["metrics"])
+    metrics = _columns(report["leaderboard"])
+    decimals = {name: _decimals(report["leaderboard"], name) for name in metrics}
     sections = []
     for study, execution in zip(report["studies"], report["provenance"]["studies"], strict=True):
         mine = [d for d in drawings if d.study == study["name"]]
@@ -94,7 +96,9 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
         "report": report,
         "title": ", ".join(names),
         "sections": sections,
-        "metrics": [m for m in metrics if not m.startswith("final_excess")],
+        "metrics": metrics,
+        "heads": {name: _head(name) for name in metrics},
+        "cells": lambda row, name: _cell(row["metrics"].get(name), decimals[name]),
         "tally": {v: sum(c["verdict"] == v for c in report["claims"]) for v in _VERDICTS},
         "colours": {arm: PALETTE.index(colour) for arm, colour in arm_colours(report).items()},
         "palette": PALETTE,
@@ -110,10 +114,35 @@ def _key(row: Mapping[str, Any]) -> str:
     return f"{row['arm']} {words.setting(row['setting'])}"
 
 
-def _interval(summary: Mapping[str, Any]) -> str:
-    """A mean with its interval; – where there is none."""
-    mean, low, high = words.estimate(summary["mean"], summary["low"], summary["high"])
-    return mean if summary["low"] is None else f"{mean} [{low}, {high}]"
+def _columns(board: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The metrics that a leaderboard shows: losses before accuracies, whole before strata, simple before complex."""
+    names = dict.fromkeys(name for row in board for name in row["metrics"])
+    shown = [name for name in names if name.startswith(("final_val_loss", "final_val_accuracy"))]
+    return sorted(shown, key=lambda name: ("accuracy" in name, name.count("_"), not name.endswith("low_ic"), name))
+
+
+def _head(name: str) -> tuple[str, str]:
+    """A column's head in two lines: ``val_loss``, ``low_ic``."""
+    bare = name.removeprefix("final_")
+    base = "val_accuracy" if bare.startswith("val_accuracy") else "val_loss"
+    return base, bare.removeprefix(base).removeprefix("_")
+
+
+def _decimals(board: Sequence[Mapping[str, Any]], name: str) -> int:
+    """Decimals of a column: two digits of its narrowest interval, at least 3 and at most 6."""
+    summaries = [row["metrics"][name] for row in board if name in row["metrics"]]
+    halves = [(s["high"] - s["low"]) / 2 for s in summaries if s["low"] is not None and s["high"] > s["low"]]
+    return min(6, max(3, 1 - math.floor(math.log10(min(halves))))) if halves else 4
+
+
+def _cell(summary: Mapping[str, Any] | None, decimals: int) -> tuple[str, str]:
+    """A mean and its interval; – where there is none."""
+    if summary is None or summary["mean"] is None:
+        return "–", ""
+    if summary["low"] is None:
+        return words.fixed(summary["mean"], decimals), ""
+    low, high = words.fixed(summary["low"], decimals), words.fixed(summary["high"], decimals)
+    return words.fixed(summary["mean"], decimals), f"[{low}, {high}]"
 
 
 def _duration(seconds: float | None) -> str:

@@ -21,6 +21,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{mantissa}e{int(exponent)}".replace("-", "−")
 
 
+def count(value: float | None) -> str:
+    """A count in full, in groups of three digits."""
+    return "–" if value is None else f"{value:,.0f}".replace(",", "\u202f")
+
+
 def estimate(mean: float | None, low: float | None, high: float | None) -> tuple[str, str, str]:
     """A mean and its interval with the digits that the interval's half width gives (two of it)."""
     if mean is None or low is None or high is None or high <= low:
@@ -28,10 +33,11 @@ def estimate(mean: float | None, low: float | None, high: float | None) -> tuple
     decimals = 1 - math.floor(math.log10((high - low) / 2))
     if not 0 <= decimals <= 6 or abs(mean) >= 1e6:
         return number(mean), number(low), number(high)
-    return _fixed(mean, decimals), _fixed(low, decimals), _fixed(high, decimals)
+    return fixed(mean, decimals), fixed(low, decimals), fixed(high, decimals)
 
 
-def _fixed(value: float, decimals: int) -> str:
+def fixed(value: float, decimals: int) -> str:
+    """A number with so many decimals, never as −0."""
     text = f"{value:.{decimals}f}"
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
@@ -76,14 +82,21 @@ def sentence(finding: Mapping[str, Any]) -> str:
         standing = "; ".join(f"({i}) {sentence(part)}" for i, part in enumerate(finding["parts"], 1))
         return f"{verdict}: {standing}"
     if finding["effect"] is None:
-        return f"{verdict}: {finding['reason']}"
+        return f"{verdict}: {finding['reason']}."
     statistics = [f"95 % CI {_interval(finding)}"] if finding["low"] is not None else []
     statistics.append(f"n = {finding['n']} seed{'s' * (finding['n'] != 1)}")
     if finding["p_holm"] is not None:
         opposite = finding["verdict"] == "contradicted" and finding["expect"] == "not worse"
         statistics.append(f"p_holm {p_value(finding['p_holm_opposite' if opposite else 'p_holm'])}")
     text = f"{verdict}: {_comparison(finding)} ({', '.join(statistics)})"
-    return f"{text}. {finding['reason']}" if finding["reason"] else text
+    return f"{text}. {finding['reason']}." if finding["reason"] else text
+
+
+def difference(finding: Mapping[str, Any]) -> str:
+    """The effect alone: ``looped − single −0.21 nats/token``, or as a ratio ``looped / single 1.8``."""
+    log = finding["scale"] == "log"
+    unit = "" if log else f" {finding['unit']}"
+    return f"{finding['arm']} {'/' if log else '−'} {_other(finding)} = {_signed(finding)[0]}{unit}"
 
 
 def _other(finding: Mapping[str, Any]) -> str:

@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from core.config import MeasureConfig
 from core.streams import stream
 from studies.claims import Claim, parse_claims
+from studies.grid import Grid
+from studies.study import Arm as StudyArm
+from studies.study import Study
 
 FLOOR = {"low_ic": 0.45, "high_ic": 1.35}
 STEPS = tuple(range(0, 3001, 100))
@@ -195,3 +199,46 @@ def _history(arm: Arm, seed: int, setting: dict[str, Any], noise: float, trial_i
         row |= {"train_loss": row["val_loss"] if step else None, "grad_norm": 0.5 if step else None}
         rows.append(row | {"tokens": step * 2048, "flops_alone": step * arm.flops})
     return rows
+
+
+def study(made: Iterable[Claim] = (), *, arms: Iterable[Arm] = ARMS, name: str = "quickstart", **changed: Any) -> Study:
+    """A checked study around these arms."""
+    asked = [StudyArm(name=arm.name, values={}, axes=Grid()) for arm in arms]
+    values: dict[str, Any] = {
+        "name": name,
+        "question": "Does looping one attention layer beat using it once?",
+        "file": name,
+        "seeds": tuple(range(5)),
+        "arms": tuple(asked),
+        "axes": Grid(),
+        "where": (),
+        "nuisance": None,
+        "measure": MeasureConfig(),
+        "search": None,
+        "claims": tuple(made),
+    }
+    return Study(**(values | changed))
+
+
+CLAIMS = (
+    {"metric": "final_val_loss_low_ic", "arm": "looped", "against": "single", "expect": "lower"},
+    {
+        "metric": "final_val_loss_high_ic",
+        "arm": "shift",
+        "against": "looped",
+        "expect": "not worse",
+        "margin": 0.02,
+    },
+    {"metric": "final_excess_loss", "arm": "single", "against": "looped", "expect": "lower"},
+    {
+        "arm": "looped",
+        "against": "single",
+        "expect": "lower",
+        "all": [{"metric": "final_val_loss_low_ic"}, {"metric": "final_lambda_max"}],
+    },
+)
+GRID = (
+    Arm(name="single", low=0.3, loops=1),
+    Arm(name="looped", axes={"model.loops": [2, 3, 4]}),
+    Arm(name="shift", switch=1500, axes={"model.loops": [2, 3, 4], "schedule.switch": [0.1, 0.5, 0.9]}),
+)

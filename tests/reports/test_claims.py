@@ -79,7 +79,7 @@ def test_an_effect_in_the_noise_is_undecided_and_says_how_many_seeds_it_takes():
     assert claim["verdict"] == "undecided"
     assert claim["seeds_needed"] == stats.seeds_needed(claim["effect"], sd) > 5
     assert claim["reason"] == f"{claim['seeds_needed']} seeds would decide it if the effect seen is the true one"
-    assert claim["sentence"].endswith(claim["reason"])
+    assert claim["sentence"].endswith(f"). {claim['reason']}.")
     assert claim["smallest_detectable"] > abs(claim["effect"])
 
 
@@ -304,7 +304,8 @@ def test_metrics_at_a_step_at_their_best_of_curvature_and_of_cost():
         rows = metrics.groupby(["arm", "seed"])[column].agg(how).rename("value").reset_index()
         np.testing.assert_allclose(claim["differences"], difference(rows), rtol=1e-12)
     assert (curved["verdict"], curved["scale"], curved["at"]) == ("supported", "log", "final")
-    # Costs have no spread over seeds: the sign-flip test decides, and five seeds are too few for it; in a family of five, 2 / 2^n < 0.01 at n = 8.
+    # Costs have no spread over seeds: the sign-flip test decides, and five seeds are too few for it.
+    # In a family of five claims 2 / 2^n < 0.05 / 5 first at n = 8.
     assert (cost["verdict"], cost["p"], cost["d_z"], cost["seeds_needed"]) == ("undecided", 0.0625, None, 8)
     assert math.exp(cost["effect"]) == pytest.approx(3_000_000 / 1_100_000)
 

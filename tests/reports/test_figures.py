@@ -1,0 +1,120 @@
+"""Figures: same bytes from the same report, one colour an arm, sound SVG that names itself."""
+
+from __future__ import annotations
+
+import json
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from reports.build import build, to_text
+from reports.figures import arm_colours, draw
+from reports.svg import PALETTE
+from tests.reports.synthetic import ARMS, CLAIMS, GRID, Arm, claims, results, study
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def report_of(frames, made=CLAIMS, arms=ARMS, **changed):
+    return json.loads(to_text(build([(study(claims(*made, arms=arms), arms=arms, **changed), frames)], command="x")))
+
+
+@pytest.fixture(scope="module")
+def report():
+    return report_of(results())
+
+
+@pytest.fixture(scope="module")
+def drawings(report):
+    return draw(report)
+
+
+def test_equal_reports_give_equal_bytes(report, drawings):
+    assert [d.svg for d in draw(report)] == [d.svg for d in drawings]
+
+
+def test_every_kind_is_drawn(drawings):
+    assert [d.kind for d in drawings] == ["claims", "curves", "curves", "curves", "cost", "curvature"]
+    assert len({d.name for d in drawings}) == len(drawings)
+
+
+def test_each_is_sound_svg_without_dates_scripts_or_foreign_addresses(drawings):
+    for drawing in drawings:
+        root = ElementTree.fromstring(drawing.svg)
+        assert root.tag == f"{SVG}svg"
+        assert not list(root.iter(f"{SVG}script"))
+        assert not re.search(r"\b20\d\d-\d\d-\d\d", drawing.svg)
+        links = re.findall(r'(?:href|src)="([^"]*)"|url\(([^)]*)\)', drawing.svg)
+        assert all((a or b).startswith("#") for a, b in links)
+
+
+def test_ids_are_unique_on_a_page_and_every_reference_resolves(drawings):
+    ids = [i for d in drawings for i in re.findall(r'\bid="([^"]+)"', d.svg)]
+    assert len(ids) == len(set(ids))
+    for drawing in drawings:
+        own = set(re.findall(r'\bid="([^"]+)"', drawing.svg))
+        assert set(re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", drawing.svg)) <= {(i, "") for i in own} | {
+            ("", i) for i in own
+        }
+
+
+def test_the_text_for_those_who_do_not_see_it_states_the_finding(report, drawings):
+    curve = next(d for d in drawings if d.name.endswith("val-loss-low-ic"))
+    single = next(s for s in report["studies"][0]["curves"][1]["series"] if s["arm"] == "single")
+    assert f"single {single['points'][-1]['mean']:.3f}" in curve.alt
+    assert "Bayes-optimal" in curve.alt
+    assert "Claim 1, supported: looped − single = −0.2" in drawings[0].alt
+    for drawing in drawings:
+        root = ElementTree.fromstring(drawing.svg)
+        assert root.get("role") == "img"
+        title = root.find(f"{SVG}title")
+        assert title.text == drawing.alt
+        assert root.get("aria-labelledby") == title.get("id")
+
+
+def test_axes_have_units(drawings):
+    for drawing in drawings:
+        texts = " ".join(t.text or "" for t in ElementTree.fromstring(drawing.svg).iter(f"{SVG}text"))
+        assert "nats" in texts or "ratio" in texts
+        if drawing.kind == "curves":
+            assert "step (updates)" in texts
+            assert all(name in texts for name in ("single", "looped", "shift", "depth-matched", "Bayes-optimal"))
+
+
+def test_an_arm_has_the_same_colour_in_every_figure_and_study():
+    other = [Arm(name="tiny", low=0.9), Arm(name="looped")]
+    report = build(
+        [(study(), results()), (study(arms=other, name="second"), results(other, study="second"))], command="x"
+    )
+    colours = arm_colours(report)
+    assert list(colours) == ["single", "looped", "shift", "depth-matched", "tiny"]
+    assert list(colours.values()) == list(PALETTE[:5])
+    second = [d for d in draw(report) if d.study == "second" and d.kind == "curves"]
+    for drawing in second:
+        drawn = drawing.svg.partition("</style>")[2]
+        assert colours["looped"] in drawn
+        assert colours["tiny"] in drawn
+        assert colours["single"] not in drawn
+
+
+def test_axes_are_drawn_with_numbers_and_with_names():
+    arms = [Arm(name="a", axes={"model.loops": [2, 3], "train.optimizer": ["adamw", "sgd"]}), Arm(name="b")]
+    drawn = [d for d in draw(report_of(results(arms, seeds=range(3)), [], arms)) if d.kind == "axes"]
+    assert len(drawn) == 6
+    assert "adamw" in drawn[1].svg
+    assert "lowest at" in drawn[0].alt
+
+
+def test_many_settings_few_seeds_and_no_rows_are_drawn_too():
+    grid = draw(report_of(results(GRID, seeds=range(2)), [], GRID))
+    assert {d.kind for d in grid} == {"curves", "cost", "axes", "curvature"}
+    assert {d.kind for d in draw(report_of(results(seeds=range(1))))} == {"claims", "curves", "cost", "curvature"}
+    frames = results()
+    assert draw(report_of(frames.without(frames.trials_["seed"] > 99))) == []
+
+
+def test_names_that_look_like_mathematics_are_drawn_as_they_are():
+    arms = [Arm(name="a", axes={"model.position": ["$x", "y$_2$"]}), Arm(name="b")]
+    drawn = next(d for d in draw(report_of(results(arms, seeds=range(2)), [], arms)) if d.kind == "axes")
+    assert "y$_2$" in drawn.svg
