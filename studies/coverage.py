@@ -134,8 +134,9 @@ class Coverage:
         elif first is None and diverged:
             status = "diverged"
         else:
-            wanted = (covered if first is None else first - 1) + 1
-            failed = [r for r in live if self._status[r] in FAILURES and self._start[r] < wanted <= self._end[r]]
+            wanted = covered + 1 if first is None else first  # step 0 belongs to a segment that starts there
+            failures = (row for row in live if self._status[row] in FAILURES)
+            failed = [r for r in failures if first_step(self._start[r], self._end[r]) <= wanted <= self._end[r]]
             if failed:
                 status = self._status[max(failed, key=lambda row: self._generation[row])]
         generation = max((self._generation[row] for row in rows), default=0)
@@ -183,9 +184,8 @@ class Coverage:
 
     def chain(self, trial: Trial) -> ChainState:
         """What is recorded of a whole trial: ok only if every link is; else how the first that is not ok ended."""
-        config = trial.config
-        asks = _asks(config.model, config.train, config.schedule, config.measure)
-        observation = config.measure if config.measure.quantities else None
+        asks = asked_steps(trial.config)
+        observation = trial.config.measure if trial.config.measure.quantities else None
         states: list[LinkState] = []
         status: str | None = "ok"
         for link, (evaluate, measure) in zip(trial.links, asks, strict=True):
@@ -272,11 +272,16 @@ def _instant(choose: Any, micros: Iterable[int | None]) -> datetime | None:
     return _EPOCH + timedelta(microseconds=choose(known)) if known else None
 
 
+def asked_steps(config: TrialConfig) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    """By link of a trial: the steps (evaluate, measure) that it asks for."""
+    return _asks(config.model, config.train, config.schedule, config.measure)
+
+
 @lru_cache(maxsize=65536)
 def _asks(
     model: ModelConfig, train: TrainConfig, schedule: ScheduleConfig, measure: MeasureConfig
 ) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
-    """By link: the steps (evaluate, measure) that a trial asks for; seed and task have no say in them."""
+    """`asked_steps`, cached by what decides them: seed and task do not."""
     config = TrialConfig(model=model, train=train, schedule=schedule, measure=measure)
     evaluate, probed = tuple(evaluation_steps(config)), tuple(measurement_steps(config))
     return tuple(
