@@ -54,18 +54,18 @@ def heads(q: Tensor, k: Tensor, v: Tensor, *, softmax: bool, math: bool) -> Tens
 
 def _weights(q: Tensor, k: Tensor, softmax: bool) -> Tensor:
     """Causal attention weights `[S, T, T]`."""
-    scores = torch.bmm(q, k.mT)
+    scores = torch.bmm(q, k.mT)  # masked in place: no derivative needs the unmasked scores
     if not softmax:
-        return scores.tril()
+        return scores.tril_()
     T = q.shape[1]
-    mask = torch.full((T, T), -torch.inf, dtype=scores.dtype, device=q.device).triu(1)
-    return torch.softmax(scores + mask, -1)
+    mask = torch.full((T, T), -torch.inf, dtype=scores.dtype, device=q.device).triu_(1)
+    return torch.softmax(scores.add_(mask), -1)
 
 
 def _weights_backward(grad: Tensor, weights: Tensor, softmax: bool) -> Tensor:
     """Gradient of the scores from that of the weights, both `[S, T, T]`; zero above the diagonal."""
     if not softmax:
-        return grad.tril()
+        return grad.tril_()
     return cast(Tensor, torch.ops.aten._softmax_backward_data(grad, weights, -1, weights.dtype))
 
 

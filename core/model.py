@@ -289,14 +289,15 @@ class _Layers:
     def __init__(self, params: Parameters, arch: Architecture, length: int, *, math: bool) -> None:
         self.params, self.arch, self.length, self.math = params, arch, length, math
         D, H = arch.width, arch.heads
-        self.scale = 1.0 / (D // H) ** 0.5 if arch.attention_scale == "sqrt" else 1.0
+        scale = float((D // H) ** -0.5) if arch.attention_scale == "sqrt" else 1.0
         self.softmax = arch.attention == "softmax"
         self.rotation = _rotation(length, arch, params["embedding"]) if arch.position == "rotary" else None
+        self.queries = {block: params[f"{block}.query"] * scale for block in arch.blocks}
         self.folded: dict[str, tuple[Tensor, Tensor]] = {}
         if H == 1 and self.rotation is None:
-            for block in arch.blocks:
-                query, key, value, out = (params[f"{block}.{name}"] for name in ("query", "key", "value", "out"))
-                self.folded[block] = torch.bmm(query * self.scale, key.mT), torch.bmm(value, out)
+            for block, query in self.queries.items():
+                key, value, out = (params[f"{block}.{name}"] for name in ("key", "value", "out"))
+                self.folded[block] = torch.bmm(query, key.mT), torch.bmm(value, out)
 
     def apply(self, x: Tensor, group: str) -> Tensor:
         """The blocks of a group, one after the other, on the residual stream `[K, B·T, D]`."""
@@ -316,8 +317,7 @@ class _Layers:
         """Attention by heads, `[K, B·T, D]` → the same."""
         K, M, D = h.shape
         T, H = self.length, self.arch.heads
-        query = self.params[f"{block}.query"] * self.scale
-        weights = (query, self.params[f"{block}.key"], self.params[f"{block}.value"])
+        weights = (self.queries[block], self.params[f"{block}.key"], self.params[f"{block}.value"])
         q, k, v = (torch.bmm(h, weight).view(-1, T, H, D // H).transpose(1, 2) for weight in weights)
         if self.rotation is not None:
             q, k = _rotate(q, self.rotation), _rotate(k, self.rotation)
