@@ -124,23 +124,20 @@ def run(
 
     A trial that diverges is a result. Exit code 1 says that some trials failed, timed out or ran out of memory.
     """
-    from sweeps import commands_study
+    from sweeps import commands_run
 
-    return commands_study.run(
-        study,
-        store,
+    options = commands_run.RunOptions(
         on=on,
         address=address,
         workers=workers,
         device=device,
         pack=pack,
         checkpoint_minutes=checkpoint_minutes,
-        unit_timeout=unit_timeout,
+        unit_timeout_s=unit_timeout,
         retry=retry,
         audit=audit,
-        max_trials=max_trials,
-        as_json=as_json,
     )
+    return commands_run.run(study, store, options, max_trials=max_trials, as_json=as_json)
 
 
 @command("status quickstart")
@@ -202,7 +199,7 @@ def show(
     """Show a trial: configuration, provenance, history, files."""
     from sweeps import commands_results
 
-    return commands_results.show(trial, store, studies=study, as_json=as_json)
+    return commands_results.show(trial, store, studies=study or [], as_json=as_json)
 
 
 @command("diff 3f9a 77c0")
@@ -219,7 +216,7 @@ def diff(
     """
     from sweeps import commands_results
 
-    return commands_results.diff(first, second, store, studies=study, as_json=as_json)
+    return commands_results.diff(first, second, store, studies=study or [], as_json=as_json)
 
 
 @command("verify")

@@ -1,0 +1,174 @@
+"""What the commands on recorded results do: query, report, show, diff, verify, compact.
+
+Each takes checked options, prints through `sweeps.output` and returns its exit code; errors are raised as
+`LoopsweepError` and become lines and codes in `sweeps.cli`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import InputError, Problem
+from sweeps import output
+from sweeps import show as about
+from sweeps.tables import cell, pairs, plural, table
+
+if TYPE_CHECKING:
+    pass
+
+if TYPE_CHECKING:
+    from studies.expand import Trial
+    from studies.store import Store
+
+
+def report(names: Sequence[str], root: Path, *, out: Path | None, as_json: bool) -> int:
+    """The report of one study or several, and where it is."""
+    from studies.coverage import Coverage
+    from studies.spec import load_study
+    from studies.store import Store
+    from sweeps.standing import counts
+    from sweeps.wanted import wanted
+
+    studies = [load_study(name) for name in dict.fromkeys(names)]
+    store = Store.open(root)
+    coverage = Coverage(store.read("segments"))
+    for name, study in zip(dict.fromkeys(names), studies, strict=True):
+        found = counts(wanted(study, store), coverage)
+        if found["done"] + found["failed"] == 0:
+            raise InputError([Problem(name, f"nothing is recorded in {root}; first do: loopsweep run {name}")])
+        if left := found["trials"] - found["done"] - found["failed"]:
+            output.note(f"{study.name}: {left:,} of {plural(found['trials'], 'trial')} are missing from this report")
+    from reports import write_report
+
+    page = write_report(studies, store, out or root / "reports" / "+".join(study.name for study in studies))
+    if as_json:
+        output.emit_json({"report": str(page)})
+    else:
+        output.emit(f"report: {output.clean(page)}")
+    return 0
+
+
+def show(beginning: str, root: Path, *, studies: Sequence[str], as_json: bool) -> int:
+    """One trial: configuration, history, provenance, files."""
+    from studies.store import Store
+
+    store = Store.open(root)
+    trials, searched = _known(studies, store)
+    facts = about.facts(about.find(beginning, trials, searched=searched), store)
+    if as_json:
+        output.emit_json(facts)
+        return 0
+    head = [("trial", facts["trial_id"]), ("status", facts["status"] or "not complete"), ("error", facts["error"])]
+    head += [("asked by", f"{use['study']} / {use['arm']} ({use['role']})") for use in facts["asked_by"]]
+    output.emit(pairs((name, value) for name, value in head if value is not None))
+    _section("terms that act", pairs(facts["acting"].items()))
+    _section("chain", _grid(facts["chain"]))
+    for name in ("metrics", "curvature", "events"):
+        _section(name, _grid(facts[name], hidden=("lineage", "observed")))
+    _section("runs", _grid(facts["segments"], hidden=("observed", "evaluated", "measured")))
+    for provenance in facts["provenance"]:
+        _section("provenance", pairs(provenance.items()))
+    _section("files", "\n".join(map(output.clean, facts["files"])))
+    return 0
+
+
+def diff(first: str, second: str, root: Path, *, studies: Sequence[str], as_json: bool) -> int:
+    """What differs between two trials: terms, past, results."""
+    from studies.store import Store
+
+    store = Store.open(root)
+    trials, searched = _known(studies, store)
+    a = about.find(first, trials, searched=searched)[0]
+    b = about.find(second, trials, searched=searched)[0]
+    terms = about.differing(a.config, b.config)
+    shared = about.shared_steps(a, b)
+    results = about.compared(about.last_row(a, store), about.last_row(b, store))
+    if as_json:
+        output.emit_json(
+            {
+                "trials": [a.trial_id, b.trial_id],
+                "terms": {key: [x, y] for key, x, y in terms},
+                "shared_steps": shared,
+                "results": {key: [x, y] for key, x, y in results},
+            }
+        )
+        return 0
+    if a.trial_id == b.trial_id:
+        output.emit(f"{a.trial_id} and {b.trial_id} are one trial")
+        return 0
+    columns = [a.trial_id, b.trial_id]
+    output.emit(table(["term that acts", *columns], [(key, cell(x), cell(y)) for key, x, y in terms]))
+    same = f"They share the first {plural(shared, 'step')}." if shared else "They share no step."
+    output.emit(f"\n{same}\n")
+    rows = [(key, x, y, y - x if x is not None and y is not None else None) for key, x, y in results]
+    output.emit(table(["last recorded result", *columns, "difference"], rows))
+    return 0
+
+
+def verify(root: Path, *, as_json: bool) -> int:
+    """Every part, record and checkpoint checked; 3 where something recorded cannot be read."""
+    from studies.store import Store
+
+    report = Store.open(root).verify()
+    if as_json:
+        output.emit_json({name: getattr(report, name) for name in (*report.__dataclass_fields__, "ok")})
+        return 0 if report.ok else 3
+    for line in report.damaged:
+        output.fail(line)
+    for line in report.damaged_checkpoints:
+        output.note(f"{line} (it is replayed when it is needed)")
+    for line in (*report.orphans, *report.foreign):
+        output.note(f"counts for nothing: {line}")
+    output.emit(
+        pairs(
+            [
+                ("parts", report.parts),
+                ("visible rows", report.rows),
+                ("hidden rows (recorded twice)", report.invisible),
+                ("checkpoints", report.checkpoints),
+                ("damaged parts", len(report.damaged)),
+                ("damaged checkpoints", len(report.damaged_checkpoints)),
+                ("files that count for nothing", len(report.orphans) + len(report.foreign)),
+            ]
+        )
+    )
+    output.emit("sound" if report.ok else "damaged")
+    return 0 if report.ok else 3
+
+
+def compact(root: Path, *, as_json: bool) -> int:
+    """Small parts folded into few."""
+    from studies.store import Store
+
+    report = Store.open(root).compact()
+    if as_json:
+        output.emit_json({name: getattr(report, name) for name in report.__dataclass_fields__})
+    elif report.published is None:
+        output.emit(f"nothing to fold; {plural(report.removed, 'retired file')} removed")
+    else:
+        folded = f"{plural(report.folded, 'record')} folded into {plural(report.parts, 'part')}"
+        output.emit(f"{folded} with {plural(report.rows, 'row')}; {plural(report.removed, 'retired file')} removed")
+    return 0
+
+
+def _known(named: Sequence[str], store: Store) -> tuple[list[Trial], str]:
+    """The trials of the named studies and of the catalogue, and what that is called in messages."""
+    from studies.spec import catalogue, load_study
+    from sweeps.wanted import wanted
+
+    studies = {study.file: study for study in map(load_study, [*named, *(path.stem for path in catalogue())])}
+    trials = [trial for study in studies.values() for trial in wanted(study, store)]
+    return trials, "the studies " + ", ".join(study.name for study in studies.values())
+
+
+def _section(title: str, text: str) -> None:
+    if text:
+        output.emit(f"\n{title}\n{text}")
+
+
+def _grid(rows: Sequence[Mapping[str, Any]], *, hidden: Sequence[str] = ()) -> str:
+    """Rows as a table; empty without any."""
+    columns = [name for name in (rows[0] if rows else ()) if name not in hidden]
+    return table(columns, [[row[name] for name in columns] for row in rows]) if rows else ""

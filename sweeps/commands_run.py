@@ -1,0 +1,172 @@
+"""What the command `run` does: runs what is missing of a study, shows progress, says how it ended.
+
+A study is loaded and expanded before the store is made, so bad input leaves no trace. What trains is imported here and
+not before: the other commands do without torch and ray.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from core.errors import InputError, Problem
+from studies.coverage import Coverage
+from studies.expand import Trial
+from studies.schemas import FAILURES
+from studies.store import Store
+from studies.study import Study
+from sweeps import output
+from sweeps.audit import AuditResult, audit
+from sweeps.commands_study import load
+from sweeps.executor import Executor
+from sweeps.local_executor import LocalExecutor
+from sweeps.options import RESULTS
+from sweeps.progress import Display
+from sweeps.round import Limits
+from sweeps.run import RunResult
+from sweeps.run import run as run_trials
+from sweeps.standing import counts, endings, standing_table
+from sweeps.tables import duration, plural
+from sweeps.wanted import propose, wanted
+
+SHOWN_ENDINGS = 10
+"""Trials that are named one by one where they diverged or failed; the rest is counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How the command `run` runs."""
+
+    on: Literal["local", "ray"]
+    address: str | None
+    workers: int | None
+    device: Literal["cpu", "cuda"]
+    pack: int | Literal["auto"]
+    checkpoint_minutes: float
+    unit_timeout_s: float | None
+    retry: tuple[str, ...]
+    audit: float | None
+    """Share of the recorded trials to run again and compare; None = no audit."""
+
+
+def run(name: str, root: Path, options: RunOptions, *, max_trials: int, as_json: bool) -> int:
+    """Runs what is missing, and says how it ended."""
+    study = load(name, max_trials=max_trials)
+    wanted(study, Store.open(root))  # what is wrong with the study is said before the store is made
+    _check(options)
+    store = Store.open(root, create=True)
+    limits = Limits(
+        device=options.device,
+        checkpoint_seconds=60 * options.checkpoint_minutes,
+        unit_timeout_s=options.unit_timeout_s,
+    )
+    with _executor(store, options) as executor, Display(study.name) as display:
+        result = run_trials(
+            lambda: wanted(study, store),
+            store,
+            executor,
+            limits=limits,
+            pack=options.pack,
+            retry=options.retry,
+            propose=lambda: propose(study, store),
+            observer=display,
+        )
+        trials, audited = wanted(study, store), None
+        if options.audit is not None and not result.interrupted:
+            display.said("running a sample of the recorded trials again")
+            audited = audit(trials, store, executor, share=options.audit, device=options.device)
+    coverage = Coverage(store.read("segments"))
+    if as_json:
+        output.emit_json(_summary(study, result, trials, coverage) | _audit_facts(audited))
+    else:
+        _tell(_again(name, root), result, trials, coverage)
+        _tell_audit(audited)
+    return audited.exit_code if audited is not None and audited.mismatches else result.exit_code
+
+
+def _check(options: RunOptions) -> None:
+    """Refuses what cannot be run, before anything is written; which GPUs a Ray cluster has, its nodes decide."""
+    if options.on == "ray":
+        return
+    if options.address is not None:
+        raise InputError([Problem("--address", "names the cluster of --on ray; add --on ray, or leave it out")])
+    if options.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError([Problem("--device", "torch sees no CUDA GPU on this machine; leave --device out")])
+
+
+def _executor(store: Store, options: RunOptions) -> AbstractContextManager[Executor]:
+    if options.on == "local":
+        return LocalExecutor(store.root, workers=options.workers)
+    from sweeps.ray_executor import RayExecutor
+
+    return RayExecutor(store.root, workers=options.workers, address=options.address)
+
+
+def _summary(study: Study, result: RunResult, trials: Sequence[Trial], coverage: Coverage) -> dict[str, Any]:
+    return {
+        "study": study.name,
+        "exit_code": result.exit_code,
+        "seconds": round(result.seconds, 3),
+        "rounds": result.rounds,
+        **counts(trials, coverage),
+        "endings": endings(trials, coverage),
+    }
+
+
+def _again(name: str, root: Path) -> str:
+    """The study and the store as another command would name them."""
+    usual = Path(os.environ.get("LOOPSWEEP_STORE") or RESULTS)
+    words = [name] if root == usual else [name, "--store", str(root)]
+    return output.clean(shlex.join(words))
+
+
+def _tell(of: str, result: RunResult, trials: Sequence[Trial], coverage: Coverage) -> None:
+    """The end of a run for people: counts by arm, what diverged or failed, what to do next.
+
+    Args:
+        of: the study and its store, as further commands take them.
+        result: how the run ended.
+        trials: of the study.
+        coverage: what is recorded now.
+    """
+    found, ended = counts(trials, coverage), endings(trials, coverage)
+    output.emit(f"{standing_table(found)}\n\n")
+    for ending in ended[:SHOWN_ENDINGS]:
+        which = f"{ending['trial_id']} ({ending['arm']}, seed {ending['seed']})"
+        output.emit(output.clean(f"{ending['status']}: {which}" + (f": {ending['error']}" if ending["error"] else "")))
+    if len(ended) > SHOWN_ENDINGS:
+        output.emit(f"… and {len(ended) - SHOWN_ENDINGS:,} more: loopsweep status {of}")
+    took, whole = duration(result.seconds), plural(found["trials"], "trial")
+    if result.interrupted:
+        left = found["running"] + found["remaining"]
+        output.emit(f"interrupted after {took}, {left:,} of {whole} left; the same command goes on")
+        return
+    output.emit(f"{found['done']:,} of {whole} complete, {took}")
+    if again := sorted(FAILURES & found["status"].keys()):
+        output.emit(f"run the others again: loopsweep run {of} --retry {','.join(again)}")
+    if found["done"]:
+        output.emit(f"next: loopsweep report {of}")
+
+
+def _audit_facts(audited: AuditResult | None) -> dict[str, Any]:
+    return {} if audited is None else {"audit": asdict(audited)}
+
+
+def _tell_audit(audited: AuditResult | None) -> None:
+    if audited is None:
+        return
+    for line in audited.mismatches:
+        output.fail(line)
+    what = f"audit of {plural(audited.trials, 'trial')}: {plural(audited.rows, 'row')} compared"
+    if audited.skipped:
+        what += f", {audited.skipped:,} of another numerics class left out"
+    differ = plural(len(audited.mismatches), "row differs", "rows differ") if audited.mismatches else "every bit agrees"
+    output.emit(f"{what}, {differ}")

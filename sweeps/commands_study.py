@@ -1,0 +1,150 @@
+"""What the commands that look at a study do: studies, plan, status.
+
+Each takes checked options, prints through `sweeps.output` and returns its exit code; errors are raised as
+`LoopsweepError` and become lines and codes in `sweeps.cli`. Nothing is written, and neither torch nor ray is imported.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.errors import InputError, Problem
+from studies.coverage import Coverage
+from studies.expand import count
+from studies.spec import catalogue, load_study
+from studies.store import Store
+from studies.study import Study
+from sweeps import output
+from sweeps.local_executor import available_cores
+from sweeps.plan import Plan
+from sweeps.plan import plan as plan_trials
+from sweeps.standing import counts, standing_table
+from sweeps.tables import duration, flops, pairs, plural, size, table
+from sweeps.wanted import wanted
+
+
+def load(name: str, *, max_trials: int) -> Study:
+    """A study, unless it has more trials than allowed.
+
+    Raises:
+        InputError: for bad input, and for more trials than `max_trials`, told from the product alone.
+    """
+    study = load_study(name)
+    if (most := count(study)) > max_trials:
+        raise InputError(
+            [
+                Problem(
+                    study.file,
+                    f"has up to {most:,} trials, more than --max-trials {max_trials:,}; raise it, or trim axes",
+                )
+            ]
+        )
+    return study
+
+
+# --- studies and plan ------------------------------------------------------------------------------------------------
+
+
+def studies(root: Path, *, as_json: bool) -> int:
+    """The catalogue."""
+    store = Store.open(root)
+    rows = []
+    for path in catalogue():
+        study = load_study(path.stem)
+        planned = plan_trials(wanted(study, store), store, workers=available_cores())
+        rows.append({"name": study.name, "question": study.question} | _numbers(planned))
+    if as_json:
+        output.emit_json(rows)
+        return 0
+    shown = [
+        (
+            row["name"],
+            row["trials"],
+            row["done"],
+            flops(row["flops_alone"]),
+            duration(row["estimate_s"]),
+            row["question"],
+        )
+        for row in rows
+    ]
+    output.emit(table(["study", "trials", "done", "cost alone", "time left", "question"], shown))
+    return 0
+
+
+def plan(name: str, root: Path, *, max_trials: int, as_json: bool) -> int:
+    """What a study would train and cost."""
+    study, store = load(name, max_trials=max_trials), Store.open(root)
+    trials = wanted(study, store)
+    planned = plan_trials(trials, store, workers=available_cores())
+    later = count(study) - len(trials) if study.nuisance or study.search else 0
+    if as_json:
+        output.emit_json({"study": study.name, "trials_to_come_at_most": later} | planned.to_dict())
+        return 0
+    roles = Counter((trial.arm, trial.role) for trial in trials)
+    rows = [(arm, role, n, planned.arms[arm]["done"] if first else None) for arm, role, n, first in _by_arm(roles)]
+    output.emit(f"{output.clean(study.name)}: {output.clean(study.question)}\n")
+    output.emit(table(["arm", "role", "trials", "done"], rows))
+    output.emit("")
+    output.emit(pairs(_plan_lines(planned, later)))
+    return 0
+
+
+def _by_arm(roles: Mapping[tuple[str, str], int]) -> list[tuple[str, str, int, bool]]:
+    """Counts with a mark at the first line of each arm, where what belongs to the whole arm stands."""
+    seen: set[str] = set()
+    lines = []
+    for (arm, role), number in roles.items():
+        lines.append((arm, role, number, arm not in seen))
+        seen.add(arm)
+    return lines
+
+
+def _plan_lines(planned: Plan, later: int) -> list[tuple[str, str]]:
+    saving = f"{planned.saving:.2f}×" + (
+        "" if planned.saving == planned.saving_best else f" … {planned.saving_best:.2f}×"
+    )
+    sources = {
+        "calibrations": "measured step times",
+        "default rate": "no step times measured yet: a rough guess",
+        "both": "some step times are not measured yet",
+    }
+    time_left = "none: nothing is left to run"
+    if planned.estimate_from in sources:
+        time_left = f"about {duration(planned.estimate_s)} on {plural(planned.workers, 'worker')}"
+        time_left += f" ({sources[planned.estimate_from]})"
+    lines = [
+        ("trials", f"{planned.trials:,}, of which {planned.done:,} are recorded"),
+        (
+            "stage tree",
+            f"{plural(planned.nodes, 'node')}, {planned.missing:,} to run in {plural(planned.units, 'pack')}",
+        ),
+        ("cost, each trial alone", flops(planned.flops_alone)),
+        ("cost, pasts shared", f"{flops(planned.flops_spent)} ({saving} saved), {flops(planned.flops_left)} left"),
+        ("time left", time_left),
+        ("disk, when complete", f"about {size(planned.disk_bytes)}"),
+    ]
+    if later:
+        lines.insert(1, ("trials to come", f"at most {later:,}, once what they depend on is recorded"))
+    return lines
+
+
+def _numbers(planned: Plan) -> dict[str, Any]:
+    names = ("trials", "done", "flops_alone", "flops_spent", "estimate_s", "estimate_from")
+    return {name: getattr(planned, name) for name in names}
+
+
+# --- status ----------------------------------------------------------------------------------------------------------
+
+
+def status(name: str, root: Path, *, max_trials: int, as_json: bool) -> int:
+    """Trials by arm and by how they stand."""
+    study, store = load(name, max_trials=max_trials), Store.open(root)
+    found = counts(wanted(study, store), Coverage(store.read("segments")))
+    if as_json:
+        output.emit_json({"study": study.name} | found)
+    else:
+        output.emit(standing_table(found))
+    return 0

@@ -1,0 +1,61 @@
+"""How the trials of a study stand, from what is recorded: counts by arm, and the trials that did not end ok."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from studies.coverage import Coverage
+from studies.expand import Trial
+from studies.schemas import FAILURES, STATUSES
+from sweeps.tables import table
+
+
+def counts(trials: Sequence[Trial], coverage: Coverage) -> dict[str, Any]:
+    """Trials by how they stand, in all and by arm.
+
+    done (ok or diverged), running, failed (failed, timeout or oom) and remaining add up to trials. Nobody keeps a list
+    of who runs what, so *running* is what the store shows: trials of which a part is recorded and the rest is not.
+    """
+    arms: dict[str, Counter[str]] = {}
+    for trial in trials:
+        state = coverage.chain(trial)
+        stands = state.status or ("running" if state.covered > 0 else "remaining")
+        arms.setdefault(trial.arm, Counter())[stands] += 1
+    whole = sum(arms.values(), Counter())
+    return _standing(whole) | {"arms": {arm: _standing(found) for arm, found in arms.items()}}
+
+
+def _standing(found: Counter[str]) -> dict[str, Any]:
+    return {
+        "trials": found.total(),
+        "done": found["ok"] + found["diverged"],
+        "running": found["running"],
+        "failed": sum(found[name] for name in FAILURES),
+        "remaining": found["remaining"],
+        "status": {name: found[name] for name in STATUSES if found[name]},
+    }
+
+
+def endings(trials: Sequence[Trial], coverage: Coverage) -> list[dict[str, Any]]:
+    """The trials that did not end ok, with the reason."""
+    found = []
+    for trial in trials:
+        state = coverage.chain(trial)
+        if state.status not in (None, "ok"):
+            facts = {"trial_id": trial.trial_id, "arm": trial.arm, "seed": trial.config.seed}
+            found.append(facts | {"status": state.status, "error": state.error})
+    return found
+
+
+def standing_table(counts: Mapping[str, Any]) -> str:
+    """The counts as a table, a line for each arm and one for all."""
+    columns = ["arm", "trials", "done", "running", "failed", "remaining"]
+    lines = {**counts["arms"], "all": counts} if len(counts["arms"]) > 1 else counts["arms"]
+    kinds = [name for name in STATUSES[1:] if name in counts["status"]]
+    rows = [
+        [arm, *(line[name] for name in columns[1:]), *(line["status"].get(kind, 0) for kind in kinds)]
+        for arm, line in lines.items()
+    ]
+    return table([*columns, *(f"of these {kind}" for kind in kinds)], rows)

@@ -1,0 +1,342 @@
+"""The command line does what the contract says: outputs, exit codes, streams, nothing written that should not be."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from studies.expand import expand
+from studies.spec import load_study
+from sweeps import commands_study
+from sweeps.cli import execute
+from tests.sweeps.toy import DIVERGING, SOLO, TOY
+
+PROGRAM = str(Path(sys.executable).with_name("loopsweep"))
+
+
+@pytest.fixture
+def call(capsys):
+    """Runs a command line in this process: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = execute([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return SimpleNamespace(code=code, out=out, err=err, json=lambda: json.loads(out))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The toy study, run once by a real process: its file and its store."""
+    folder = tmp_path_factory.mktemp("finished")
+    study, store = folder / "toy.toml", folder / "results"
+    study.write_text(TOY)
+    done = subprocess.run(
+        [PROGRAM, "run", study, "--store", store, "--workers", "1", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return SimpleNamespace(study=study, store=store, summary=json.loads(done.stdout), err=done.stderr)
+
+
+@pytest.fixture
+def toy(tmp_path):
+    path = tmp_path / "toy.toml"
+    path.write_text(TOY)
+    return path
+
+
+# --- before anything runs --------------------------------------------------------------------------------------------
+
+
+def test_the_catalogue_says_name_question_trials_and_cost(call, tmp_path):
+    rows = {row["name"]: row for row in call("studies", "--json", "--store", tmp_path / "none").json()}
+    assert {"quickstart", "looped-vs-single"} <= rows.keys()
+    assert rows["quickstart"]["trials"] == 20
+    assert rows["quickstart"]["flops_alone"] > 1e11
+    assert rows["quickstart"]["question"].endswith("?")
+    shown = call("studies", "--store", tmp_path / "none").out
+    assert all(name in shown for name in rows)
+
+
+def test_a_plan_has_the_keys_of_the_contract_and_writes_nothing(call, toy, tmp_path):
+    store = tmp_path / "results"
+    plan = call("plan", toy, "--store", store, "--json").json()
+    assert {"trials", "done", "units", "nodes", "flops_alone", "flops_spent", "saving", "saving_best"} <= plan.keys()
+    assert {"estimate_s", "disk_bytes"} <= plan.keys()
+    assert (plan["trials"], plan["done"]) == (6, 0)
+    assert plan["saving"] == plan["flops_alone"] / plan["flops_spent"] > 1
+    assert list(tmp_path.iterdir()) == [toy]
+
+
+def test_a_plan_for_people_names_arms_cost_and_saving(call, toy, tmp_path):
+    shown = call("plan", toy, "--store", tmp_path / "results").out
+    for words in ("Does the whole way work?", "single", "shift", "MFLOP", "saved", "6, of which 0 are recorded"):
+        assert words in shown
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "status"])
+def test_a_study_that_is_too_large_is_refused_from_the_product_alone(call, tmp_path, command):
+    axes = "\n".join(f'"{key}" = [{", ".join(str(v) for v in range(1, 101))}]' for key in AXES)
+    study = tmp_path / "huge.toml"
+    study.write_text(TOY + f"\n[axes]\n{axes}\n")
+    begin = time.process_time()
+    done = call(command, study, "--store", tmp_path / "results")
+    assert time.process_time() - begin < 1
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert "--max-trials 1,000,000" in done.err
+    assert str(study) in done.err
+    assert list(tmp_path.iterdir()) == [study]
+
+
+AXES = ("model.depth", "model.prelude", "model.coda", "train.warmup")
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_ends_with_a_summary(finished):
+    assert finished.summary["exit_code"] == 0
+    assert finished.summary["status"] == {"ok": 6}
+    assert finished.summary["endings"] == []
+    assert {arm: line["done"] for arm, line in finished.summary["arms"].items()} == {"single": 2, "shift": 4}
+    assert "Traceback" not in finished.err
+
+
+def test_the_same_command_again_has_nothing_to_do(call, finished):
+    records = names(finished.store / "records")
+    done = call("run", finished.study, "--store", finished.store)
+    assert done.code == 0
+    assert "6 of 6 trials complete" in done.out
+    assert "loopsweep report" in done.out
+    assert names(finished.store / "records") == records
+    assert call("plan", finished.study, "--store", finished.store, "--json").json()["done"] == 6
+
+
+def test_status_adds_up(call, finished, toy, tmp_path):
+    for store in (finished.store, tmp_path / "none"):
+        found = call("status", toy, "--store", store, "--json").json()
+        for counts in (found, *found["arms"].values()):
+            parts = [counts[name] for name in ("done", "running", "failed", "remaining")]
+            assert sum(parts) == counts["trials"]
+            assert counts["done"] == counts["status"].get("ok", 0)
+    assert call("status", toy, "--store", finished.store).out.count("\n") == 5
+
+
+def test_the_store_comes_from_the_environment(call, finished, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOOPSWEEP_STORE", str(finished.store))
+    assert call("status", finished.study, "--json").json()["done"] == 6
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_audit_compares_bits(call, finished):
+    done = call("run", finished.study, "--store", finished.store, "--workers", "1", "--audit", "20%")
+    assert done.code == 0
+    assert "audit of 2 trials" in done.out
+    assert "every bit agrees" in done.out
+
+
+def test_a_diverged_trial_is_a_result_and_is_named(call, tmp_path):
+    study = tmp_path / "diverging.toml"
+    study.write_text(DIVERGING)
+    done = call("run", study, "--store", tmp_path / "results", "--workers", "1")
+    assert done.code == 0
+    assert done.out.count("diverged: ") == 2
+    assert "6 of 6 trials complete" in done.out
+    found = call("status", study, "--store", tmp_path / "results", "--json").json()
+    assert found["arms"]["single"]["status"] == {"diverged": 2}
+
+
+def test_a_timeout_is_exit_code_1_and_can_be_retried(call, toy, tmp_path):
+    toy.write_text(SOLO)
+    store = tmp_path / "results"
+    done = call("run", toy, "--store", store, "--workers", "1", "--unit-timeout", "0.1")
+    assert done.code == 1
+    assert "timeout: " in done.out
+    assert "--retry timeout" in done.out
+    found = call("status", toy, "--store", store, "--json").json()
+    assert found["failed"] == found["status"]["timeout"] == 1
+    assert call("run", toy, "--store", store, "--workers", "1", "--retry", "timeout").code == 0
+
+
+def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(tmp_path):
+    study, store = tmp_path / "long.toml", tmp_path / "results"
+    study.write_text(TOY.replace("steps = 30", "steps = 3000"))
+    command = [PROGRAM, "run", study, "--store", store, "--workers", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # step times are being measured: it runs
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted after" in out
+    assert "Traceback" not in err
+    left = subprocess.run([PROGRAM, "status", study, "--store", store, "--json"], capture_output=True, text=True)
+    assert json.loads(left.stdout)["done"] < 6
+
+
+# --- asking ----------------------------------------------------------------------------------------------------------
+
+
+def test_show_takes_the_beginning_of_an_id(call, finished):
+    whole = ids(finished)[0]
+    found = call("show", whole[:8], "--store", finished.store, "--study", finished.study, "--json").json()
+    assert found["trial_id"] == whole
+    assert found["status"] == "ok"
+    assert found["asked_by"][0]["study"] == "toy"
+    assert found["config"]["train"]["steps"] == 30
+    assert [row["step"] for row in found["metrics"]][-1] == 30
+    assert found["provenance"][0]
+    assert all(Path(file).exists() for file in found["files"])
+    assert found["files"]
+    shown = call("show", whole, "--store", finished.store, "--study", finished.study).out
+    for words in (whole, "terms that act", "train.lr", "val_loss", "provenance", ".safetensors"):
+        assert words in shown
+
+
+def test_diff_says_what_acts_differently_and_what_is_shared(call, finished):
+    trials = [find(call, finished, trial) for trial in ids(finished)]
+    early, late = (
+        next(t["trial_id"] for t in trials if t["acting"].get("schedule.switch") == switch and t["seed"] == 0)
+        for switch in (10, 20)
+    )
+    found = call("diff", early, late, "--store", finished.store, "--study", finished.study, "--json").json()
+    assert found["terms"] == {"schedule.switch": [10, 20]}
+    assert found["shared_steps"] == 10
+    assert found["results"]["val_loss"][0] != found["results"]["val_loss"][1]
+    shown = call("diff", early, late, "--store", finished.store, "--study", finished.study).out
+    assert "They share the first 10 steps." in shown
+    assert call("diff", early, early, "--store", finished.store, "--study", finished.study).out.endswith("one trial\n")
+
+
+@pytest.mark.parametrize(
+    ("beginning", "says"),
+    [
+        ("ab", "first 3 or more"),
+        ("xyz", "hex digits"),
+        ("0" * 17, "hex digits"),
+        ("0" * 16, "no such trial"),
+    ],
+)
+def test_what_names_no_trial_is_said(call, finished, beginning, says):
+    done = call("show", beginning, "--store", finished.store, "--study", finished.study)
+    assert done.code == 2
+    assert says in done.err
+    assert done.err.count("\n") == 1
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def ids(finished):
+    return [trial.trial_id for trial in expand(load_study(finished.study))]
+
+
+def find(call, finished, trial):
+    return call("show", trial, "--store", finished.store, "--study", finished.study, "--json").json()
+
+
+# --- the store -------------------------------------------------------------------------------------------------------
+
+
+def test_verify_tells_sound_from_damaged(call, finished, tmp_path):
+    store = tmp_path / "copy"
+    shutil.copytree(finished.store, store)
+    sound = call("verify", "--store", store)
+    assert sound.code == 0
+    assert sound.out.endswith("sound\n")
+    part = next((store / "parts" / "metrics").glob("*.parquet"))
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+    damaged = call("verify", "--store", store)
+    assert damaged.code == 3
+    assert str(part) in damaged.err
+    assert damaged.out.endswith("damaged\n")
+    assert call("verify", "--store", store, "--json").json()["ok"] is False
+
+
+def test_compact_folds_and_changes_nothing_that_is_seen(call, finished, tmp_path):
+    store = tmp_path / "copy"
+    shutil.copytree(finished.store, store)
+    assert "folded into" in call("compact", "--store", store).out
+    assert "nothing to fold" in call("compact", "--store", store).out
+    assert call("status", finished.study, "--store", store, "--json").json()["done"] == 6
+    assert call("verify", "--store", store).code == 0
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "status"])
+def test_what_is_no_store_is_exit_code_3(call, toy, tmp_path, command):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("mine")
+    done = call(command, toy, "--store", tmp_path / "home")
+    assert done.code == 3
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert names(tmp_path / "home") == ["letter.txt"]
+
+
+def test_a_place_that_cannot_be_written_is_exit_code_3(call, toy):
+    done = call("run", toy, "--store", toy / "results")
+    assert done.code == 3
+    assert done.err.count("\n") == 1
+    assert "Not a directory" in done.err
+
+
+def test_a_full_disk_is_exit_code_3_with_one_line(toy, tmp_path):
+    """A limit on the size of files stands for the disk: a part of the results does not fit."""
+    done = subprocess.run(
+        [PROGRAM, "run", toy, "--store", tmp_path / "results", "--workers", "1"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+    )
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_output_that_cannot_be_written_is_exit_code_3(toy, tmp_path):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [PROGRAM, "plan", toy, "--store", tmp_path / "none"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 3
+    assert done.stderr == "error: cannot read or write: No space left on device\n"
+
+
+# --- a defect of ours ------------------------------------------------------------------------------------------------
+
+
+def test_a_defect_is_one_line_that_names_the_traceback(call, monkeypatch, tmp_path):
+    def broken(*_args, **_options):
+        raise ZeroDivisionError("so it goes")
+
+    monkeypatch.setattr(commands_study, "studies", broken)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    done = call("studies")
+    assert done.code == 70
+    assert done.err.count("\n") == 1
+    assert "ZeroDivisionError: so it goes" in done.err
+    (kept,) = tmp_path.glob("loopsweep-*.txt")
+    assert str(kept) in done.err
+    assert "Traceback" in kept.read_text()
+    monkeypatch.setenv("LOOPSWEEP_DEBUG", "1")
+    assert "Traceback" in call("studies").err

@@ -1,0 +1,83 @@
+"""Progress: counts, rate and time left are right, and a line says them; no clock is read."""
+
+from __future__ import annotations
+
+import pytest
+
+from sweeps.progress import Board, line, troubles
+
+
+@pytest.fixture
+def board():
+    return Board("toy", {"single": 2, "looped": 2}, steps=400, now=100.0)
+
+
+def test_before_anything_runs_no_rate_and_no_time_left_is_claimed(board):
+    assert board.rate() is None
+    assert board.left_s() is None
+    assert line(board, 100.0) == "[0.0 s] 0/4 trials, 0/400 steps (0 %)"
+
+
+def test_running_units_count_by_step_and_lane(board):
+    board.start("u", 100.0, start=50, lanes=2)
+    board.advance("u", 100, now=110.0)
+    assert board.running == 2
+    assert board.done_steps == 100
+    assert board.rate() == pytest.approx(10.0)
+    assert board.left_s() == pytest.approx(30.0)
+
+
+def test_the_rate_does_not_count_the_time_workers_take_to_come_up(board):
+    board.start("u", 120.0, start=0, lanes=1)
+    board.advance("u", 20, now=122.0)
+    assert board.rate() == pytest.approx(10.0)
+
+
+def test_what_is_committed_replaces_what_ran(board):
+    board.start("u", 100.0, start=0, lanes=2)
+    board.advance("u", 90, now=105.0)
+    board.end("u", 110.0, steps=200)
+    assert board.done_steps == 200
+    assert board.running == 0
+
+
+def test_a_lost_unit_takes_its_steps_back(board):
+    board.start("u", 100.0, start=0, lanes=2)
+    board.advance("u", 90, now=105.0)
+    board.end("u", 110.0, steps=0)
+    assert board.done_steps == 0
+    assert board.left_s() is None
+
+
+def test_late_news_of_an_ended_unit_is_ignored(board):
+    board.start("u", 100.0, start=0, lanes=2)
+    board.end("u", 110.0, steps=200)
+    board.advance("u", 100, now=111.0)
+    assert board.done_steps == 200
+
+
+def test_the_rate_follows_the_last_half_minute(board):
+    board.start("u", 100.0, start=0, lanes=1)
+    for second in range(1, 101):
+        board.advance("u", second if second < 50 else 50 + 3 * (second - 50), now=100.0 + second)
+    assert board.rate() == pytest.approx(3.0, rel=0.05)
+
+
+def test_steps_never_exceed_what_is_to_do(board):
+    board.end("a", 101.0, steps=500)
+    assert board.done_steps == 400
+    assert board.left_s() == 0.0
+
+
+def test_the_line_says_losses_and_what_went_wrong(board):
+    board.start("u", 100.0, start=0, lanes=1)
+    board.advance("u", 100, now=110.0)
+    board.loss("single", 1.23456)
+    board.settle("single", "ok")
+    board.settle("single", "diverged")
+    board.settle("looped", "timeout")
+    assert board.done == 3
+    assert troubles(board) == ["1 diverged", "1 timeout"]
+    assert line(board, 110.0) == (
+        "[10 s] 3/4 trials, 100/400 steps (25 %), 10 steps/s, 30 s left, loss single 1.235, 1 diverged, 1 timeout"
+    )
