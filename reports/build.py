@@ -126,7 +126,7 @@ def _failures(tables: Tables) -> list[dict[str, Any]]:
     divergences = {row["trial_id"]: row for row in events.to_dict("records")}
     found = []
     for row in tables.trials.to_dict("records"):
-        if row["status"] == "ok":
+        if row["status"] == "ok" or pd.isna(row["status"]):
             continue
         event = divergences.get(row["trial_id"], {})
         found.append(
@@ -136,7 +136,7 @@ def _failures(tables: Tables) -> list[dict[str, Any]]:
                 "role": row["role"],
                 "seed": int(row["seed"]),
                 "trial_id": row["trial_id"],
-                "status": row["status"] if pd.notna(row["status"]) else "not run",
+                "status": row["status"],
                 "step": int(event["step"]) if event else None,
                 "detail": event.get("detail"),
             }
@@ -160,12 +160,16 @@ def _warnings(study: Study, tables: Tables) -> list[str]:
     found = []
     compared = tables.compared()
     for arm in _arms(study):
-        missing = sorted(set(study.seeds) - {int(s) for s in compared.loc[compared["arm"] == arm, "seed"]})
+        ended = compared[(compared["arm"] == arm) & compared["status"].notna()]
+        missing = sorted(set(study.seeds) - {int(s) for s in ended["seed"]})
         if missing:
             seeds = ", ".join(map(str, missing))
             found.append(
                 f"{arm} lacks {len(missing)} of {len(study.seeds)} seeds ({seeds}): the study is not complete."
             )
+    waiting = int(compared["status"].isna().sum())
+    if waiting:
+        found.append(f"{waiting} of {len(compared)} trials have not run yet: the study is not complete.")
     if len(study.seeds) < 5:
         found.append(f"{len(study.seeds)} seeds explore at best; a claim wants 10.")
     ok = series.finished(tables)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import matplotlib as mpl
 import seaborn as sns
@@ -91,8 +91,7 @@ def arm_colours(report: Mapping[str, Any]) -> dict[str, str]:
 
 @contextmanager
 def _style() -> Iterator[None]:
-    with mpl.rc_context(), sns.axes_style("ticks"):
-        mpl.rcParams.update(STYLE)
+    with sns.axes_style("ticks"), mpl.rc_context(cast("Any", STYLE)):
         yield
 
 
@@ -246,6 +245,7 @@ def _cost(
     unit = "nats/token"
     axes.set(title="Cost against loss", xlabel="FLOPs of a trial alone (log)", ylabel=f"final validation loss ({unit})")
     if len(points) <= MOST_NAMES:
+        figure.draw_without_rendering()  # places the axes, so that data turn into points of the page
         _name_points(axes, [(f, m["mean"], label(r), colours[r["arm"]]) for f, m, r in points])
     cheapest = min(points, key=lambda p: p[0])
     best = min(points, key=lambda p: p[1]["mean"])
@@ -263,7 +263,6 @@ def _cost(
 
 def _name_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
     """Names beside their points: of eight places the first that touches no other name and no point."""
-    axes.figure.draw_without_rendering()  # places the axes, so that data turn into points of the page
     at = {i: axes.transData.transform((x, y)) * 72 / axes.figure.dpi for i, (x, y, _, _) in enumerate(points)}
     taken = [(x - 4.0, y - 4.0, x + 4.0, y + 4.0) for x, y in at.values()]
     for i, (x, y, name, colour) in enumerate(points):

@@ -19,22 +19,21 @@ from reports import words
 from reports.figures import Drawing, arm_colours
 from reports.svg import PALETTE, dark_rules
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~<>$&])")
+_MARKDOWN = re.compile(r"([\\`*_\[\]#!|~<>$&])")
 
 
 def markdown_text(value: Any) -> Markup:
     """A value as Markdown that shows it and does nothing: one line, every mark escaped."""
     if isinstance(value, Markup):
         return value
-    text = " ".join(str(value).split())
+    text = " ".join(str(value).splitlines())
     entities = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
     return Markup(_MARKDOWN.sub(lambda m: entities.get(m[1], f"\\{m[1]}"), text))  # noqa: S704 - escaped here
 
 
-def markdown_code(value: Any) -> Markup:
-    """A value as a Markdown code span, also inside a table; backticks, bars and newlines cannot leave it."""
-    text = " ".join(str(value).split()).replace("`", "'").replace("|", "¦")
-    return Markup(f"`{text}`")  # noqa: S704 - a code span holds no markup
+def one_line(value: Any) -> Markup:
+    """A value for a fenced block, where nothing is markup but a line that closes the fence."""
+    return Markup(" ".join(str(value).splitlines()))  # noqa: S704 - a fenced block holds no markup
 
 
 def html_report(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> str:
@@ -51,7 +50,7 @@ def markdown_report(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> s
     """``report.md``, with the figures beside it in ``figures/``."""
     environment = _environment()
     environment.finalize = markdown_text
-    environment.filters["code"] = markdown_code
+    environment.filters["one_line"] = one_line
     return environment.get_template("report.md.j2").render(**_context(report, drawings))
 
 

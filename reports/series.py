@@ -89,7 +89,7 @@ def curves(tables: Tables, name: str, arms: Sequence[str]) -> list[dict[str, Any
             for trial_id, value in zip(at["trial_id"], at[name], strict=True):
                 by_seed[int(seeds[trial_id])].append(float(value))
             flops = float(at["flops_alone"].mean()) if "flops_alone" in at.columns else None
-            points.append({"step": int(step), "flops": flops} | summary(by_seed, log=log))
+            points.append({"step": int(str(step)), "flops": flops} | summary(by_seed, log=log))
         switches = sorted({int(s) for s in trials["switch_step"].dropna()}) if "switch_step" in trials else []
         head = {"arm": arm, "setting": dict(setting), "switch_steps": switches, "log": log}
         found.append(head | {"n": int(trials["seed"].nunique()), "points": points})
@@ -138,7 +138,7 @@ def along_axes(tables: Tables, name: str, arms: Sequence[str]) -> list[dict[str,
 
 
 def _by_seed(rows: pd.DataFrame, column: str) -> dict[str, Any]:
-    return summary({int(seed): values.tolist() for seed, values in rows.groupby("seed")[column]})
+    return summary({int(str(seed)): values.tolist() for seed, values in rows.groupby("seed")[column]})
 
 
 def leaderboard(tables: Tables, study: str, arms: Sequence[str], tuned: Iterable[str]) -> list[dict[str, Any]]:
@@ -150,7 +150,7 @@ def leaderboard(tables: Tables, study: str, arms: Sequence[str], tuned: Iterable
         of_arm = compared[compared["arm"] == arm]
         for setting, rows in by_setting(tables, of_arm):
             ok = rows[rows["status"] == "ok"]
-            counts = {str(k): int(v) for k, v in sorted(rows["status"].value_counts().items())}
+            counts = {str(k): int(v) for k, v in sorted(rows["status"].fillna("not run").value_counts().items())}
             board.append(
                 {
                     "study": study,

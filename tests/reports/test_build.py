@@ -126,6 +126,20 @@ def test_different_numerics_classes_and_budgets_and_missing_seeds_are_said():
     assert "different numbers of tokens" in said
 
 
+def test_trials_that_have_not_run_are_counted_and_are_no_failures():
+    frames = results(ended={("single", 3): "failed"})
+    waiting = (frames.trials_["arm"] == "shift") & (frames.trials_["seed"] == 2)
+    frames = frames.with_trials(status=frames.trials_["status"].mask(waiting))
+    report = built(frames)
+    (section,) = report["studies"]
+    assert section["counts"] == {"trials": 20, "failed": 1, "not run": 1, "ok": 18}
+    assert "1 of 20 trials have not run yet: the study is not complete." in section["warnings"]
+    assert [f["status"] for f in section["failures"]] == ["failed"]
+    row = next(r for r in report["leaderboard"] if r["arm"] == "shift")
+    assert (row["seeds"], row["statuses"]) == (4, {"not run": 1, "ok": 4})
+    assert report["claims"][1]["seeds"] == [0, 1, 3, 4]
+
+
 def test_what_the_tree_saved_counts_each_trial_once():
     frames = results()
     looped = frames.trials_[frames.trials_["arm"] == "looped"].assign(arm="single")
