@@ -25,11 +25,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from core.config import canonical_json
 from core.streams import derived_seed
 from studies.expand import Proposal, expand
+from studies.proposals import read_proposals, search_digest
 from studies.schemas import metric
 from studies.space import Range, Space
 from studies.store import Store
 from studies.study import Arm, Search, Study
-from sweeps.proposals import read_proposals, search_digest
 
 Rows = Iterable[Mapping[str, Any]]
 """Of the view ``trials``: trial_id, status and the column that `search.metric` names."""

@@ -1,39 +1,12 @@
-"""The trials that a study wants now: its expansion, as far as recorded rows decide it.
-
-The winners of nuisance axes are known once their tuning trials are recorded, a search's trials once they are proposed;
-both are functions of what the store holds, so every command and every driver sees the same trials.
-"""
+"""What a study wants to be run now, and what its search should be asked next."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from studies.expand import Trial, expand
 from studies.store import Store
 from studies.study import Study
-from studies.tuning import winners
-from sweeps.proposals import read_proposals
+from studies.wanted import ended, wanted
 
-
-def wanted(study: Study, store: Store) -> list[Trial]:
-    """The trials of a study, in canonical order.
-
-    Args:
-        study: a checked study.
-        store: whose rows decide winners and proposals; may not exist yet.
-
-    Raises:
-        InputError: where settings break rules between terms.
-        StoreError: where the store cannot be read.
-    """
-    if study.search is not None:
-        return expand(study, proposals=read_proposals(study, store))
-    trials = expand(study)
-    if study.nuisance is None:
-        return trials
-    found = winners(study, ended([trial for trial in trials if trial.role == "tune"], store, study.nuisance.metric))
-    return expand(study, winners=found) if found else trials
+__all__ = ["propose", "wanted"]
 
 
 def propose(study: Study, store: Store) -> bool:
@@ -47,12 +20,3 @@ def propose(study: Study, store: Store) -> bool:
     from sweeps.search import advance
 
     return advance(study, store, ended(wanted(study, store), store, study.search.metric))
-
-
-def ended(trials: Sequence[Trial], store: Store, metric: str) -> list[dict[str, Any]]:
-    """The rows of the view `trials` that have ended: trial_id, status and one metric."""
-    from studies.views import open_views
-
-    with open_views(trials, store) as views:
-        rows: list[dict[str, Any]] = views.arrow("trials").select(["trial_id", "status", metric]).to_pylist()
-    return [row for row in rows if row["status"] is not None]

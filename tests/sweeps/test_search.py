@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from studies.expand import Proposal, expand
+from studies.proposals import read_proposals
 from studies.spec import load_study
 from studies.store import Store
 from studies.study import Study
 from sweeps import search
-from sweeps.proposals import read_proposals
 
 SPACE = '"train.lr" = {low = 1e-5, high = 1.0, log = true}\n"train.clip" = {low = 0.0, high = 4.0}'
 

@@ -1,0 +1,101 @@
+"""A query's result as text or Parquet: table, csv, json, parquet.
+
+Doubles are written with as many digits as bring back the same bits, and all rows are written. JSON is an array of row
+objects; it has no form for NaN and infinities, which become null (the store holds none, a query can make them).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from core.errors import InputError, Problem
+from core.terms import nearest
+
+FORMS = ("table", "csv", "json", "parquet")
+
+
+def formatted(result: pa.Table, form: str) -> bytes:
+    """A result in one of `FORMS`; text is UTF-8 and ends with a line break.
+
+    Raises:
+        InputError: for an unknown form.
+    """
+    if form not in FORMS:
+        raise InputError([Problem("--format", f"unknown format {form!r}; {nearest(form, FORMS)}")])
+    if form == "parquet":
+        buffer = io.BytesIO()
+        pq.write_table(result, buffer, compression="zstd")
+        return buffer.getvalue()
+    rows = list(_rows(result))
+    if form == "json":
+        objects = (json.dumps(dict(zip(result.column_names, row, strict=True)), allow_nan=False) for row in rows)
+        return ("[" + ",\n ".join(objects) + "]\n").encode()
+    cells = [["" if value is None else _text(value) for value in row] for row in rows]
+    return _csv(result.column_names, cells) if form == "csv" else _aligned(result, cells)
+
+
+def _rows(result: pa.Table) -> Iterator[list[Any]]:
+    """Rows of plain values."""
+    columns = [[_plain(value) for value in column.to_pylist()] for column in result.columns]
+    for row in range(result.num_rows):
+        yield [column[row] for column in columns]
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON has a form for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        if value and all(isinstance(item, tuple) for item in value):  # a map
+            return {str(key): _plain(item) for key, item in value}
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+
+
+def _csv(names: list[str], cells: list[list[str]]) -> bytes:
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(cells)
+    return buffer.getvalue().encode()
+
+
+def _aligned(result: pa.Table, cells: list[list[str]]) -> bytes:
+    """Columns aligned, numbers to the right; what would move a terminal's cursor is shown as its escape."""
+    numeric = [pa.types.is_floating(f.type) or pa.types.is_integer(f.type) for f in result.schema]
+    lines = [[_printable(cell) for cell in row] for row in ([*result.column_names], *cells)]
+    widths = [max(len(row[i]) for row in lines) for i in range(len(numeric))]
+    lines.insert(1, ["-" * width for width in widths])
+    pads = [str.rjust if right else str.ljust for right in numeric]
+    text = ("  ".join(p(c, w) for c, w, p in zip(row, widths, pads, strict=True)).rstrip() for row in lines)
+    return ("\n".join(text) + "\n").encode()
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,0 +1,102 @@
+"""Results in Python: the public views of a study as pandas frames, Arrow tables or the answer to a query.
+
+``studies.load("quickstart").trials()``. One look at the store is taken when `load` is called; load again for what was
+committed since.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from studies.query import MEMORY_BYTES, run_query
+from studies.spec import load_study
+from studies.store import Store
+from studies.study import Study
+from studies.views import Views
+from studies.wanted import wanted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Results:
+    """The views of one study."""
+
+    def __init__(self, study: Study, store: Store) -> None:
+        """See `load`."""
+        self.study = study
+        self.store = store
+        self.wanted = wanted(study, store)
+        """Its trials, as far as recorded rows decide them, in canonical order."""
+        self._views = Views(self.wanted, store)
+
+    def trials(self) -> pd.DataFrame:
+        """One row per (study, arm, trial_id)."""
+        return self._frame("trials")
+
+    def metrics(self) -> pd.DataFrame:
+        """One row per (trial_id, step)."""
+        return self._frame("metrics")
+
+    def curvature(self) -> pd.DataFrame:
+        """One row per (trial_id, step)."""
+        return self._frame("curvature")
+
+    def curves(self) -> pd.DataFrame:
+        """One row per (trial_id, step, quantity, x)."""
+        return self._frame("curves")
+
+    def spectra(self) -> pd.DataFrame:
+        """One row per (trial_id, step, kind)."""
+        return self._frame("spectra")
+
+    def events(self) -> pd.DataFrame:
+        """Rows of trial_id, step, kind, detail."""
+        return self._frame("events")
+
+    def arrow(self, table: str) -> pa.Table:
+        """A view as an Arrow table, sorted by its key.
+
+        Raises:
+            InputError: for an unknown view.
+        """
+        return self._views.arrow(table)
+
+    def sql(self, query: str, *, timeout_s: float = 60.0, memory_bytes: int = MEMORY_BYTES) -> pd.DataFrame:
+        """The result of one SELECT over the views (see `studies.query`).
+
+        Raises:
+            InputError: where the query is refused, wrong, too slow or too large.
+        """
+        result = run_query(self.wanted, self.store, query, timeout_s=timeout_s, memory_bytes=memory_bytes)
+        return _pandas(result)
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        return _pandas(self.arrow(name))
+
+
+def _pandas(table: pa.Table) -> pd.DataFrame:
+    """A frame whose maps are dictionaries."""
+    frame: pd.DataFrame = table.to_pandas(maps_as_pydicts="strict")
+    return frame
+
+
+def load(study: str | Path | Study, *, store: str | Path | Store | None = None) -> Results:
+    """The results of a study.
+
+    Args:
+        study: a name in the catalogue, a path to a TOML file, or a checked study.
+        store: an open store, or its directory; default: ``LOOPSWEEP_STORE``, else ``results``.
+
+    Raises:
+        InputError: where the study is wrong.
+        StoreError: where the store is damaged.
+    """
+    if store is None:
+        store = os.environ.get("LOOPSWEEP_STORE") or "results"
+    checked = study if isinstance(study, Study) else load_study(study)
+    return Results(checked, store if isinstance(store, Store) else Store.open(store))
