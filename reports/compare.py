@@ -1,8 +1,8 @@
 """One comparison of a claim: its paired differences, their interval and tests, and what keeps it from being decided.
 
 `lower`, `higher` and `differs` are tested two-sided against 0; `not worse` one-sided against the margin, and its
-opposite from the other side. On a log scale differences are of natural logarithms and a margin m allows the ratio
-1 + m.
+opposite from the other side. On a log scale differences are of natural logarithms and a margin is the ratio
+that is allowed.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _null(part: Part, what: Meaning) -> tuple[float, stats.Alternative]:
     """The mean under the null hypothesis and the alternative that the claim states."""
     if part.expect != "not worse":
         return 0.0, "two-sided"
-    margin = math.log1p(part.margin) if what.scale == "log" else part.margin
+    margin = math.log(part.margin) if what.scale == "log" else part.margin
     return (margin, "less") if what.better == "lower" else (-margin, "greater")
 
 

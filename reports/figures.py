@@ -395,7 +395,7 @@ def _differences(axes: Axes, number: str, part: Mapping[str, Any], colour: str) 
     axes.plot([shown(part["effect"])], [0.28], "D", color=INK, markersize=5)
     axes.axvline(shown(0.0), color=FAINT, linewidth=1.2)
     if part["expect"] == "not worse":
-        allowed = math.log1p(part["margin"]) if log else part["margin"]
+        allowed = math.log(part["margin"]) if log else part["margin"]
         edge = allowed if part["better"] == "lower" else -allowed
         axes.axvline(shown(edge), color=INK, linewidth=1.2, linestyle=(0, (2, 2)))
         axes.annotate("margin", (shown(edge), 1.0), xycoords=("data", "axes fraction"), xytext=(3, -3),

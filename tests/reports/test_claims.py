@@ -138,8 +138,8 @@ def test_on_a_log_scale_effects_are_log_ratios_and_margins_ratios():
     assert f"by a factor of {ratio:.2f}"[:-1] in claim["sentence"]
     inside, outside = judged(
         frames,
-        not_worse(1 / ratio * 1.4 - 1, arm="single", metric="final_excess_loss_low_ic"),
-        not_worse(1 / ratio / 1.4 - 1, arm="single", metric="final_excess_loss_low_ic"),
+        not_worse(1.4 / ratio, arm="single", metric="final_excess_loss_low_ic"),
+        not_worse(1 / ratio / 1.4, arm="single", metric="final_excess_loss_low_ic"),
     )
     assert (inside["verdict"], outside["verdict"]) == ("supported", "contradicted")
 
