@@ -21,14 +21,19 @@ from studies.store import Store
 from studies.tree import Node, Tree, shape_key, stage_tree
 from sweeps.packs import Pace, even, paces
 
-DEFAULT_RATE = 2e9
-"""FLOP per second and worker where a shape was never timed: what small packed models reached on one CPU core."""
+DEFAULT_RATE = 1e10
+"""FLOP per second and worker where a shape was never timed.
+
+Packs of small attention-only models did 2e10 to 5e10 on one quiet core (batch 8, width 16 to batch 32, width 32); half of
+the lesser, since evaluation and data take time too.
+"""
 DEFAULT_PACK = 16
 """Pack size assumed where a shape was never timed."""
-METRICS_ROW_BYTES = 260
-CURVATURE_ROW_BYTES = 400
-SEGMENT_ROW_BYTES = 300
-"""Bytes of a row on disk, compressed, as measured on stores of some thousand rows."""
+METRICS_ROW_BYTES = 90
+SEGMENT_ROW_BYTES = 80
+"""Bytes of a row on disk, from a part of 6,200 rows of 31 evaluations each with two strata: 86, and 69 a segment."""
+CURVATURE_ROW_BYTES = 200
+"""Estimated, not measured: it depends on the number of quantities."""
 _STATE_COPIES = {"adamw": 3, "sgd": 2}
 """Weights, and what the optimiser keeps of the same size."""
 
