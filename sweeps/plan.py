@@ -24,8 +24,8 @@ from sweeps.packs import Pace, even, paces
 DEFAULT_RATE = 1e10
 """FLOP per second and worker where a shape was never timed.
 
-Packs of small attention-only models did 2e10 to 5e10 on one quiet core (batch 8, width 16 to batch 32, width 32); half of
-the lesser, since evaluation and data take time too.
+Packs of small attention-only models did 2e10 to 5e10 on one quiet core (batch 8, width 16 to batch 32, width 32);
+half of the lesser, since evaluation and data take time too.
 """
 DEFAULT_PACK = 16
 """Pack size assumed where a shape was never timed."""
