@@ -10,42 +10,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any
 
-import matplotlib as mpl
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from reports import words
-from reports.svg import FAINT, INK, PALETTE, PAPER, to_svg
-
-STYLE: dict[str, Any] = {
-    "svg.hashsalt": "loopsweep",
-    "svg.fonttype": "none",
-    "font.family": ["DejaVu Sans"],  # ships with matplotlib: the layout does not depend on the machine's fonts
-    "font.size": 10.5,
-    "axes.titlesize": 11.5,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.labelsize": 10.5,
-    "text.parse_math": False,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": FAINT,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": FAINT,
-    "grid.alpha": 0.25,
-    "axes.unicode_minus": True,
-}
-SIZE = (5.4, 3.5)
-MOST_NAMES = 12
-"""Points of a scatter that are named; more names would hide what they name."""
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.5, 1.4, 1.5)), (0, (9, 2)))
+from reports.panels import MOST_NAMES, SIZE, label, lines, log_ticks, name_ends, name_points, panel, plain_ticks, styled
+from reports.svg import FAINT, INK, PALETTE, to_svg
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +45,7 @@ def draw(report: Mapping[str, Any]) -> list[Drawing]:
         claims = [c for c in report["claims"] if c["study"] == study["name"]]
         board = [r for r in report["leaderboard"] if r["study"] == study["name"]]
         prefix = re.sub(r"[^a-z0-9]+", "-", study["name"].lower())
-        with _style():
+        with styled():
             drawings += list(_claims(prefix, study, claims, colours))
             for curve in study["curves"]:
                 drawings += list(_learning(prefix, study, curve, colours))
@@ -89,87 +63,6 @@ def arm_colours(report: Mapping[str, Any]) -> dict[str, str]:
     return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}
 
 
-@contextmanager
-def _style() -> Iterator[None]:
-    with sns.axes_style("ticks"), mpl.rc_context(cast("Any", STYLE)):
-        yield
-
-
-def _panel(height: float = SIZE[1]) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(SIZE[0], height), layout="constrained")
-    axes = figure.subplots()
-    axes.grid(visible=True, axis="y")
-    sns.despine(fig=figure)
-    return figure, axes
-
-
-def label(series: Mapping[str, Any]) -> str:
-    """How a series is called: its arm, and its setting where it has one."""
-    return f"{series['arm']} {words.setting(series['setting'])}".strip()
-
-
-def _dashes(series: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Settings of one arm share its colour and differ in their dashes."""
-    seen: dict[str, int] = {}
-    found = []
-    for one in series:
-        found.append(_DASHES[seen.get(one["arm"], 0) % len(_DASHES)])
-        seen[one["arm"]] = seen.get(one["arm"], 0) + 1
-    return found
-
-
-def _lines(
-    axes: Axes, series: Sequence[Mapping[str, Any]], colours: Mapping[str, str], x: str
-) -> list[tuple[float, str, str]]:
-    """Draws means and bands; returns (last value, name, colour) for the names at the right."""
-    ends = []
-    for one, dash in zip(series, _dashes(series), strict=True):
-        colour = colours[one["arm"]]
-        at = [p[x] for p in one["points"]]
-        mean = [p["mean"] for p in one["points"]]
-        sns.lineplot(x=at, y=mean, ax=axes, color=colour, linestyle=dash, linewidth=1.8, legend=False, errorbar=None)
-        banded = [p for p in one["points"] if p["low"] is not None]
-        if banded:
-            low, high = [p["low"] for p in banded], [p["high"] for p in banded]
-            axes.fill_between([p[x] for p in banded], low, high, color=colour, alpha=0.2, linewidth=0)
-        if len(at) == 1:
-            axes.plot(at, mean, "o", color=colour, markersize=5)
-        by_x = dict(zip(at, mean, strict=True))
-        switched = [s for s in one.get("switch_steps", []) if x == "step" and s in by_x]
-        axes.plot(switched, [by_x[s] for s in switched], "o", color=colour, markersize=5, markeredgecolor=PAPER)
-        ends.append((mean[-1], label(one), colour))
-    return ends
-
-
-def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Names at the right edge, at the height of their lines, pushed apart where they would touch."""
-    low, high = axes.get_ylim()
-    to_unit = axes.transScale.transform
-    bottom, top = (to_unit((1, y))[1] for y in (low, high))
-    wanted = sorted(((to_unit((1, y))[1] - bottom) / (top - bottom), name, colour) for y, name, colour in ends)
-    gap = min(0.072, 1.0 / max(1, len(wanted)))
-    heights: list[float] = []
-    for y, _, _ in wanted:
-        heights.append(max(y, heights[-1] + gap) if heights else y)
-    if heights and heights[-1] > 1.0:  # slide the stack down from the top
-        heights[-1] = 1.0
-        for i in range(len(heights) - 2, -1, -1):
-            heights[i] = min(heights[i], heights[i + 1] - gap)
-    for height, (y, name, colour) in zip(heights, wanted, strict=True):
-        axes.annotate(
-            name, xy=(1.0, y), xytext=(1.045, height), xycoords="axes fraction", textcoords="axes fraction",
-            va="center", ha="left", color=colour, fontsize=10, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 0, "shrinkB": 0},
-        )  # fmt: skip
-
-
-def _plain_ticks(axes: Axes, which: str = "xy") -> None:
-    for axis, name in ((axes.xaxis, "x"), (axes.yaxis, "y")):
-        if name in which:
-            axis.set_major_formatter(FuncFormatter(lambda value, _: words.tick(value)))
-            axis.set_minor_formatter(FuncFormatter(lambda _value, _: ""))
-
-
 # --- kinds -----------------------------------------------------------------------------------------------------------
 
 
@@ -179,8 +72,8 @@ def _learning(
     drawn = [s for s in curve["series"] if s["points"]]
     if not drawn:
         return
-    figure, axes = _panel()
-    ends = _lines(axes, drawn, colours, "step")
+    figure, axes = panel()
+    ends = lines(axes, drawn, colours, "step")
     floor = curve["floor"]
     if floor is not None:
         axes.axhline(floor, color=FAINT, linewidth=1.2, linestyle=(0, (2, 2)))
@@ -190,8 +83,8 @@ def _learning(
     title = f"{stratum(curve['metric'])}"
     axes.set(title=title, xlabel="step (updates)", ylabel=f"validation loss ({curve['unit']})")
     axes.set_xlim(0, max(p["step"] for s in drawn for p in s["points"]))
-    _plain_ticks(axes, "x")
-    _name_ends(axes, ends)
+    plain_ticks(axes, "x")
+    name_ends(axes, ends)
     finals = sorted((s["points"][-1]["mean"], label(s)) for s in drawn)
     shown = ", ".join(f"{name} {words.number(value)}" for value, name in finals)
     bayes = f"; the Bayes-optimal loss is {words.number(floor)}" if floor is not None else ""
@@ -232,7 +125,7 @@ def _cost(
     ]
     if not points:
         return
-    figure, axes = _panel()
+    figure, axes = panel()
     for flops, loss, row in points:
         half = [[loss["mean"] - loss["low"]], [loss["high"] - loss["mean"]]] if loss["low"] is not None else None
         colour = colours[row["arm"]]
@@ -241,12 +134,12 @@ def _cost(
     costs = [f for f, _, _ in points]
     room = (max(costs) / min(costs)) ** 0.1 * 1.1
     axes.set_xlim(min(costs) / room, max(costs) * room**2)
-    _log_ticks(axes, "x")
+    log_ticks(axes, "x")
     unit = "nats/token"
     axes.set(title="Cost against loss", xlabel="FLOPs of a trial alone (log)", ylabel=f"final validation loss ({unit})")
     if len(points) <= MOST_NAMES:
         figure.draw_without_rendering()  # places the axes, so that data turn into points of the page
-        _name_points(axes, [(f, m["mean"], label(r), colours[r["arm"]]) for f, m, r in points])
+        name_points(axes, [(f, m["mean"], label(r), colours[r["arm"]]) for f, m, r in points])
     cheapest = min(points, key=lambda p: p[0])
     best = min(points, key=lambda p: p[1]["mean"])
     alt = (
@@ -261,41 +154,9 @@ def _cost(
     )  # fmt: skip
 
 
-def _name_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
-    """Names beside their points: of eight places the first that touches no other name and no point."""
-    at = {i: axes.transData.transform((x, y)) * 72 / axes.figure.dpi for i, (x, y, _, _) in enumerate(points)}
-    taken = [(x - 4.0, y - 4.0, x + 4.0, y + 4.0) for x, y in at.values()]
-    for i, (x, y, name, colour) in enumerate(points):
-        wide, high = 6.3 * len(name), 12.0
-        right, left = 7.0, -7.0 - wide
-        places = [(right, up) for up in (3, -14, 14, -25, 25)] + [(left, up) for up in (3, -14, 14)]
-        boxes = {
-            (dx, dy): (at[i][0] + dx, at[i][1] + dy, at[i][0] + dx + wide, at[i][1] + dy + high) for dx, dy in places
-        }
-        free = [place for place, box in boxes.items() if not any(_overlap(box, other) for other in taken)]
-        place = free[0] if free else places[0]
-        taken.append(boxes[place])
-        axes.annotate(name, (x, y), xytext=place, textcoords="offset points", color=colour, fontsize=10)
-
-
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _log_ticks(axes: Axes, which: Literal["x", "y"]) -> None:
-    """Ticks at 1, 2, 5 × powers of ten, or at the powers alone where the axis spans three of them or more."""
-    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if math.log10(high / low) < 3 else (1,)
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_ticks([s * 10.0**p for p in powers for s in steps if low <= s * 10.0**p <= high])
-    axis.set_ticks([], minor=True)
-    _plain_ticks(axes, which)
-
-
 def _axis(prefix: str, study: Mapping[str, Any], entry: Mapping[str, Any], colours: Mapping[str, str]) -> Drawing:
     """The final loss along an axis; a category or a number, both at their places."""
-    figure, axes = _panel()
+    figure, axes = panel()
     key, title = entry["axis"], f"{stratum(entry['metric'])}"
     values = list(dict.fromkeys(p["x"] for s in entry["series"] for p in s["points"]))
     numeric = all(isinstance(v, (int, float)) for v in values)
@@ -318,7 +179,7 @@ def _axis(prefix: str, study: Mapping[str, Any], entry: Mapping[str, Any], colou
         ends.append((y[-1], series["arm"], colour))
     axes.set_xticks(list(place.values()), [words.setting({"": v}).removeprefix(" = ") for v in values])
     axes.set(title=title, xlabel=key, ylabel=f"final validation loss ({entry['unit']})")
-    _name_ends(axes, ends)
+    name_ends(axes, ends)
     best = min((p["mean"], s["arm"], p["x"]) for s in entry["series"] for p in s["points"] if p["mean"] is not None)
     alt = (
         f"Final validation loss along {key}, {title}: lowest at {best[2]} for {best[1]}, "
@@ -337,18 +198,18 @@ def _curvature(
     drawn = [s for s in curve["series"] if s["points"]]
     if not drawn:
         return
-    figure, axes = _panel()
-    ends = _lines(axes, drawn, colours, "step")
+    figure, axes = panel()
+    ends = lines(axes, drawn, colours, "step")
     log = all(s["log"] for s in drawn)
     if log:
         axes.set_yscale("log")
-        _log_ticks(axes, "y")
+        log_ticks(axes, "y")
     suffix = ", log" if log else ""
     axes.set(title=curve["metric"], xlabel="step (updates)", ylabel=f"{curve['metric']} ({curve['unit']}{suffix})")
     last = max(p["step"] for s in drawn for p in s["points"])
     axes.set_xlim(0, last or 1)
-    _plain_ticks(axes, "x" if log else "xy")
-    _name_ends(axes, ends)
+    plain_ticks(axes, "x" if log else "xy")
+    name_ends(axes, ends)
     shown = ", ".join(f"{label(s)} {words.number(s['points'][-1]['mean'])}" for s in drawn)
     alt = f"{curve['metric']} over training; at the last measurement: {shown}."
     name = f"{prefix}-curvature-{curve['metric'].replace('_', '-')}"
@@ -405,7 +266,7 @@ def _differences(axes: Axes, number: str, part: Mapping[str, Any], colour: str) 
     if log:
         axes.set_xscale("log")
         axes.margins(x=0.06)
-        _log_ticks(axes, "x")
+        log_ticks(axes, "x")
     other = part["against"] if part["against"] is not None else f"{part['value']:g}"
     what = words.place(part["quantity"], part["at"])
     relation = f"{part['arm']} / {other}" if log else f"{part['arm']} − {other}"

@@ -36,7 +36,7 @@ def to_svg(figure: Figure, *, name: str, alt: str) -> str:
     """A figure as an SVG document.
 
     Args:
-        figure: drawn with the settings of `reports.figures.STYLE`.
+        figure: drawn with the settings of `reports.panels.STYLE`.
         name: prefix of its ids; lower-case letters, digits, ``-`` and ``_``.
         alt: what it shows, for those who do not see it.
     """

@@ -48,7 +48,7 @@ def p_value(p: float | None) -> str:
         return "–"
     if p < 1e-4:
         return "< 0.0001"
-    return f"{p:.3g}" if p < 0.1 else f"{p:.2f}"
+    return f"{p:.3g}"
 
 
 def setting(values: Mapping[str, Any]) -> str:

@@ -1,0 +1,164 @@
+"""What the figures are drawn with: the style, panels, lines with bands, names beside them, ticks in plain numbers.
+
+Names stand at the ends of lines and beside points instead of in a legend, so nothing is hidden and nobody has to match
+colours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, cast
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from reports import words
+from reports.svg import FAINT, INK, PAPER
+
+STYLE: dict[str, Any] = {
+    "svg.hashsalt": "loopsweep",
+    "svg.fonttype": "none",
+    "font.family": ["DejaVu Sans"],  # ships with matplotlib: the layout does not depend on the machine's fonts
+    "font.size": 10.5,
+    "axes.titlesize": 11.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.labelsize": 10.5,
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": FAINT,
+    "grid.alpha": 0.25,
+    "axes.unicode_minus": True,
+}
+SIZE = (5.4, 3.5)
+MOST_NAMES = 12
+"""Points of a scatter that are named; more names would hide what they name."""
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.5, 1.4, 1.5)), (0, (9, 2)))
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """The style of all figures, inside the block only."""
+    with sns.axes_style("ticks"), mpl.rc_context(cast("Any", STYLE)):
+        yield
+
+
+def panel(height: float = SIZE[1]) -> tuple[Figure, Axes]:
+    """An empty figure of one panel; heights in inches."""
+    figure = Figure(figsize=(SIZE[0], height), layout="constrained")
+    axes = figure.subplots()
+    axes.grid(visible=True, axis="y")
+    sns.despine(fig=figure)
+    return figure, axes
+
+
+def label(series: Mapping[str, Any]) -> str:
+    """How a series is called: its arm, and its setting where it has one."""
+    return f"{series['arm']} {words.setting(series['setting'])}".strip()
+
+
+def _dashes(series: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Settings of one arm share its colour and differ in their dashes."""
+    seen: dict[str, int] = {}
+    found = []
+    for one in series:
+        found.append(_DASHES[seen.get(one["arm"], 0) % len(_DASHES)])
+        seen[one["arm"]] = seen.get(one["arm"], 0) + 1
+    return found
+
+
+def lines(
+    axes: Axes, series: Sequence[Mapping[str, Any]], colours: Mapping[str, str], x: str
+) -> list[tuple[float, str, str]]:
+    """Draws means and bands; returns (last value, name, colour) for the names at the right."""
+    ends = []
+    for one, dash in zip(series, _dashes(series), strict=True):
+        colour = colours[one["arm"]]
+        at = [p[x] for p in one["points"]]
+        mean = [p["mean"] for p in one["points"]]
+        sns.lineplot(x=at, y=mean, ax=axes, color=colour, linestyle=dash, linewidth=1.8, legend=False, errorbar=None)
+        banded = [p for p in one["points"] if p["low"] is not None]
+        if banded:
+            low, high = [p["low"] for p in banded], [p["high"] for p in banded]
+            axes.fill_between([p[x] for p in banded], low, high, color=colour, alpha=0.2, linewidth=0)
+        if len(at) == 1:
+            axes.plot(at, mean, "o", color=colour, markersize=5)
+        by_x = dict(zip(at, mean, strict=True))
+        switched = [s for s in one.get("switch_steps", []) if x == "step" and s in by_x]
+        axes.plot(switched, [by_x[s] for s in switched], "o", color=colour, markersize=5, markeredgecolor=PAPER)
+        ends.append((mean[-1], label(one), colour))
+    return ends
+
+
+def name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Names at the right edge, at the height of their lines, pushed apart where they would touch."""
+    low, high = axes.get_ylim()
+    to_unit = axes.transScale.transform
+    bottom, top = (to_unit((1, y))[1] for y in (low, high))
+    wanted = sorted(((to_unit((1, y))[1] - bottom) / (top - bottom), name, colour) for y, name, colour in ends)
+    gap = min(0.072, 1.0 / max(1, len(wanted)))
+    heights: list[float] = []
+    for y, _, _ in wanted:
+        heights.append(max(y, heights[-1] + gap) if heights else y)
+    if heights and heights[-1] > 1.0:  # slide the stack down from the top
+        heights[-1] = 1.0
+        for i in range(len(heights) - 2, -1, -1):
+            heights[i] = min(heights[i], heights[i + 1] - gap)
+    for height, (y, name, colour) in zip(heights, wanted, strict=True):
+        axes.annotate(
+            name, xy=(1.0, y), xytext=(1.045, height), xycoords="axes fraction", textcoords="axes fraction",
+            va="center", ha="left", color=colour, fontsize=10, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 0, "shrinkB": 0},
+        )  # fmt: skip
+
+
+def plain_ticks(axes: Axes, which: str = "xy") -> None:
+    """Ticks of these axes as plain numbers, minor ones without a number."""
+    for axis, name in ((axes.xaxis, "x"), (axes.yaxis, "y")):
+        if name in which:
+            axis.set_major_formatter(FuncFormatter(lambda value, _: words.tick(value)))
+            axis.set_minor_formatter(FuncFormatter(lambda _value, _: ""))
+
+
+def name_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
+    """Names beside their points: of eight places the first that touches no other name and no point."""
+    at = {i: axes.transData.transform((x, y)) * 72 / axes.figure.dpi for i, (x, y, _, _) in enumerate(points)}
+    taken = [(x - 4.0, y - 4.0, x + 4.0, y + 4.0) for x, y in at.values()]
+    for i, (x, y, name, colour) in enumerate(points):
+        wide, high = 6.3 * len(name), 12.0
+        right, left = 7.0, -7.0 - wide
+        places = [(right, up) for up in (3, -14, 14, -25, 25)] + [(left, up) for up in (3, -14, 14)]
+        boxes = {
+            (dx, dy): (at[i][0] + dx, at[i][1] + dy, at[i][0] + dx + wide, at[i][1] + dy + high) for dx, dy in places
+        }
+        free = [place for place, box in boxes.items() if not any(_overlap(box, other) for other in taken)]
+        place = free[0] if free else places[0]
+        taken.append(boxes[place])
+        axes.annotate(name, (x, y), xytext=place, textcoords="offset points", color=colour, fontsize=10)
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def log_ticks(axes: Axes, which: Literal["x", "y"]) -> None:
+    """Ticks at 1, 2, 5 × powers of ten; at the powers alone on three decades or more, evenly spread on a half."""
+    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if math.log10(high / low) < 3 else (1,)
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    places = [s * 10.0**p for p in powers for s in steps]
+    if high / low < 3.2:
+        places = [float(v) for v in MaxNLocator(nbins=5).tick_values(low, high)]
+    axis.set_ticks([place for place in places if low <= place <= high])
+    axis.set_ticks([], minor=True)
+    plain_ticks(axes, which)
