@@ -96,7 +96,7 @@ class PlainBlock(nn.Module):
             y = (q @ k.transpose(-1, -2) * scale).tril() @ v
         x = x + self.out(y.transpose(1, 2).reshape(B, T, D))
         if model.hidden:
-            x = x + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x)), approximate="tanh"))
+            x = x + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x))))
         return x
 
 
