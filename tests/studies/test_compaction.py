@@ -1,0 +1,153 @@
+"""Claims about compaction: no row changes, whoever reads, writes or compacts meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.errors import StoreError
+from studies.compaction import compact
+from studies.schemas import METRICS_TABLE
+from studies.snapshot import Snapshots
+from studies.store import Store
+from tests.studies.rows import A, B, metrics, segment
+
+HOUR = 3600 * 10**9
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.open(tmp_path / "store", create=True)
+
+
+def fill(store: Store, lineages: range, loss: float = 1.0) -> None:
+    for i in lineages:
+        name = f"{i:016x}"
+        store.commit({"segments": [segment(name)], "metrics": metrics(name, [0, 100], loss)})
+
+
+def files(store: Store) -> list[str]:
+    return sorted(str(p.relative_to(store.root)) for p in store.root.rglob("*") if p.is_file())
+
+
+def test_a_thousand_trials_are_a_hundred_files_at_most_and_the_same_rows(store):
+    for start in range(0, 1000, 10):
+        names = [f"{i:016x}" for i in range(start, start + 10)]
+        rows = [row for name in names for row in metrics(name, [0, 100])]
+        store.commit({"segments": [segment(name) for name in names], "metrics": rows})
+    before = {name: store.read(name) for name in ("segments", "metrics")}
+    report = store.compact(grace_s=0)
+    assert (report.published, report.folded, report.rows) == (1, 100, 3000)
+    assert len(files(store)) <= 100
+    assert all(store.read(name).equals(table) for name, table in before.items())
+    assert store.verify().ok
+
+
+def test_losers_are_gone_and_the_manifest_goes_before_records_of_equal_rank(store):
+    store.commit({"segments": [segment()], "metrics": metrics(A, [0, 100], 1.0)})
+    store.commit({"segments": [segment()], "metrics": metrics(A, [0, 100], 2.0)})
+    store.compact(grace_s=0)
+    assert store.verify().invisible == 0
+    early = Store(store.root, now=lambda: 1)
+    early.commit({"segments": [segment(end=101)], "metrics": metrics(A, [0, 101], 3.0)})
+    assert store.read("metrics", ["val_loss"]).column(0).to_pylist() == [1.0, 1.0, 3.0]
+
+
+def test_a_generation_survives_folding(store):
+    store.commit({"segments": [segment(generation=2)], "metrics": metrics(A, [100], 2.0)})
+    store.commit({"segments": [segment(generation=0)], "metrics": metrics(A, [0, 100], 0.0)})
+    store.compact(grace_s=0)
+    store.commit({"segments": [segment(generation=1)], "metrics": metrics(A, [0, 100], 1.0)})
+    assert store.read("metrics", ["val_loss"]).column(0).to_pylist() == [1.0, 2.0]
+
+
+def test_folded_files_stay_for_the_grace_period_and_are_not_read_twice(store):
+    now = [10 * HOUR]
+    snapshots = Snapshots(store.root)
+    fill(store, range(3))
+    reader = store.snapshot()
+    compact(store.root, snapshots, grace_s=3600, now=lambda: now[0])
+    assert store.read("metrics").num_rows == 6
+    assert reader.read(METRICS_TABLE).num_rows == 6
+    assert store.verify().orphans == ()
+    now[0] += HOUR // 2
+    assert compact(store.root, snapshots, grace_s=3600, now=lambda: now[0]).removed == 0
+    now[0] += HOUR
+    assert compact(store.root, snapshots, grace_s=3600, now=lambda: now[0]).removed == 9
+    assert store.read("metrics").num_rows == 6
+    assert len(files(store)) == 4
+
+
+def test_folding_again_before_the_grace_period_ended_keeps_track_of_what_is_to_go(store):
+    fill(store, range(2))
+    store.compact()
+    fill(store, range(2, 4))
+    assert store.compact().published == 2
+    assert store.read("metrics").num_rows == 8
+    store.compact(grace_s=0)
+    assert len(files(store)) == 4
+    assert store.read("metrics").num_rows == 8
+
+
+def test_of_two_compactors_one_wins_and_the_other_leaves_nothing(store):
+    fill(store, range(3))
+    slow = Snapshots(store.root)
+
+    class Overtaken(Snapshots):
+        def stable(self, look):
+            result = slow.stable(look)
+            store.compact(grace_s=0)
+            return result
+
+    report = compact(store.root, Overtaken(store.root), grace_s=0)
+    assert report.published is None
+    assert store.read("metrics").num_rows == 6
+    assert store.verify().orphans == ()
+    assert len(files(store)) == 4
+
+
+def test_a_reader_whose_parts_are_folded_away_meanwhile_looks_again(store):
+    fill(store, range(3))
+    looks = []
+
+    def look(snapshot):
+        looks.append(snapshot.manifest.number)
+        if len(looks) == 1:
+            store.compact(grace_s=0)
+            return snapshot.read(METRICS_TABLE).num_rows
+
+    assert Snapshots(store.root).stable(look) == 6
+    assert looks == [0, 1]
+
+
+def test_a_commit_that_lands_during_compaction_stays(store):
+    fill(store, range(3))
+
+    def now() -> int:
+        store.commit({"segments": [segment(B)], "metrics": metrics(B, [0, 100])})
+        return 0
+
+    compact(store.root, Snapshots(store.root), grace_s=0, now=now)
+    assert store.read("metrics").num_rows == 8
+
+
+def test_nothing_to_fold_publishes_nothing(store):
+    assert store.compact().published is None
+    fill(store, range(1))
+    store.compact(grace_s=0)
+    assert store.compact(grace_s=0).published is None
+
+
+def test_a_damaged_part_is_not_folded_away(store):
+    fill(store, range(2))
+    next((store.root / "parts" / "metrics").iterdir()).unlink()
+    with pytest.raises(StoreError, match="loopsweep verify"):
+        store.compact(grace_s=0)
+    assert store.snapshot().manifest.number == 0
+
+
+def test_a_damaged_manifest_is_an_error_since_what_it_folded_may_be_gone(store):
+    fill(store, range(2))
+    store.compact(grace_s=0)
+    (store.root / "manifests" / "1.json").write_text("{")
+    with pytest.raises(StoreError, match=r"1\.json"):
+        store.read("metrics")

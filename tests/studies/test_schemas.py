@@ -1,0 +1,90 @@
+"""Claims about the declared tables and the registry of metrics."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from core.config import MeasureConfig
+from core.errors import InputError
+from core.quantities import QUANTITIES
+from studies.schemas import METRICS, TABLES, metric, probe_observed, table
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_column_says_its_class_and_meaning_in_the_field_metadata(name):
+    for field in table(name).schema():
+        assert field.metadata[b"class"] in (b"result", b"execution")
+        assert field.metadata[b"doc"]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_keys_are_columns_and_results(name):
+    columns = {c.name: c for c in table(name).columns}
+    assert all(columns[key].kind == "result" for key in table(name).key)
+
+
+def test_numbers_are_float64_and_carry_units():
+    schema = table("metrics").schema()
+    assert all(f.type == pa.float64() for f in schema if pa.types.is_floating(f.type))
+    assert schema.field("val_loss").metadata[b"unit"] == b"nats/token"
+
+
+def test_a_stratum_column_is_typed_by_its_family():
+    column = table("metrics").column("val_accuracy_len_17")
+    assert (column.type, column.unit, column.kind) == (pa.float64(), "fraction", "result")
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("val_los", "val_loss"), ("traim_loss_x", "train_loss"), ("stratum", "known")]
+)
+def test_an_undeclared_column_is_refused_with_the_nearest(name, near):
+    with pytest.raises(InputError, match=near):
+        table("metrics").column(name)
+
+
+def test_an_unknown_table_is_refused_with_the_nearest():
+    with pytest.raises(InputError, match="'metrics'"):
+        table("metric")
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_each_quantity_is_a_column_and_a_metric(quantity):
+    assert table("curvature").column(quantity).type == pa.float64()
+    assert metric(quantity).unit
+
+
+@pytest.mark.parametrize(
+    ("name", "better", "scale"),
+    [
+        ("val_loss", "lower", "linear"),
+        ("final_val_loss_high_ic", "lower", "linear"),
+        ("best_val_accuracy_len_9", "higher", "linear"),
+        ("excess_loss_low_ic", "lower", "log"),
+        ("final_excess_loss", "lower", "log"),
+        ("lambda_max", "lower", "log"),
+        ("flops_spent", "lower", "log"),
+        ("lambda_min", "higher", "linear"),
+    ],
+)
+def test_the_registry_knows_direction_and_scale_whatever_the_prefix_and_stratum(name, better, scale):
+    found = metric(name)
+    assert (found.name, found.better, found.scale) == (name, better, scale)
+
+
+def test_log_scales_are_only_where_the_design_allows_them():
+    log = {name for name, m in METRICS.items() if m.scale == "log"}
+    costs = {"flops_alone", "flops_spent", "alone_s", "spent_s"}
+    assert log <= {"lambda_max", "trace", "frobenius", "sam_sharpness", "excess_loss"} | costs
+
+
+def test_an_unknown_metric_is_refused_with_the_nearest():
+    with pytest.raises(InputError, match="'val_loss'"):
+        metric("final_val_lss")
+
+
+def test_observed_does_not_depend_on_the_order_or_the_steps():
+    one = MeasureConfig(quantities=("lambda_min", "lambda_max"), every=5)
+    other = MeasureConfig(quantities=("lambda_max", "lambda_min"), at=(3,))
+    assert probe_observed(one) == probe_observed(other)
+    assert probe_observed(one) != probe_observed(MeasureConfig(quantities=("lambda_max",), probe=64))
