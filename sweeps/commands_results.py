@@ -6,6 +6,8 @@ Each takes checked options, prints through `sweeps.output` and returns its exit 
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +24,46 @@ if TYPE_CHECKING:
     from studies.expand import Trial
     from studies.store import Store
 
+HIDDEN = ("lineage", "tokens", "flops_alone", "excess_loss", "bayes_", "excess_loss_", "val_accuracy_")
+"""Columns of the history, or with ``_`` at the end families of them, that people are not shown."""
+
+
+def query(name: str, sql: str, root: Path, *, form: str | None, out: Path | None, timeout: float) -> int:
+    """The answer to one SELECT, on stdout or in a file."""
+    from studies.formats import formatted
+    from studies.query import run_query
+    from studies.spec import load_study
+    from studies.store import Store
+    from studies.wanted import wanted
+
+    ending = out.suffix.removeprefix(".") if out is not None else ""
+    form = form or (ending if ending in ("csv", "json", "parquet") else "table")
+    if out is None and form == "parquet" and sys.stdout.isatty():
+        raise InputError([Problem("--format", "parquet is no text for a terminal; name a file with --out F")])
+    if out is not None and not out.parent.is_dir():
+        raise InputError([Problem("--out", f"there is no folder {out.parent}; make it first")])
+    study, store = load_study(name), Store.open(root)
+    content = formatted(run_query(wanted(study, store), store, sql, timeout_s=timeout), form)
+    if out is None:
+        output.emit_bytes(content)
+        return 0
+    # Beside its place first, so that what lies there is replaced whole or not at all.
+    fresh = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        fresh.write_bytes(content)
+        fresh.replace(out)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return 0
+
 
 def report(names: Sequence[str], root: Path, *, out: Path | None, as_json: bool) -> int:
     """The report of one study or several, and where it is."""
     from studies.coverage import Coverage
     from studies.spec import load_study
     from studies.store import Store
+    from studies.wanted import wanted
     from sweeps.standing import counts
-    from sweeps.wanted import wanted
 
     studies = [load_study(name) for name in dict.fromkeys(names)]
     store = Store.open(root)
@@ -65,9 +99,10 @@ def show(beginning: str, root: Path, *, studies: Sequence[str], as_json: bool) -
     output.emit(pairs((name, value) for name, value in head if value is not None))
     _section("terms that act", pairs(facts["acting"].items()))
     _section("chain", _grid(facts["chain"]))
-    for name in ("metrics", "curvature", "events"):
-        _section(name, _grid(facts[name], hidden=("lineage", "observed")))
-    _section("runs", _grid(facts["segments"], hidden=("observed", "evaluated", "measured")))
+    _section("history (all columns: --json)", _grid(facts["metrics"], hidden=HIDDEN))
+    _section("curvature", _grid(facts["curvature"], hidden=("lineage", "observed")))
+    _section("events", _grid(facts["events"], hidden=("lineage",)))
+    _section("runs", _grid(facts["segments"], hidden=("observed", "evaluated", "measured", "finished_at")))
     for provenance in facts["provenance"]:
         _section("provenance", pairs(provenance.items()))
     _section("files", "\n".join(map(output.clean, facts["files"])))
@@ -156,7 +191,7 @@ def compact(root: Path, *, as_json: bool) -> int:
 def _known(named: Sequence[str], store: Store) -> tuple[list[Trial], str]:
     """The trials of the named studies and of the catalogue, and what that is called in messages."""
     from studies.spec import catalogue, load_study
-    from sweeps.wanted import wanted
+    from studies.wanted import wanted
 
     studies = {study.file: study for study in map(load_study, [*named, *(path.stem for path in catalogue())])}
     trials = [trial for study in studies.values() for trial in wanted(study, store)]
@@ -169,6 +204,12 @@ def _section(title: str, text: str) -> None:
 
 
 def _grid(rows: Sequence[Mapping[str, Any]], *, hidden: Sequence[str] = ()) -> str:
-    """Rows as a table; empty without any."""
-    columns = [name for name in (rows[0] if rows else ()) if name not in hidden]
+    """Rows as a table; empty without any.
+
+    Args:
+        rows: all with the same keys.
+        hidden: columns that are left out; one that ends in ``_`` stands for all that begin so.
+    """
+    families = tuple(name for name in hidden if name.endswith("_"))
+    columns = [name for name in (rows[0] if rows else ()) if name not in hidden and not name.startswith(families)]
     return table(columns, [[row[name] for name in columns] for row in rows]) if rows else ""

@@ -20,6 +20,7 @@ from studies.expand import Trial
 from studies.schemas import FAILURES
 from studies.store import Store
 from studies.study import Study
+from studies.wanted import ended, wanted
 from sweeps import output
 from sweeps.audit import AuditResult, audit
 from sweeps.commands_study import load
@@ -32,7 +33,6 @@ from sweeps.run import RunResult
 from sweeps.run import run as run_trials
 from sweeps.standing import counts, endings, standing_table
 from sweeps.tables import duration, plural
-from sweeps.wanted import propose, wanted
 
 SHOWN_ENDINGS = 10
 """Trials that are named one by one where they diverged or failed; the rest is counted."""
@@ -73,7 +73,7 @@ def run(name: str, root: Path, options: RunOptions, *, max_trials: int, as_json:
             limits=limits,
             pack=options.pack,
             retry=options.retry,
-            propose=lambda: propose(study, store),
+            propose=None if study.search is None else lambda: _propose(study, store),
             observer=display,
         )
         trials, audited = wanted(study, store), None
@@ -87,6 +87,14 @@ def run(name: str, root: Path, options: RunOptions, *, max_trials: int, as_json:
         _tell(_again(name, root), result, trials, coverage)
         _tell_audit(audited)
     return audited.exit_code if audited is not None and audited.mismatches else result.exit_code
+
+
+def _propose(study: Study, store: Store) -> bool:
+    """Asks a search for what is due and records it; whether there is more to run now."""
+    from sweeps.search import advance
+
+    metric = study.search.metric if study.search else ""
+    return advance(study, store, ended(wanted(study, store), store, metric))
 
 
 def _check(options: RunOptions) -> None:
@@ -107,6 +115,7 @@ def _executor(store: Store, options: RunOptions) -> AbstractContextManager[Execu
         return LocalExecutor(store.root, workers=options.workers)
     from sweeps.ray_executor import RayExecutor
 
+    output.note("starting Ray" if options.address is None else f"connecting to Ray at {options.address}")
     return RayExecutor(store.root, workers=options.workers, address=options.address)
 
 

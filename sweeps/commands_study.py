@@ -17,13 +17,13 @@ from studies.expand import count
 from studies.spec import catalogue, load_study
 from studies.store import Store
 from studies.study import Study
+from studies.wanted import wanted
 from sweeps import output
 from sweeps.local_executor import available_cores
 from sweeps.plan import Plan
 from sweeps.plan import plan as plan_trials
 from sweeps.standing import counts, standing_table
 from sweeps.tables import duration, flops, pairs, plural, size, table
-from sweeps.wanted import wanted
 
 
 def load(name: str, *, max_trials: int) -> Study:

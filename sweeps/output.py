@@ -34,6 +34,19 @@ def emit(text: str) -> None:
     _write(sys.stdout, text if text.endswith("\n") else text + "\n")
 
 
+def emit_bytes(content: bytes) -> None:
+    """Writes a result to stdout as it is: bytes of a file format, or text that is encoded already."""
+    sys.stdout.flush()
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        _drop(sys.stdout)
+    except OSError:
+        _drop(sys.stdout)
+        raise
+
+
 def emit_json(value: Any) -> None:
     """Writes `value` as strict JSON, indented; keys keep their order.
 

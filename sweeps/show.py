@@ -150,7 +150,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 def _value(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.isoformat()
+        return value.isoformat(timespec="seconds")
     if isinstance(value, list) and value and isinstance(value[0], tuple):
         return dict(value)
     return value

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow.parquet as pq
 import pytest
 
 from studies.expand import expand
@@ -191,6 +192,84 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(tmp_path):
 
 
 # --- asking ----------------------------------------------------------------------------------------------------------
+
+
+SELECT = "select arm, seed, final_val_loss from trials order by all"
+
+
+def test_a_query_answers_as_json_with_every_digit(call, finished):
+    rows = call("query", finished.study, SELECT, "--store", finished.store, "--json").json()
+    assert [row["arm"] for row in rows] == ["shift"] * 4 + ["single"] * 2
+    steps = "select val_loss from metrics join trials using (trial_id) where step = 30 and arm = 'single' order by seed"
+    last = call("query", finished.study, steps, "--store", finished.store, "--format", "json").json()
+    assert [row["val_loss"] for row in last] == [row["final_val_loss"] for row in rows if row["arm"] == "single"]
+
+
+def test_a_query_writes_the_format_that_the_ending_of_the_file_says(call, finished, tmp_path):
+    for ending in ("csv", "json", "parquet", "txt"):
+        done = call("query", finished.study, SELECT, "--store", finished.store, "--out", tmp_path / f"rows.{ending}")
+        assert (done.code, done.out, done.err) == (0, "", "")
+    assert pq.read_table(tmp_path / "rows.parquet").num_rows == 6
+    assert len(json.loads((tmp_path / "rows.json").read_text())) == 6
+    assert (tmp_path / "rows.csv").read_text().startswith("arm,seed,final_val_loss\nshift,0,")
+    assert (tmp_path / "rows.txt").read_text().startswith("arm     seed")
+    assert names(tmp_path) == ["rows.csv", "rows.json", "rows.parquet", "rows.txt"]
+
+
+def test_a_query_that_fails_leaves_the_file_as_it_was(call, finished, tmp_path):
+    (tmp_path / "rows.csv").write_text("mine")
+    done = call("query", finished.study, "drop table trials", "--store", finished.store, "--out", tmp_path / "rows.csv")
+    assert done.code == 2
+    assert (tmp_path / "rows.csv").read_text() == "mine"
+    assert names(tmp_path) == ["rows.csv"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "options", "says"),
+    [
+        ("select 1; select 2", (), "exactly one SELECT"),
+        ("copy trials to 'x.csv'", (), "exactly one SELECT"),
+        ("select * from trails", (), "did you mean 'trials'?"),
+        ("select los from metrics", (), "val_loss"),
+        ("select count(*) from range(100000000000) a, range(1000) b", ("--timeout", "0.5"), "longer than 0.5 s"),
+        ("select 1", ("--out", "missing/rows.csv"), "there is no folder missing"),
+    ],
+)
+def test_a_query_that_cannot_be_answered_is_exit_code_2(call, finished, sql, options, says):
+    done = call("query", finished.study, sql, "--store", finished.store, *options)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert says in done.err
+
+
+def test_data_cannot_steer_the_terminal(call, finished):
+    done = call("query", finished.study, "select chr(27) || ']0;owned' || chr(7) as x", "--store", finished.store)
+    assert done.out.splitlines()[-1] == "\\x1b]0;owned\\x07"
+
+
+def test_a_report_lies_in_the_store_and_the_command_says_where(call, finished):
+    done = call("report", finished.study, "--store", finished.store)
+    page = finished.store / "reports" / "toy" / "report.html"
+    assert (done.code, done.out) == (0, f"report: {page}\n")
+    assert "SHIFT is not worse" in page.read_text()
+    assert json.loads((page.parent / "report.json").read_text())["claims"][0]["n"] == 2
+
+
+def test_a_report_of_an_incomplete_study_says_so(call, finished, tmp_path):
+    study = tmp_path / "grown.toml"
+    study.write_text(TOY.replace("seeds = 2", "seeds = 3"))
+    done = call("report", study, "--store", finished.store, "--out", tmp_path / "report", "--json")
+    assert done.code == 0
+    assert "3 of 9 trials are missing" in done.err
+    assert Path(done.json()["report"]) == tmp_path / "report" / "report.html"
+
+
+def test_a_report_of_nothing_says_what_to_do_first(call, toy, tmp_path):
+    done = call("report", toy, "--store", tmp_path / "results")
+    assert (done.code, done.out) == (2, "")
+    assert "first do: loopsweep run" in done.err
+    assert list(tmp_path.iterdir()) == [toy]
 
 
 def test_show_takes_the_beginning_of_an_id(call, finished):
