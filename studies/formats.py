@@ -46,7 +46,7 @@ def formatted(result: pa.Table, form: str) -> bytes:
 
 def _rows(result: pa.Table) -> Iterator[list[Any]]:
     """Rows of plain values."""
-    columns = [[_plain(value) for value in column.to_pylist()] for column in result.columns]
+    columns = [[_plain(value) for value in column.to_pylist(maps_as_pydicts="strict")] for column in result.columns]
     for row in range(result.num_rows):
         yield [column[row] for column in columns]
 
@@ -66,8 +66,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        if value and all(isinstance(item, tuple) for item in value):  # a map
-            return {str(key): _plain(item) for key, item in value}
         return [_plain(item) for item in value]
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 

@@ -42,8 +42,7 @@ def main() -> None:
         _say(out, "store", str(error))
         return
     connection = views.connection
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
+    close_off(connection)
     _limit_memory(2 * memory_bytes)
     _say(out, "ready")
     late = threading.Event()
@@ -74,6 +73,12 @@ def main() -> None:
     with pa.ipc.new_stream(out, result.schema) as writer:
         writer.write_table(result)
     out.flush()
+
+
+def close_off(connection: Any) -> None:
+    """Shuts access to files and the network, and locks the configuration; what is registered stays readable."""
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
 
 
 def _collected(connection: Any, sql: str, limit: int) -> pa.Table:

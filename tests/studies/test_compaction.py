@@ -113,7 +113,7 @@ def test_a_reader_whose_parts_are_folded_away_meanwhile_looks_again(store):
         looks.append(snapshot.manifest.number)
         if len(looks) == 1:
             store.compact(grace_s=0)
-            return snapshot.read(METRICS_TABLE).num_rows
+        return snapshot.read(METRICS_TABLE).num_rows
 
     assert Snapshots(store.root).stable(look) == 6
     assert looks == [0, 1]

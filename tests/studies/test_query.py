@@ -1,0 +1,279 @@
+"""Claims about queries: SELECT works, everything else is refused, and nothing is ever written."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from core.errors import InputError, StoreError
+from studies.formats import FORMS, formatted
+from studies.query import check_query, run_query
+from studies.query_process import close_off
+from studies.store import Store
+from studies.views import Views
+from tests.studies.rows import recorded, trial
+
+TRIALS = [trial(seed=s) for s in (0, 1)] + [trial("shift", seed=s, switch=0.5) for s in (0, 1)]
+
+REFUSED = [
+    "",
+    ";",
+    "-- nothing",
+    "SELEC 1",
+    "SELECT 1; SELECT 2",
+    "SELECT 1; DROP VIEW trials",
+    "DROP VIEW trials",
+    "DROP TABLE _metrics",
+    "CREATE TABLE t AS SELECT 1",
+    "CREATE OR REPLACE VIEW trials AS SELECT 1",
+    "CREATE MACRO f(x) AS x",
+    "ALTER VIEW trials RENAME TO t",
+    "INSERT INTO trials VALUES (1)",
+    "UPDATE trials SET seed = 0",
+    "DELETE FROM trials",
+    "TRUNCATE trials",
+    "WITH x AS (DELETE FROM trials RETURNING *) SELECT * FROM x",
+    "WITH x AS (INSERT INTO trials VALUES (1) RETURNING *) SELECT * FROM x",
+    "COPY trials TO '{dir}/out.parquet'",
+    "COPY (SELECT 1) TO '{dir}/out.csv'",
+    "COPY trials FROM '{part}'",
+    "EXPORT DATABASE '{dir}/out'",
+    "IMPORT DATABASE '{dir}'",
+    "ATTACH '{dir}/out.db'",
+    "DETACH memory",
+    "USE memory",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "PRAGMA database_list",
+    "SET enable_external_access = true",
+    "RESET lock_configuration",
+    "SET VARIABLE x = 1",
+    "CALL pragma_version()",
+    "CALL enable_logging()",
+    "EXPLAIN SELECT 1",
+    "EXPLAIN ANALYZE SELECT 1",
+    "PREPARE p AS SELECT 1",
+    "EXECUTE p",
+    "BEGIN",
+    "CHECKPOINT",
+    "VACUUM",
+    "DESCRIBE trials",
+    "SHOW TABLES",
+    "SUMMARIZE trials",
+    "SELECT * FROM (DESCRIBE trials)",
+    "PIVOT trials ON arm USING count(*)",
+    "SELECT * FROM read_csv('/etc/passwd')",
+    "SELECT * FROM read_text('/etc/passwd')",
+    "SELECT * FROM read_blob('{part}')",
+    "SELECT * FROM read_parquet('{part}')",
+    "SELECT * FROM parquet_metadata('{part}')",
+    "SELECT * FROM sniff_csv('/etc/passwd')",
+    "SELECT * FROM glob('/*')",
+    "SELECT * FROM '{part}'",
+    "SELECT * FROM '/etc/passwd'",
+    'SELECT * FROM "{part}"',
+    "SELECT (SELECT count(*) FROM read_csv('/etc/passwd'))",
+    "SELECT * FROM trials WHERE EXISTS (FROM '/etc/passwd')",
+    "WITH a AS (SELECT * FROM glob('*')) SELECT * FROM a",
+    "SELECT 1 UNION ALL SELECT count(*) FROM '{part}'",
+    "SELECT * FROM trials, LATERAL (SELECT * FROM glob('*'))",
+    "SELECT * FROM secret",
+    "SELECT * FROM TRIALS_OF_MINE",
+    "SELECT * FROM _trials",
+    "SELECT * FROM _metrics",
+    "SELECT * FROM duckdb_settings()",
+    "SELECT * FROM duckdb_secrets()",
+    "SELECT * FROM pragma_database_size()",
+    "SELECT * FROM information_schema.tables",
+    "SELECT * FROM pg_catalog.pg_class",
+    "SELECT * FROM other.trials",
+    "SELECT * FROM query('SELECT 1')",
+    "SELECT * FROM query_table('trials')",
+    "SELECT * FROM json_execute_serialized_sql('x')",
+    "SELECT * FROM python_map_function()",
+    "SELECT getenv('HOME')",
+    "SELECT current_setting('memory_limit')",
+    "SELECT getvariable('x')",
+    "SELECT nextval('s')",
+    "SELECT write_log('x')",
+    "SELECT pg_sleep(100)",
+    "SELECT sleep_ms(100000)",
+    "SELECT " + "(" * 5000 + "1" + ")" * 5000,
+    "SELECT 1\0",
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("query")
+    Store.open(place / "store", create=True).commit(recorded(TRIALS))
+    return place
+
+
+@pytest.fixture
+def ask(place):
+    def ask(sql: str, **limits: float) -> pa.Table:
+        return run_query(TRIALS, Store.open(place / "store"), sql, **limits)
+
+    return ask
+
+
+def digests(place: Path) -> dict[str, str]:
+    files = (path for path in place.rglob("*") if path.is_file())
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.parametrize("sql", REFUSED, ids=[sql[:60].replace("\0", "0") for sql in REFUSED])
+def test_what_is_not_one_select_over_the_views_is_refused_and_writes_nothing(place, monkeypatch, sql):
+    monkeypatch.chdir(place)
+    secret = pa.table({"x": [1]})  # a variable that DuckDB would find by its name
+    before = digests(place)
+    part = next((place / "store" / "parts" / "metrics").iterdir())
+    with pytest.raises(InputError) as error:
+        check_query(sql.replace("{dir}", str(place)).replace("{part}", str(part)))
+    assert str(error.value).strip()
+    assert secret.num_rows == 1
+    assert digests(place) == before
+
+
+def test_there_are_forty_of_them_at_least():
+    assert len(set(REFUSED)) >= 40
+
+
+FILES = [sql for sql in REFUSED if "{part}" in sql or "/etc/passwd" in sql or "TO '{dir}" in sql or "ATTACH" in sql]
+
+
+@pytest.mark.parametrize("sql", [*FILES, "SET enable_external_access = true", "RESET lock_configuration"])
+def test_the_second_wall_stands_without_the_first(place, sql):
+    """What would get past the check of the syntax tree finds a connection without access to files."""
+    part = next((place / "store" / "parts" / "metrics").iterdir())
+    before = digests(place)
+    views = Views(TRIALS, Store.open(place / "store"))
+    close_off(views.connection)
+    text = sql.replace("{dir}", str(place)).replace("{part}", str(part))
+    with pytest.raises(duckdb.Error):
+        views.connection.execute(text).fetchall()
+    views.close()
+    assert digests(place) == before
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) AS n FROM trials",
+        "FROM trials SELECT count(*) AS n",
+        "select count(*) as n from Trials; ",
+        "WITH a AS (SELECT * FROM trials) SELECT count(*) AS n FROM a /* of all */",
+        "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t WHERE n < 4) SELECT max(n) AS n FROM t",
+        "SELECT count(*) AS n FROM main.trials",
+        "SELECT count(*) AS n FROM range(4)",
+        "SELECT count(*) AS n FROM trials WHERE \"schedule.switch\" = 0.5 OR arm = 'looped'",
+        "SELECT count(DISTINCT trial_id) AS n FROM trials JOIN metrics USING (trial_id) WHERE metrics.step = 100",
+        "SELECT sum(n)::BIGINT AS n FROM (SELECT count(*) OVER () / 4 AS n FROM trials)",
+        "SELECT json_extract(config, '$.train.batch')::BIGINT // 16 AS n FROM trials LIMIT 1",
+        "VALUES (4)",
+    ],
+)
+def test_selects_are_answered(ask, sql):
+    assert ask(sql).column(0).to_pylist() == [4]
+
+
+def test_a_query_that_is_wrong_says_what_is_wrong_on_few_lines(ask):
+    with pytest.raises(InputError, match="nope") as error:
+        ask("SELECT nope FROM trials")
+    assert "LINE 1" not in str(error.value)
+    with pytest.raises(InputError, match="two columns"):
+        ask("SELECT 1 AS a, 2 AS a")
+
+
+BOMBS = {
+    "recursion": "WITH RECURSIVE t AS (SELECT 1 n UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t",
+    "series": "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b",
+    "rows": "SELECT * FROM generate_series(1, 1000000000000)",
+    "list": "SELECT list(range) FROM range(10000000000)",
+    "text, which no limit of DuckDB's stops": "SELECT length(rpad('x', 2000000000, 'y'))",
+    "doubling": "WITH RECURSIVE t AS (SELECT 'xx' s UNION ALL SELECT s || s FROM t) SELECT length(s) FROM t",
+    "distance, which no interrupt stops": "SELECT levenshtein(repeat('a', 1000000), repeat('b', 1000000))",
+}
+
+
+@pytest.mark.parametrize("sql", BOMBS.values(), ids=BOMBS)
+def test_bombs_are_stopped_in_time_and_memory(ask, place, sql):
+    before = digests(place)
+    with pytest.raises(InputError, match=r"longer than 1 s|more memory than|larger than"):
+        ask(sql, timeout_s=1.0, memory_bytes=256 << 20)
+    assert digests(place) == before
+    assert ask("SELECT count(*) FROM trials").column(0).to_pylist() == [4]
+
+
+def test_a_damaged_store_is_no_error_of_the_query(tmp_path):
+    store = Store.open(tmp_path / "store", create=True)
+    store.commit(recorded(TRIALS))
+    next((store.root / "parts" / "metrics").iterdir()).unlink()
+    with pytest.raises(StoreError, match="loopsweep verify"):
+        run_query(TRIALS, store, "SELECT 1")
+
+
+# --- formats
+
+RESULT = pa.table(
+    {
+        "name": ["a", 'b "c", \n\x1b[31m', None],
+        "x": [0.1 + 0.2, 1e-300, None],
+        "n": [2**62, -1, None],
+        "bad": [math.nan, math.inf, 1.0],
+        "map": pa.array([[("k", 1.5)], [], None], pa.map_(pa.string(), pa.float64())),
+        "list": [[1, 2], [], None],
+    }
+)
+
+
+def test_json_is_an_array_of_row_objects_with_every_digit_and_without_nan():
+    text = formatted(RESULT, "json").decode()
+    rows = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    assert [row["x"] for row in rows] == [0.1 + 0.2, 1e-300, None]
+    assert [row["n"] for row in rows] == [2**62, -1, None]
+    assert [row["bad"] for row in rows] == [None, None, 1.0]
+    assert (rows[0]["map"], rows[0]["list"], rows[1]["map"]) == ({"k": 1.5}, [1, 2], {})
+    assert json.loads(formatted(RESULT.slice(0, 0), "json")) == []
+
+
+def test_csv_brings_back_the_same_doubles():
+    rows = list(csv.DictReader(io.StringIO(formatted(RESULT, "csv").decode(), newline="")))
+    assert [float(row["x"]) for row in rows[:2]] == [0.1 + 0.2, 1e-300]
+    assert rows[1]["name"] == 'b "c", \n\x1b[31m'
+    assert rows[2]["x"] == ""
+
+
+def test_parquet_keeps_types():
+    back = pq.read_table(io.BytesIO(formatted(RESULT, "parquet")))
+    assert back.schema.equals(RESULT.schema)
+    assert back.drop_columns("bad").equals(RESULT.drop_columns("bad"))
+
+
+def test_a_table_shows_all_rows_and_no_control_characters():
+    text = formatted(RESULT, "table").decode()
+    assert len(text.splitlines()) == 2 + RESULT.num_rows
+    assert "\x1b" not in text
+
+
+def test_an_unknown_format_is_refused():
+    assert "parquet" in FORMS
+    with pytest.raises(InputError, match="'csv'"):
+        formatted(RESULT, "cvs")
+
+
+def test_results_of_wide_sums_and_times_have_a_form(ask):
+    result = ask(
+        "SELECT sum(seed) AS s, TIMESTAMPTZ '2026-01-02 03:04:05+00' AS t, 1.50::DECIMAL(9,2) AS d FROM trials"
+    )
+    assert json.loads(formatted(result, "json")) == [{"s": 2, "t": "2026-01-02T03:04:05+00:00", "d": 1.5}]
