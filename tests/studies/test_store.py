@@ -306,6 +306,25 @@ def test_scratch_stays_inside(store):
             store.scratch(name)
 
 
+# --- docs/store.md
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_the_documented_way_to_read_without_this_package_gives_the_same_rows(store, compacted):
+    store.commit({"segments": [segment()], "metrics": metrics(A, [0, 100], 1.0)})
+    if compacted:
+        store.compact()
+    store.commit({"segments": [segment(generation=1)], "metrics": metrics(A, [0], 2.0, val_loss_low_ic=0.5)})
+    store.commit({"segments": [segment()], "metrics": metrics(A, [0, 100], 3.0)})
+    text = (Path(__file__).parents[2] / "docs" / "store.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0].replace('"results"', repr(str(store.root)))
+    shown = "[tuple(row) for row in metrics[['lineage', 'step', 'val_loss']].values.tolist()]"
+    script = f"{code}\nprint(repr({shown}), end='')"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    rows = store.read("metrics", ["lineage", "step", "val_loss"]).to_pylist()
+    assert found == repr([tuple(row.values()) for row in rows]) == repr([(A, 0, 2.0), (A, 100, 1.0)])
+
+
 # --- processes
 
 _WRITER = """
