@@ -76,7 +76,7 @@ class Finding:
         return {
             "metric": self.part.metric.text,
             "quantity": self.part.metric.name,
-            "at": self.part.metric.at,
+            "at": None if self.part.metric.source == "trials" else self.part.metric.at,
             "arm": self.part.arm,
             "against": self.part.against,
             "value": self.part.value,
@@ -85,6 +85,7 @@ class Finding:
             "unit": self.what.unit,
             "better": self.what.better,
             "scale": self.what.scale,
+            "exact": tests is not None and self.what.exact and stats.no_spread(pairs.differences),
             "n": len(pairs.seeds),
             "seeds": list(pairs.seeds),
             "differences": list(pairs.differences),
@@ -168,6 +169,8 @@ def _tests(part: Part, what: Meaning, pairs: Pairs, family: int) -> Tests:
     two_sided = alternative == "two-sided"
     interval = stats.t_interval(differences)
     level, sd = ALPHA / family, float(interval.sd or 0.0)
+    if what.exact and stats.no_spread(differences):
+        return _certain(interval.mean - against, alternative)
     d_z = stats.cohen_dz(differences)
     needed: int | None
     if d_z is None:  # without spread the sign-flip test decides: the first n at which it can
@@ -183,6 +186,27 @@ def _tests(part: Part, what: Meaning, pairs: Pairs, family: int) -> Tests:
         d_z=d_z,
         smallest_detectable=stats.smallest_detectable(sd, n, alpha=level, wanted=POWER, two_sided=two_sided),
         seeds_needed=needed,
+    )
+
+
+def _certain(excess: float, alternative: stats.Alternative) -> Tests:
+    """A difference that the configurations alone decide: there is no chance in it, so p is 0 or 1.
+
+    Args:
+        excess: the difference, less its value under the null hypothesis.
+        alternative: of the claim.
+    """
+    side = {"two-sided": excess != 0, "less": excess < 0, "greater": excess > 0}
+    p, p_opposite = float(not side[alternative]), float(not side[_OPPOSITE[alternative]])
+    return Tests(
+        p=p,
+        p_opposite=p_opposite,
+        p_sign_flip=p,
+        p_sign_flip_opposite=p_opposite,
+        p_sign_flip_floor=0.0,
+        d_z=None,
+        smallest_detectable=0.0,
+        seeds_needed=1,
     )
 
 

@@ -28,6 +28,8 @@ class Meaning:
     unit: str
     better: Literal["lower", "higher"] | None
     scale: Literal["linear", "log"]
+    exact: bool = False
+    """Computed from the configuration alone, without sampling error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,7 @@ def meaning(ref: MetricRef) -> Meaning:
             return Meaning(unit="", better=None, scale="linear")
         return Meaning(unit=functional.unit, better=functional.better, scale="linear")
     found = metric(ref.name)
-    return Meaning(unit=found.unit, better=found.better, scale=found.scale)
+    return Meaning(unit=found.unit, better=found.better, scale=found.scale, exact=found.exact)
 
 
 def values(tables: Tables, ref: MetricRef) -> Values:

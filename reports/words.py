@@ -83,6 +83,8 @@ def sentence(finding: Mapping[str, Any]) -> str:
         return f"{verdict}: {standing}"
     if finding["effect"] is None:
         return f"{verdict}: {finding['reason']}."
+    if finding["exact"]:
+        return f"{verdict}: {_comparison(finding)} (exactly: it follows from the configurations)"
     statistics = [f"95 % CI {_interval(finding)}"] if finding["low"] is not None else []
     statistics.append(f"n = {finding['n']} seed{'s' * (finding['n'] != 1)}")
     if finding["p_holm"] is not None:

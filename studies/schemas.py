@@ -98,6 +98,8 @@ class Metric:
     better: Literal["lower", "higher"]
     scale: Literal["linear", "log"] = "linear"
     doc: str = ""
+    exact: bool = False
+    """Computed from the configuration alone: it has no sampling error, and one seed says all."""
 
 
 STRATIFIED = (
@@ -123,7 +125,14 @@ TRAINING = (
 )
 
 COST = (
-    Metric(name="flops_alone", unit="FLOP", better="lower", scale="log", doc="what the trial costs by itself"),
+    Metric(
+        name="flops_alone",
+        unit="FLOP",
+        better="lower",
+        scale="log",
+        doc="what the trial costs by itself",
+        exact=True,
+    ),
     Metric(name="flops_spent", unit="FLOP", better="lower", scale="log", doc="its share of what was run"),
     Metric(name="alone_s", unit="s", better="lower", scale="log", doc="time of the trial by itself, from calibrations"),
     Metric(name="spent_s", unit="s", better="lower", scale="log", doc="its share of the wall time of its units"),

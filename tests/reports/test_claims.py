@@ -371,3 +371,21 @@ def test_under_no_difference_false_verdicts_stay_below_five_percent():
         part = frames.without(frames.trials_["seed"] // 5 == block)
         wrong += judged(part, table, arms=same)[0]["verdict"] != "undecided"
     assert wrong / 80 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 80)
+
+
+@pytest.mark.parametrize(("expect", "verdict"), [("lower", "supported"), ("higher", "contradicted")])
+def test_a_cost_that_the_configurations_decide_has_no_chance_in_it(expect, verdict):
+    frames = results()
+    claim = {"metric": "flops_alone", "arm": "single", "against": "looped", "expect": expect}
+    (found,) = judged(frames, claim)
+    single, looped = (by_seed(frames, arm, "flops_alone") for arm in ("single", "looped"))
+    assert found["effect"] == pytest.approx(math.log(single[0] / looped[0]))
+    assert (found["verdict"], found["exact"], found["d_z"]) == (verdict, True, None)
+    assert "exactly: it follows from the configurations" in found["sentence"]
+
+
+def test_a_cost_that_differs_by_seed_is_tested_like_any_other():
+    frames = results()
+    frames.trials_.loc[frames.trials_["arm"] == "single", "flops_alone"] *= [1, 2, 1, 3, 1]
+    claim = {"metric": "flops_alone", "arm": "single", "against": "looped", "expect": "lower"}
+    assert judged(frames, claim)[0]["exact"] is False
