@@ -63,7 +63,7 @@ def t_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
 def no_spread(values: Sequence[float]) -> bool:
     """Whether values differ by rounding at most."""
     x = _finite(values)
-    return float(x.max() - x.min()) <= _SPREAD_FLOOR * float(np.abs(x).max())
+    return float(np.ptp(x)) <= _SPREAD_FLOOR * float(np.abs(x).max())
 
 
 def t_test(differences: Sequence[float], *, against: float = 0.0, alternative: Alternative = "two-sided") -> float:
@@ -84,7 +84,7 @@ def t_test(differences: Sequence[float], *, against: float = 0.0, alternative: A
     if len(x) < 2:
         raise ValueError(f"a t test needs at least 2 differences, got {len(x)}")
     sd = float(x.std(ddof=1))
-    if no_spread(x):
+    if no_spread(differences):
         return sign_flip(differences, against=against, alternative=alternative)
     t, df = float(x.mean()) / (sd / math.sqrt(len(x))), len(x) - 1
     if alternative == "less":
