@@ -262,6 +262,8 @@ def execute(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         output.note("interrupted")
         return 130
+    except BrokenPipeError:  # of a help text; what commands print has its own care in `sweeps.output`
+        return 0
     except OSError as error:
         if os.environ.get("LOOPSWEEP_DEBUG"):
             output.note(traceback.format_exc())

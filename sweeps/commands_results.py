@@ -33,7 +33,6 @@ def query(name: str, sql: str, root: Path, *, form: str | None, out: Path | None
     from studies.formats import formatted
     from studies.query import run_query
     from studies.spec import load_study
-    from studies.store import Store
     from studies.wanted import wanted
 
     ending = out.suffix.removeprefix(".") if out is not None else ""
@@ -42,7 +41,7 @@ def query(name: str, sql: str, root: Path, *, form: str | None, out: Path | None
         raise InputError([Problem("--format", "parquet is no text for a terminal; name a file with --out F")])
     if out is not None and not out.parent.is_dir():
         raise InputError([Problem("--out", f"there is no folder {out.parent}; make it first")])
-    study, store = load_study(name), Store.open(root)
+    study, store = load_study(name), _recorded(root)
     content = formatted(run_query(wanted(study, store), store, sql, timeout_s=timeout), form)
     if out is None:
         output.emit_bytes(content)
@@ -144,9 +143,7 @@ def diff(first: str, second: str, root: Path, *, studies: Sequence[str], as_json
 
 def verify(root: Path, *, as_json: bool) -> int:
     """Every part, record and checkpoint checked; 3 where something recorded cannot be read."""
-    from studies.store import Store
-
-    report = Store.open(root).verify()
+    report = _recorded(root).verify()
     if as_json:
         output.emit_json({name: getattr(report, name) for name in (*report.__dataclass_fields__, "ok")})
         return 0 if report.ok else 3
@@ -175,9 +172,7 @@ def verify(root: Path, *, as_json: bool) -> int:
 
 def compact(root: Path, *, as_json: bool) -> int:
     """Small parts folded into few."""
-    from studies.store import Store
-
-    report = Store.open(root).compact()
+    report = _recorded(root).compact()
     if as_json:
         output.emit_json({name: getattr(report, name) for name in report.__dataclass_fields__})
     elif report.published is None:
@@ -186,6 +181,20 @@ def compact(root: Path, *, as_json: bool) -> int:
         folded = f"{plural(report.folded, 'record')} folded into {plural(report.parts, 'part')}"
         output.emit(f"{folded} with {plural(report.rows, 'row')}; {plural(report.removed, 'retired file')} removed")
     return 0
+
+
+def _recorded(root: Path) -> Store:
+    """The store, which must be there.
+
+    Raises:
+        InputError: where no store is.
+    """
+    from studies.store import Store
+
+    store = Store.open(root)
+    if not root.is_dir():
+        raise InputError([Problem("--store", f"there is no store {root}; `loopsweep run` makes one")])
+    return store
 
 
 def _known(named: Sequence[str], store: Store) -> tuple[list[Trial], str]:

@@ -19,7 +19,7 @@ from studies.expand import expand
 from studies.spec import load_study
 from sweeps import commands_study
 from sweeps.cli import execute
-from tests.sweeps.toy import DIVERGING, SOLO, TOY
+from tests.sweeps.toy import DIVERGING, SOLO, SOUGHT, TOY, TUNED
 
 PROGRAM = str(Path(sys.executable).with_name("loopsweep"))
 
@@ -175,20 +175,44 @@ def test_a_timeout_is_exit_code_1_and_can_be_retried(call, toy, tmp_path):
     assert call("run", toy, "--store", store, "--workers", "1", "--retry", "timeout").code == 0
 
 
-def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_cleanly_and_the_same_command_goes_on(tmp_path, number, code):
     study, store = tmp_path / "long.toml", tmp_path / "results"
     study.write_text(TOY.replace("steps = 30", "steps = 3000"))
     command = [PROGRAM, "run", study, "--store", store, "--workers", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         process.stderr.readline()  # step times are being measured: it runs
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == code, err
     assert "interrupted after" in out
     assert "Traceback" not in err
     left = subprocess.run([PROGRAM, "status", study, "--store", store, "--json"], capture_output=True, text=True)
     assert json.loads(left.stdout)["done"] < 6
+
+
+def test_a_searched_study_proposes_until_all_is_run(call, tmp_path):
+    study, store = tmp_path / "sought.toml", tmp_path / "results"
+    study.write_text(SOUGHT)
+    plan = call("plan", study, "--store", store, "--json").json()
+    assert (plan["trials"], plan["trials_to_come_at_most"]) == (0, 4)
+    done = call("run", study, "--store", store, "--workers", "1", "--json")
+    assert done.code == 0
+    assert done.json()["status"] == {"ok": 4}
+    assert call("status", study, "--store", store, "--json").json()["done"] == 4
+
+
+def test_a_tuned_study_goes_on_with_the_winners(call, tmp_path):
+    study, store = tmp_path / "tuned.toml", tmp_path / "results"
+    study.write_text(TUNED)
+    plan = call("plan", study, "--store", store, "--json").json()
+    assert (plan["trials"], plan["trials_to_come_at_most"]) == (6, 2)
+    assert call("run", study, "--store", store, "--workers", "1").code == 0
+    rows = call(
+        "query", study, "select role, count(*) as n from trials group by role", "--store", store, "--json"
+    ).json()
+    assert {row["role"]: row["n"] for row in rows} == {"tune": 6, "compare": 2}
 
 
 # --- asking ----------------------------------------------------------------------------------------------------------
@@ -358,6 +382,15 @@ def test_compact_folds_and_changes_nothing_that_is_seen(call, finished, tmp_path
     assert "nothing to fold" in call("compact", "--store", store).out
     assert call("status", finished.study, "--store", store, "--json").json()["done"] == 6
     assert call("verify", "--store", store).code == 0
+
+
+@pytest.mark.parametrize("command", [("verify",), ("compact",), ("query", "toy.toml", "select 1")], ids=" ".join)
+def test_a_store_that_is_not_there_is_not_called_sound(call, toy, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    done = call(*command, "--store", "resluts")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "error: --store: there is no store resluts; `loopsweep run` makes one\n"
+    assert list(tmp_path.iterdir()) == [toy]
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "status"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -56,6 +57,14 @@ def test_a_reader_that_goes_away_changes_nothing():
         process.stdout.close()
         assert process.stderr.read() == "went on\n"
         assert process.wait(20) == 7
+
+
+def test_help_without_a_reader_is_no_error():
+    program = Path(sys.executable).with_name("loopsweep")
+    with subprocess.Popen([program, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(20) == 0
 
 
 def test_a_narrow_encoding_gets_escapes_not_a_crash():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.progress import Board, line, troubles
+from sweeps.progress import Board, Display, line, panel, troubles
+from sweeps.tables import render
 
 
 @pytest.fixture
@@ -81,3 +82,63 @@ def test_the_line_says_losses_and_what_went_wrong(board):
     assert line(board, 110.0) == (
         "[10 s] 3/4 trials, 100/400 steps (25 %), 10 steps/s, 30 s left, loss single 1.235, 1 diverged, 1 timeout"
     )
+
+
+def test_the_panel_of_a_terminal_says_the_same(board):
+    board.start("u", 100.0, start=0, lanes=2)
+    board.advance("u", 50, now=110.0)
+    board.loss("looped", 0.5)
+    board.settle("single", "diverged")
+    lines = render(panel(board, 110.0)).splitlines()
+    assert lines[0].startswith("toy ")
+    assert lines[0].endswith("10 s passed, 30 s left")
+    assert lines[1] == "1/4 trials · 100/400 steps (25 %) · 10 steps/s · 2 trials training"
+    assert [words.split() for words in lines[3:5]] == [["single", "1", "2"], ["looped", "0", "2", "0.5000"]]
+    assert lines[5] == "1 diverged"
+
+
+def test_an_arm_cannot_steer_the_terminal():
+    board = Board("a\x1b[2J", {"[red]b\x1b[2J": 1}, steps=10, now=0.0)
+    shown = render(panel(board, 1.0))
+    assert "\x1b" not in shown
+    assert "[red]b\\x1b[2J" in shown
+
+
+class Clock:
+    """Seconds, set by hand."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_without_a_terminal_lines_come_every_five_seconds_and_rarer_later(capsys):
+    clock = Clock()
+    with Display("toy", clock=clock) as display:
+        display.planned({"single": 1}, 10_000)
+        display.started("u", start=0, lanes=1)
+        for second in range(1, 4001):
+            clock.now = float(second)
+            display.reached("u", second, {"single": 1.0})
+    times = [line.split("]")[0].removeprefix("[") for line in capsys.readouterr().err.splitlines()]
+    assert times[:3] == ["5.0 s", "10 s", "15 s"]
+    assert times[-2:] == ["1 h 05 min", "1 h 06 min"]
+    assert len(times) < 150
+
+
+def test_what_is_said_is_shown_at_once(capsys):
+    with Display("toy", clock=Clock()) as display:
+        display.said("attempt 1 of 3 was lost: killed\x1b[31m")
+        assert capsys.readouterr().err == "attempt 1 of 3 was lost: killed\\x1b[31m\n"
+
+
+def test_a_new_round_begins_a_new_board_and_keeps_the_time(capsys):
+    clock = Clock()
+    with Display("toy", clock=clock) as display:
+        display.planned({"single": 2}, 100)
+        display.settled("single", "ok")
+        clock.now = 20.0
+        display.planned({"single": 4}, 50)
+        display.settled("single", "ok")
+    assert capsys.readouterr().err == "[20 s] 1/4 trials, 0/50 steps (0 %)\n"

@@ -44,5 +44,24 @@ DIVERGING = TOY.replace('"single"\n\n[arms.shift]', '"single"\ntrain.lr = 1e3\n\
 )
 """The same, with an arm whose loss does not stay finite."""
 
-SOLO = TOY.split("[arms.shift]")[0].replace("seeds = 2", "seeds = 1").replace("steps = 30", "steps = 3000")
+_ONE = TOY.split("[arms.shift]", maxsplit=1)[0]
+
+SOLO = _ONE.replace("seeds = 2", "seeds = 1").replace("steps = 30", "steps = 3000")
 """One trial that takes a second."""
+
+SOUGHT = (
+    _ONE.replace('"toy"', '"sought"')
+    + """
+[search]
+kind = "tpe"
+trials = 2
+batch = 1
+
+[search.space]
+"train.lr" = {low = 1e-4, high = 1e-1, log = true}
+"""
+)
+"""One arm whose learning rate is searched: two settings, one after the other."""
+
+TUNED = _ONE.replace('"toy"', '"tuned"') + '\n[nuisance]\n"train.lr" = [1e-3, 1e-2]\n'
+"""One arm whose learning rate is tuned on three seeds before it runs on two."""
