@@ -19,6 +19,7 @@ import re
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -51,6 +52,8 @@ START_FAILURES = 3
 """Actors in a row that may die before they begin a unit; more means that none can start."""
 CLOSE_SECONDS = 20.0
 """Longest wait for Tune to end by itself; actors are killed with the instance in any case."""
+REACH_SECONDS = 5.0
+"""Longest wait for a cluster to take a connection."""
 OBJECT_STORE_BYTES = 80 * 2**20
 """Bundles and events are small; Ray's default would claim 30 % of the memory."""
 
@@ -208,6 +211,7 @@ def start(*, workers: int | None = None, address: str | None = None) -> None:
         "runtime_env": {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")},
     }
     if address is not None:
+        _reach(address)
         options["address"] = address
     else:
         # Ray asks for a token by default. Ours is in the environment only: Ray's own would go to a file that others may
@@ -227,6 +231,25 @@ def start(*, workers: int | None = None, address: str | None = None) -> None:
         except (ConnectionError, ValueError, RuntimeError) as error:
             where = "cannot start on this machine" if address is None else f"does not answer at {address!r}"
             raise InputError(f"Ray {where}: {reason_of(error)}") from None
+
+
+def _reach(address: str) -> None:
+    """Knocks at a cluster's port: Ray itself keeps trying for more than a minute where nobody listens.
+
+    Raises:
+        InputError: where the address is not one, or nobody answers within some seconds.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError(f'--address must be "auto", HOST:PORT or ray://HOST:PORT, got {address!r}')
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"no Ray cluster answers at {address!r}: {reason_of(error)}; start one, or leave --address out"
+        ) from None
 
 
 # --- what Tune calls -------------------------------------------------------------------------------------------------

@@ -132,6 +132,9 @@ class Round:
                 return
             if self.draining() and not stopping:
                 stopping = True
+                self.observer.said(
+                    "ending in good order: running units stop at their next block; once more ends at once"
+                )
                 self.executor.stop(drain=True)
             if not stopping:
                 self._submit()

@@ -183,3 +183,17 @@ def children(pid: int) -> list[int]:
     """Processes that a process started."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in listed]
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("nowhere", "must be"),
+        ("local", "must be"),
+        ("127.0.0.1:1", "no Ray cluster answers"),
+        ("ray://127.0.0.1:99999", "no Ray"),
+    ],
+)
+def test_an_address_where_no_cluster_listens_is_bad_input_at_once(address, said):
+    with pytest.raises(InputError, match=said):
+        start(address=address)
