@@ -106,7 +106,8 @@ def _other(finding: Mapping[str, Any]) -> str:
 
 
 def _comparison(finding: Mapping[str, Any]) -> str:
-    arm, what, other = finding["arm"], place(finding["quantity"], finding["at"]), _other(finding)
+    arm, other = finding["arm"], _other(finding)
+    what = place(finding["quantity"], None if finding["exact"] else finding["at"])
     effect, unit = finding["effect"], finding["unit"]
     if finding["expect"] == "not worse":
         size = f"× {_signed(finding)[0]}" if finding["scale"] == "log" else f"{_signed(finding)[0]} {unit}"

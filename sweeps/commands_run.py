@@ -100,6 +100,10 @@ def _propose(study: Study, store: Store) -> bool:
 def _check(options: RunOptions) -> None:
     """Refuses what cannot be run, before anything is written; which GPUs a Ray cluster has, its nodes decide."""
     if options.on == "ray":
+        if options.address is not None:
+            from sweeps.ray_executor import reach
+
+            reach(options.address)
         return
     if options.address is not None:
         raise InputError([Problem("--address", "names the cluster of --on ray; add --on ray, or leave it out")])

@@ -211,7 +211,6 @@ def start(*, workers: int | None = None, address: str | None = None) -> None:
         "runtime_env": {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")},
     }
     if address is not None:
-        _reach(address)
         options["address"] = address
     else:
         # Ray asks for a token by default. Ours is in the environment only: Ray's own would go to a file that others may
@@ -233,7 +232,7 @@ def start(*, workers: int | None = None, address: str | None = None) -> None:
             raise InputError(f"Ray {where}: {reason_of(error)}") from None
 
 
-def _reach(address: str) -> None:
+def reach(address: str) -> None:
     """Knocks at a cluster's port: Ray itself keeps trying for more than a minute where nobody listens.
 
     Raises:

@@ -20,7 +20,7 @@ from studies.schemas import table
 from studies.store import Store
 from sweeps.executor import Finished, Lost, Progress
 from sweeps.local_executor import LocalExecutor
-from sweeps.ray_executor import RayExecutor, start
+from sweeps.ray_executor import RayExecutor, reach, start
 from sweeps.round import Limits
 from sweeps.run import run
 from tests.sweeps.conformance import ExecutorConformance, drive, ends, outcomes, until
@@ -196,4 +196,4 @@ def children(pid: int) -> list[int]:
 )
 def test_an_address_where_no_cluster_listens_is_bad_input_at_once(address, said):
     with pytest.raises(InputError, match=said):
-        start(address=address)
+        reach(address)
