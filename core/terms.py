@@ -125,7 +125,7 @@ def _convert(value: Any, hint: Any) -> Any:
     elif hint is float:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             try:
-                return float(value)
+                return float(value) + 0.0  # −0.0 becomes 0.0: equal values must have one text
             except OverflowError:  # an integer beyond all floats; refused as what it would become
                 return math.inf if value > 0 else -math.inf
     elif hint is type(None):

@@ -47,7 +47,7 @@ FUNCTIONALS: Mapping[str, Signature] = MappingProxyType(
         "plateau_step": Signature(
             doc="first step after which the loss improves by no more than a share of its drop", arguments=("share",)
         ),
-        "phase_order": Signature(doc="steps by which the drop on high-IC sequences comes after that on low-IC ones"),
+        "phase_order": Signature(doc="steps by which accuracy on high-IC sequences comes after that on low-IC ones"),
         "force_at": Signature(
             doc="cumulative force of the eigenvalues below a threshold, at the end", arguments=("tau",), required=1
         ),

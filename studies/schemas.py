@@ -261,7 +261,11 @@ CURVATURE = Table(
         _OBSERVED,
         *(_number(name, quantity.doc, quantity.unit) for name, quantity in QUANTITIES.items()),
         Column(name="method", type=pa.map_(pa.string(), pa.string()), doc="method by quantity"),
-        Column(name="error", type=pa.map_(pa.string(), pa.float64()), doc="estimated relative error by quantity"),
+        Column(
+            name="error",
+            type=pa.map_(pa.string(), pa.float64()),
+            doc="residual bound by quantity, in its unit: some eigenvalue lies within it",
+        ),
         Column(name="products", type=pa.map_(pa.string(), pa.int64()), doc="Hessian products by quantity"),
     ),
 )

@@ -39,14 +39,22 @@ def test_without_a_plateau_there_is_no_number(values, words):
 
 
 def test_phase_order_is_positive_where_simple_patterns_come_first():
-    low, high = [2.0, 0.9, 0.5, 0.4, 0.4], [3.0, 2.9, 2.7, 2.2, 2.0]
-    assert evaluate("phase_order", (), history(val_loss_low_ic=low, val_loss_high_ic=high)) == 200
-    assert evaluate("phase_order", (), history(val_loss_low_ic=high, val_loss_high_ic=low)) == -200
+    low, high = [0.1, 0.5, 0.6, 0.7, 0.7], [0.1, 0.11, 0.13, 0.16, 0.2]
+    assert evaluate("phase_order", (), history(val_accuracy_low_ic=low, val_accuracy_high_ic=high)) == 200
+    assert evaluate("phase_order", (), history(val_accuracy_low_ic=high, val_accuracy_high_ic=low)) == -200
+
+
+def test_phase_order_is_had_where_the_complex_loss_never_falls_below_that_of_guessing():
+    low, high, loss = [0.1, 0.5, 0.7], [0.1, 0.12, 0.2], [2.13, 2.19, 2.14]
+    rows = history(val_accuracy_low_ic=low, val_accuracy_high_ic=high, val_loss_high_ic=loss)
+    assert evaluate("phase_order", (), rows) == 100
 
 
 def test_phase_order_needs_both_strata():
-    with pytest.raises(UnmeasuredError, match="no column val_loss_low_ic"):
-        evaluate("phase_order", (), history(val_loss_high_ic=[2.0, 1.0]))
+    with pytest.raises(UnmeasuredError, match="no column val_accuracy_low_ic"):
+        evaluate("phase_order", (), history(val_accuracy_high_ic=[0.1, 0.2]))
+    with pytest.raises(UnmeasuredError, match="val_accuracy_high_ic never rose"):
+        evaluate("phase_order", (), history(val_accuracy_low_ic=[0.1, 0.2], val_accuracy_high_ic=[0.2, 0.1]))
 
 
 def test_every_functional_can_be_named_by_a_claim_and_a_named_one_that_is_not_computed_says_so():
