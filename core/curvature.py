@@ -24,7 +24,6 @@ from core.config import Link, TrialConfig
 from core.errors import InputError
 from core.lanczos import Extreme, Products, extremes
 from core.model import architecture, loss
-from core.quantities import QUANTITIES
 from core.streams import stream
 
 _GROUP_ELEMENTS = {"cpu": 2**17, "cuda": 2**22}
@@ -104,8 +103,8 @@ def measure(
     if any(config.measure != observed for config in configs):
         raise InputError("measure: the trials of one pack must measure the same quantities on probes of one size")
     for name in observed.quantities:
-        if name not in QUANTITIES:
-            raise InputError(f"measure.quantities: unknown quantity {name!r}; known are {', '.join(QUANTITIES)}")
+        if name not in _ENDS:
+            raise InputError(f"measure.quantities: unknown quantity {name!r}; known are {', '.join(_ENDS)}")
     if observed.probe > inputs.shape[1]:
         raise InputError(
             f"measure.probe: must be at most task.val_size = {inputs.shape[1]} sequences, got {observed.probe}"

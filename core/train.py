@@ -339,6 +339,16 @@ class _Pack:
         }
         return {**row, **columns}
 
+    def _switch(self, lane: int) -> list[dict[str, Any]]:
+        """The event of a stage that begins where the segment begins."""
+        segment, link = self.segments[lane], self.links[lane]
+        if segment.start != link.start or link.start == 0:
+            return []
+        before = next(earlier for earlier in links(segment.config) if earlier.end == link.start)
+        if before.stage == link.stage:  # a link of a learning-rate schedule
+            return []
+        return [{"step": link.start, "kind": "switch", "detail": f"loops {before.loops} to {link.loops}"}]
+
     # --- result --------------------------------------------------------------------------------------------------
 
     def results(self) -> list[LaneResult]:
@@ -346,7 +356,9 @@ class _Pack:
 
     def _result(self, lane: int) -> LaneResult:
         reason, reached = self.diverged[lane], self.reached[lane]
-        events = [] if reason is None else [{"step": reached + 1, "kind": "divergence", "detail": reason}]
+        events = self._switch(lane)
+        if reason is not None:
+            events.append({"step": reached + 1, "kind": "divergence", "detail": reason})
         slots = zip(self.slot_names, self.slots, strict=True)
         return LaneResult(
             status="ok" if reason is None else "diverged",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from core.config import MeasureConfig, TrialConfig, section_class
@@ -132,7 +133,8 @@ class _Check:
             axes=axes,
             where=where,
             nuisance=nuisance,
-            measure=measure,
+            measure=replace(measure, quantities=tuple(q for q in measure.quantities if QUANTITIES[q].measured)),
+            unmeasured=tuple(q for q in measure.quantities if not QUANTITIES[q].measured),
             search=search,
             claims=claims,
         )

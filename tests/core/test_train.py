@@ -170,6 +170,17 @@ def test_stopping_ends_the_pack_between_blocks() -> None:
     assert bits(join(result, run([config], states=[result.state])[0])) == bits(run([config])[0])
 
 
+def test_a_switch_is_an_event_of_the_stage_that_begins_and_nothing_else_is() -> None:
+    config = trial_config({"train": {"steps": 6, "batch": 2}, "schedule": {"kind": "shift", "switch": 4}})
+    config = replace(config, model=replace(config.model, width=8, loops=3))
+    assert run([config])[0].events == [{"step": 4, "kind": "switch", "detail": "loops 1 to 3"}]
+    half = run([config], until=5)[0].state
+    assert run([config], states=[half])[0].events == []
+    decaying = trial_config({"train": {"steps": 6, "batch": 2, "lr_schedule": "wsd", "decay": 2}})
+    assert len(links(decaying)) == 2
+    assert run([decaying])[0].events == []
+
+
 def test_progress_tells_step_and_losses() -> None:
     config, told = case("toy"), []
     train_segments(

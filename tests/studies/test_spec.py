@@ -52,7 +52,7 @@ axes."schedule.switch" = [0.1, 0.3, 0.5, 0.7, 0.9]
 [nuisance]
 "train.lr" = [3e-4, 1e-3, 3e-3]
 [measure]
-quantities = ["lambda_max"]
+quantities = ["lambda_max", "entropy"]
 every = 500
 [[claims]]
 text = "SHIFT is not worse than Looped-Attn on complex sequences"
@@ -62,7 +62,7 @@ against = "looped"
 expect = "not worse"
 margin = 0.01
 """
-"""The example of the design, with quantities that exist."""
+"""The example of the design, key by key."""
 
 
 def load(text: str, tmp_path: Path):
@@ -79,10 +79,20 @@ def test_the_example_of_the_contract_loads(tmp_path):
     assert study.axes.keys == ("model.loops",)
     assert study.arms[2].axes.keys == ("schedule.switch",)
     assert study.measure == MeasureConfig(quantities=("lambda_max",), every=500)
+    assert study.unmeasured == ("entropy",)  # known, not yet computed: never among what trials have observed
     assert study.measure.probe == 32
     assert study.nuisance is not None
     assert study.nuisance.metric == "final_val_loss"
     assert study.search is None
+
+
+def test_a_quantity_that_nothing_computes_yet_may_be_asked_for_and_claimed(tmp_path):
+    claim = '[[claims]]\ntext = "t"\nmetric = "entropy"\narm = "a"\nagainst = "b"\nexpect = "lower"\n'
+    text = 'name = "s"\nquestion = "?"\n[arms.a]\n[arms.b]\n[measure]\nquantities = [{}]\n' + claim
+    study = load(text.format('"entropy"'), tmp_path)
+    assert (study.measure.quantities, study.unmeasured) == ((), ("entropy",))
+    with pytest.raises(InputError, match="entropy is not measured; add it"):
+        load(text.format('"lambda_max"'), tmp_path)
 
 
 def test_tuning_seeds_are_derived_distinct_and_disjoint_from_the_seeds():
