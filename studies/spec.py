@@ -17,7 +17,7 @@ from core.terms import nearest
 from studies.check import parse_study, printable
 from studies.study import Arm, Nuisance, Search, Study
 
-__all__ = ["Arm", "Nuisance", "Search", "Study", "catalogue", "load_study", "parse_study"]
+__all__ = ["Arm", "Nuisance", "Search", "Study", "catalogue", "load_study", "parse_study", "study_text"]
 
 CATALOGUE = Path(__file__).parent / "catalogue"
 MAX_BYTES = 1 << 20
@@ -39,6 +39,15 @@ def load_study(source: str | Path) -> Study:
     """
     shown, path = _locate(source)
     return parse_study(_document(path, shown), file=shown)
+
+
+def study_text(source: str | Path) -> bytes:
+    """The text of the file that `load_study` reads.
+
+    Raises:
+        OSError: where it cannot be read.
+    """
+    return _locate(source)[1].read_bytes()
 
 
 def _locate(source: str | Path) -> tuple[str, Path]:

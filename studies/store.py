@@ -5,6 +5,7 @@
     records/<time>-<random>.json                 one per commit: parts, digests, row counts, steps covered
     manifests/<n>.json                           what compaction folded; the highest n counts
     checkpoints/<2 hex>/<lineage>-<step>.safetensors    cache, outside the records
+    studies/<digest>.toml                        the text of each study that was run here, so that ids can be looked up
     scratch/<name>/                              Ray's and Optuna's own files; nothing of the results
 
 A commit is durable when `commit` returns and visible wholly or not at all. Any number of processes may commit, read and
@@ -16,6 +17,7 @@ A directory that is not there yet reads as an empty store, so that a study can b
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import secrets
@@ -170,6 +172,28 @@ class Store:
     def checkpoint(self, lineage: str, step: int) -> Path:
         """Where the state (lineage, step) lies, whether or not it is there."""
         return self.root / "checkpoints" / lineage[:2] / f"{lineage}-{step}.safetensors"
+
+    def keep_study(self, text: bytes) -> None:
+        """Keeps the text of a study that is run here; no result rests on it.
+
+        Raises:
+            StoreError: where the disk refuses.
+        """
+        folder = self.root / "studies"
+        path = folder / f"{hashlib.sha256(text).hexdigest()[:16]}.toml"
+        with _disk(self.root):
+            if not path.exists():
+                make_directory(folder)
+                publish_new(path, text)
+
+    def kept_studies(self) -> list[Path]:
+        """The texts of the studies that were run here, in no telling order."""
+        with _disk(self.root):
+            return [
+                self.root / "studies" / name
+                for name in sorted(names_in(self.root / "studies"))
+                if name.endswith(".toml")
+            ]
 
     def scratch(self, name: str) -> Path:
         """A directory, made if it is missing, for files that are no results.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,6 @@ from core.errors import InputError, Problem
 from sweeps import output
 from sweeps import show as about
 from sweeps.tables import cell, pairs, plural, table
-
-if TYPE_CHECKING:
-    pass
 
 if TYPE_CHECKING:
     from studies.expand import Trial
@@ -198,13 +196,17 @@ def _recorded(root: Path) -> Store:
 
 
 def _known(named: Sequence[str], store: Store) -> tuple[list[Trial], str]:
-    """The trials of the named studies and of the catalogue, and what that is called in messages."""
+    """The trials of the studies named, run in the store and in the catalogue, and what these are called in messages."""
     from studies.spec import catalogue, load_study
     from studies.wanted import wanted
 
-    studies = {study.file: study for study in map(load_study, [*named, *(path.stem for path in catalogue())])}
-    trials = [trial for study in studies.values() for trial in wanted(study, store)]
-    return trials, "the studies " + ", ".join(study.name for study in studies.values())
+    studies = [load_study(name) for name in named]
+    for path in store.kept_studies():
+        with suppress(InputError):  # of another version of loopsweep
+            studies.append(load_study(path))
+    studies += [load_study(path.stem) for path in catalogue()]
+    trials = {(t.study, t.arm, t.role, t.trial_id): t for study in studies for t in wanted(study, store)}
+    return list(trials.values()), "the studies " + ", ".join(dict.fromkeys(study.name for study in studies))
 
 
 def _section(title: str, text: str) -> None:

@@ -18,6 +18,7 @@ from core.errors import InputError, Problem
 from studies.coverage import Coverage
 from studies.expand import Trial
 from studies.schemas import FAILURES
+from studies.spec import study_text
 from studies.store import Store
 from studies.study import Study
 from studies.wanted import ended, wanted
@@ -60,6 +61,7 @@ def run(name: str, root: Path, options: RunOptions, *, max_trials: int, as_json:
     wanted(study, Store.open(root))  # what is wrong with the study is said before the store is made
     _check(options)
     store = Store.open(root, create=True)
+    store.keep_study(study_text(name))
     limits = Limits(
         device=options.device,
         checkpoint_seconds=60 * options.checkpoint_minutes,

@@ -68,7 +68,7 @@ MaxTrialsOption = Annotated[
 ]
 StudyFileOption = Annotated[
     list[str] | None,
-    typer.Option("--study", metavar="STUDY", help="Where to look, if not in the catalogue; may be repeated."),
+    typer.Option("--study", metavar="STUDY", help="A study to search that was not run in this store; may be repeated."),
 ]
 TrialArgument = Annotated[str, typer.Argument(metavar="ID", help="A trial id, or a beginning that only it has.")]
 OnOption = Annotated[Literal["local", "ray"], typer.Option("--on", help="Worker processes here, or Ray Tune.")]
