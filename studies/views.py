@@ -24,7 +24,7 @@ from core.quantities import QUANTITIES
 from core.terms import nearest
 from studies.cost import alone_seconds, spent_shares, step_times
 from studies.coverage import ChainState, Coverage, asked_steps
-from studies.schemas import HISTORY, STRATIFIED, metric
+from studies.schemas import HISTORY, STRATIFIED, metric, table
 from studies.store import Store
 
 if TYPE_CHECKING:
@@ -52,14 +52,15 @@ class Views:
         _define(self.connection, trials, store)
 
     def arrow(self, name: str) -> pa.Table:
-        """A view's rows, sorted by its key.
+        """A view's rows, sorted by its key; each metric has its unit in its field's metadata.
 
         Raises:
             InputError: for an unknown view.
         """
         if name not in VIEWS:
             raise InputError([Problem(name, f"unknown view; {nearest(name, VIEWS)}")])
-        return self.connection.sql(f"SELECT * FROM {name} ORDER BY {', '.join(_ORDER[name])}").to_arrow_table()  # noqa: S608 - a name of ours
+        rows = self.connection.sql(f"SELECT * FROM {name} ORDER BY {', '.join(_ORDER[name])}").to_arrow_table()  # noqa: S608 - a name of ours
+        return rows.cast(pa.schema([_described(name, field) for field in rows.schema]))
 
     def close(self) -> None:
         """Closes the connection."""
@@ -86,6 +87,20 @@ _ORDER: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def _described(view: str, field: pa.Field) -> pa.Field:
+    """A column of a view with unit, class and meaning, as far as a table or the registry of metrics declares them."""
+    if view != "trials":
+        try:
+            return field.with_metadata(table(view).column(field.name).field.metadata)
+        except InputError:  # trial_id, which no table has
+            return field
+    try:
+        found = metric(field.name)
+    except InputError:
+        return field
+    return field.with_metadata({"unit": found.unit, "doc": found.doc})
+
+
 def _define(connection: Any, trials: Sequence[Trial], store: Store) -> None:
     for name in ("metrics", "curvature", "curves", "spectra", "events"):
         connection.register(f"_{name}", store.dataset(name))
@@ -105,8 +120,8 @@ def _define(connection: Any, trials: Sequence[Trial], store: Store) -> None:
     connection.execute(_CURVES)
     connection.execute(_SPECTRA)
     connection.execute(_EVENTS)
-    table, varied = _trial_rows(trials, store)
-    connection.register("_trials", table)
+    rows, varied = _trial_rows(trials, store)
+    connection.register("_trials", rows)
     connection.execute(_trials_view(varied, values))
 
 

@@ -56,6 +56,23 @@ def test_the_columns_of_the_contract_are_there_in_order(store, name, filled):
     assert "lineage" not in names
 
 
+def test_columns_carry_their_units(store):
+    store.commit(recorded(TRIALS))
+    with open_views(TRIALS, store) as views:
+        units = {
+            (name, column): (views.arrow(name).schema.field(column).metadata or {}).get(b"unit")
+            for name, column in [
+                ("metrics", "val_loss"),
+                ("metrics", "val_loss_low_ic"),
+                ("metrics", "tokens"),
+                ("curvature", "lambda_max"),
+                ("trials", "final_val_loss_high_ic"),
+                ("trials", "alone_s"),
+            ]
+        }
+    assert list(units.values()) == [b"nats/token", b"nats/token", b"tokens", b"nats", b"nats/token", b"s"]
+
+
 def test_an_empty_study_has_its_views(store):
     with open_views([], store) as views:
         assert all(views.arrow(name).num_rows == 0 for name in VIEWS)
