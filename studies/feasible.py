@@ -19,7 +19,7 @@ from studies.space import probe_grids
 from studies.study import Arm, Study
 
 MAX_CHECKED = 20_000
-"""Settings per arm whose rules are checked on reading; larger grids are checked when they are expanded."""
+"""Settings of all arms whose rules are checked on reading; larger grids are checked when they are expanded."""
 
 
 def setting_problems(study: Study) -> list[Problem]:
@@ -32,7 +32,7 @@ def setting_problems(study: Study) -> list[Problem]:
         grids = settings_grids(study, arm)
         keys = {key for grid in grids for key in grid.keys}
         varied |= keys
-        if sum(grid.size for grid in grids) > MAX_CHECKED:
+        if sum(grid.size for grid in grids) > MAX_CHECKED // len(study.arms):
             acting |= keys
             continue
         maker = study.settings(arm)
