@@ -496,7 +496,7 @@ def _section_json(section: Any) -> str:
     return canonical_json({name: getattr(section, name) for name in section.acting()})
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16384)  # a grid over optimiser terms walks through thousands of these, again and again
 def _train_json(train: TrainConfig) -> str:
     """Optimiser terms without the total length, except where the schedule depends on it from the start (cosine)."""
     names = train.acting() - {"steps", "lr_schedule", "lr_final", "decay"}
@@ -599,19 +599,27 @@ def astuple_shape(model: ModelConfig) -> tuple[Any, ...]:
 
 def evaluation_steps(config: TrialConfig) -> list[int]:
     """The steps at which a trial is evaluated: 0, each multiple of `evaluate_every`, each end of a link, the last."""
-    every, last = config.train.evaluate_every, config.train.steps
-    return sorted({0, last, *range(0, last + 1, every), *(link.end for link in links(config))})
+    return evaluation_grid(config.train.steps, config.train.evaluate_every, [link.end for link in links(config)])
+
+
+def evaluation_grid(steps: int, every: int, ends: Iterable[int]) -> list[int]:
+    """`evaluation_steps` by all that decides them: steps of the trial, `evaluate_every`, ends of its links."""
+    return sorted({0, steps, *range(0, steps + 1, every), *ends})
 
 
 def measurement_steps(config: TrialConfig) -> list[int]:
     """The steps at which curvature is measured: multiples of `every` and `at` within the trial, else its last step."""
-    measure, last = config.measure, config.train.steps
+    return measurement_grid(config.train.steps, config.measure)
+
+
+def measurement_grid(steps: int, measure: MeasureConfig) -> list[int]:
+    """`measurement_steps` by all that decides them: steps of the trial, what is measured."""
     if not measure.quantities:
         return []
-    steps = {step for step in measure.at if step <= last}
+    chosen = {step for step in measure.at if step <= steps}
     if measure.every:
-        steps |= set(range(0, last + 1, measure.every))
-    return sorted(steps) if steps or measure.at else [last]
+        chosen |= set(range(0, steps + 1, measure.every))
+    return sorted(chosen) if chosen or measure.at else [steps]
 
 
 def with_observation(config: TrialConfig, *, evaluate_every: int, measure: MeasureConfig) -> TrialConfig:

@@ -24,13 +24,10 @@ import pyarrow as pa
 from core.config import (
     Link,
     MeasureConfig,
-    ModelConfig,
-    ScheduleConfig,
-    TrainConfig,
     TrialConfig,
-    evaluation_steps,
+    evaluation_grid,
     links,
-    measurement_steps,
+    measurement_grid,
 )
 from studies.records import first_step
 from studies.schemas import FAILURES
@@ -184,7 +181,12 @@ class Coverage:
 
     def chain(self, trial: Trial) -> ChainState:
         """What is recorded of a whole trial: ok only if every link is; else how the first that is not ok ended."""
-        asks = asked_steps(trial.config)
+        if not any(link.lineage in self._of for link in trial.links):
+            nothing = (
+                LinkState(status=None, covered=k.start, reached=k.start, generation=0, rows=()) for k in trial.links
+            )
+            return ChainState(coverage=self, status=None, links=tuple(nothing))
+        asks = _asked(trial.config, trial.links)
         observation = trial.config.measure if trial.config.measure.quantities else None
         states: list[LinkState] = []
         status: str | None = "ok"
@@ -274,19 +276,25 @@ def _instant(choose: Any, micros: Iterable[int | None]) -> datetime | None:
 
 def asked_steps(config: TrialConfig) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
     """By link of a trial: the steps (evaluate, measure) that it asks for."""
-    return _asks(config.model, config.train, config.schedule, config.measure)
+    return _asked(config, links(config))
 
 
-@lru_cache(maxsize=65536)
-def _asks(
-    model: ModelConfig, train: TrainConfig, schedule: ScheduleConfig, measure: MeasureConfig
-) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
-    """`asked_steps`, cached by what decides them: seed and task do not."""
-    config = TrialConfig(model=model, train=train, schedule=schedule, measure=measure)
-    evaluate, probed = tuple(evaluation_steps(config)), tuple(measurement_steps(config))
+_Asks = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+
+
+def _asked(config: TrialConfig, chain: Sequence[Link]) -> _Asks:
+    spans = tuple([(link.start, link.end) for link in chain])
+    return _asks(spans, config.train.steps, config.train.evaluate_every, config.measure)
+
+
+@lru_cache(maxsize=4096)
+def _asks(spans: tuple[tuple[int, int], ...], steps: int, every: int, measure: MeasureConfig) -> _Asks:
+    """By all that decides them, which most trials of a grid share."""
+    evaluate = tuple(evaluation_grid(steps, every, [end for _, end in spans]))
+    probed = tuple(measurement_grid(steps, measure))
     return tuple(
-        (tuple(sorted(_within(evaluate, link.start, link.end))), tuple(sorted(_within(probed, link.start, link.end))))
-        for link in links(config)
+        (tuple(sorted(_within(evaluate, start, end))), tuple(sorted(_within(probed, start, end))))
+        for start, end in spans
     )
 
 
