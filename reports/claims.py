@@ -127,6 +127,8 @@ def _notes(finding: Finding, verdict: str) -> list[str]:
     pairs, tests, notes = finding.pairs, finding.tests, []
     if pairs.settings > 1:
         notes.append(f"Each seed is the mean over {pairs.settings} settings.")
+    for arm, count in pairs.own.items():
+        notes.append(f"{arm} is the mean over its {count} settings.")
     if pairs.incomplete:
         left = f"{pairs.incomplete} incomplete pair{'s' * (pairs.incomplete != 1)} left n"
         seeds = f" (seeds {', '.join(map(str, pairs.dropped_seeds))})" if pairs.dropped_seeds else ""

@@ -90,6 +90,7 @@ class Finding:
             "seeds": list(pairs.seeds),
             "differences": list(pairs.differences),
             "settings": pairs.settings,
+            "own_settings": dict(pairs.own),
             "incomplete": pairs.incomplete,
             "dropped_seeds": list(pairs.dropped_seeds),
             "dropped_settings": [words.setting(dict(s)) for s in pairs.dropped_settings],

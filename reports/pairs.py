@@ -9,7 +9,7 @@ seeds would be averages over different settings. What left is counted.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,6 +30,8 @@ class Pairs:
     """[n] arm − against; on a log scale the difference of natural logarithms."""
     settings: int
     """Shared settings averaged in each seed."""
+    own: Mapping[str, int]
+    """By arm on which an axis acts that does not act on the other: its settings that are averaged within a pair."""
     incomplete: int
     """Pairs (seed, setting) that lack a trial or its metric on either side."""
     dropped_seeds: tuple[int, ...]
@@ -38,7 +40,7 @@ class Pairs:
     """Settings that are complete in no seed."""
 
 
-NO_PAIRS = Pairs(seeds=(), differences=(), settings=0, incomplete=0, dropped_seeds=(), dropped_settings=())
+NO_PAIRS = Pairs(seeds=(), differences=(), settings=0, own={}, incomplete=0, dropped_seeds=(), dropped_settings=())
 
 
 class LogScaleError(Exception):
@@ -70,10 +72,12 @@ def pair(
         right = tables.compared(against)
         shared = [a for a in tables.axes if left[a].notna().any() and right[a].notna().any()]
         sides = [_sides(tables, left, values, shared, scale), _sides(tables, right, values, shared, scale)]
+        own = {arm: _own_settings(tables, left, shared), against: _own_settings(tables, right, shared)}
     else:
         reference = _scaled(against, scale, "the value to compare with")
         sides = [_sides(tables, left, values, tables.axes, scale)]
         sides.append(dict.fromkeys(sides[0], reference))
+        own = {}
     first, second = sides
     complete: dict[Setting, dict[int, float]] = defaultdict(dict)
     keys = sorted(first.keys() | second.keys(), key=repr)
@@ -88,6 +92,7 @@ def pair(
         seeds=tuple(kept),
         differences=tuple(math.fsum(complete[s][seed] for s in settings) / len(settings) for seed in kept),
         settings=len(settings),
+        own={name: count for name, count in own.items() if count > 1},
         incomplete=len(keys) - sum(map(len, complete.values())),
         dropped_seeds=tuple(seed for seed in seeds if settings and seed not in kept),
         dropped_settings=tuple(s for s in dict.fromkeys(setting for _, setting in keys) if s not in complete),
@@ -115,6 +120,13 @@ def _sides(
         whole = len(known) == len(numbers) and cells.keys() == asked[shared]
         means[seed, shared] = math.fsum(known) / len(known) if whole else None
     return means
+
+
+def _own_settings(tables: Tables, rows: pd.DataFrame, shared: Any) -> int:
+    """The most settings of an arm that have one setting of the shared axes."""
+    settings = rows.to_dict("records")
+    found = {(tables.setting(row, shared), tables.setting(row)) for row in settings}
+    return max(Counter(setting for setting, _ in found).values(), default=0)
 
 
 def _scaled(value: float, scale: Scale, where: str) -> float:

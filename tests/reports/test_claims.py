@@ -175,6 +175,8 @@ def test_settings_of_a_seed_are_averaged_so_n_counts_seeds():
     want = [rows.loc[(s, "looped")].mean() - rows.loc[(s, "single")].mean() for s in range(5)]
     np.testing.assert_allclose(flat["differences"], want, rtol=1e-10)
     assert (flat["n"], flat["settings"]) == (5, 1)
+    assert flat["own_settings"] == {"looped": 2}
+    assert "looped is the mean over its 2 settings." in flat["notes"]
 
 
 def test_only_equal_settings_are_paired():
