@@ -103,6 +103,9 @@ def write_durable(path: Path, data: bytes) -> None:
         while view:
             view = view[os.write(handle, view) :]
         os.fsync(handle)
+    except BaseException:
+        path.unlink(missing_ok=True)  # on a full disk its bytes are needed
+        raise
     finally:
         os.close(handle)
 

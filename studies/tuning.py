@@ -65,6 +65,8 @@ def _score(
     ids = [trial_id(replace(candidate.config, seed=seed)) for seed in seeds if slot.keeps(candidate, seed)]
     if not all(key in recorded for key in ids):
         return None
+    if not ids:  # a filter leaves it no tuning seed: after all that were tried
+        return len(seeds) + 1, 0.0, index
     values = [value for key in ids if (value := recorded[key]) is not None]
     if not values:
         return len(ids), 0.0, index

@@ -104,10 +104,14 @@ def _described(view: str, field: pa.Field) -> pa.Field:
 def _define(connection: Any, trials: Sequence[Trial], store: Store) -> None:
     for name in ("metrics", "curvature", "curves", "spectra", "events"):
         connection.register(f"_{name}", store.dataset(name))
+    coverage = Coverage(store.read("segments"))
+    chains = [coverage.chain(trial) for trial in trials]
     distinct = _distinct(trials)
-    connection.register("_asked", _asked(distinct))
-    connection.register("_probed", _probed(distinct))
-    connection.register("_chains", _chains(distinct))
+    # What an attempt recorded beyond where the latest one ended (a divergence that was run again) does not show.
+    reached = {t.trial_id: [link.reached for link in chain.links] for t, chain in zip(trials, chains, strict=True)}
+    connection.register("_asked", _asked(distinct, reached))
+    connection.register("_probed", _probed(distinct, reached))
+    connection.register("_chains", _chains(distinct, reached))
     strata = list(dict.fromkeys(name for trial in trials for name in trial.config.task.stratum_names))
     values = [*HISTORY, *(f"{base.name}_{stratum}" for base in STRATIFIED for stratum in strata)]
     there = set(store.dataset("metrics").schema.names)
@@ -120,7 +124,7 @@ def _define(connection: Any, trials: Sequence[Trial], store: Store) -> None:
     connection.execute(_CURVES)
     connection.execute(_SPECTRA)
     connection.execute(_EVENTS)
-    rows, varied = _trial_rows(trials, store)
+    rows, varied = _trial_rows(trials, chains, coverage, store)
     connection.register("_trials", rows)
     connection.execute(_trials_view(varied, values))
 
@@ -134,14 +138,22 @@ def _column(name: str, there: Iterable[str]) -> str:
 
 
 _MATCHED = """FROM _probed AS asked JOIN _{table} AS c ON c.lineage = asked.lineage AND c.step = asked.step
-    AND CAST(json_extract(c.observed, '$.probe') AS BIGINT) = asked.probe"""
+    AND CAST(json_extract(c.observed, '$.probe') AS BIGINT) = asked.probe
+    AND list_has_any(CAST(json_extract(c.observed, '$.quantities') AS VARCHAR[]), asked.quantities)"""
+"""What a trial asks for itself, whatever another study measured at the same state."""
 
 _CURVATURE = f"""CREATE VIEW curvature AS SELECT asked.trial_id, asked.step,
-    {", ".join(f"arg_min(c.{_quoted(q)}, c.observed) AS {_quoted(q)}" for q in QUANTITIES)},
     {
     ", ".join(
-        f"list_reduce(list(c.{name} ORDER BY c.observed DESC) FILTER (c.{name} IS NOT NULL), "
-        f"lambda a, b: map_concat(a, b)) AS {name}"
+        f"arg_min(c.{_quoted(q)}, c.observed) FILTER (list_contains(asked.quantities, '{q}')) AS {_quoted(q)}"
+        for q in QUANTITIES
+    )
+},
+    {
+    ", ".join(
+        f"list_reduce(list(map_from_entries(list_filter(map_entries(c.{name}), "
+        f"lambda entry: list_contains(asked.quantities, entry.key))) "
+        f"ORDER BY c.observed DESC) FILTER (c.{name} IS NOT NULL), lambda a, b: map_concat(a, b)) AS {name}"
         for name in ("method", "error", "products")
     )
 }
@@ -157,7 +169,8 @@ _SPECTRA = f"""CREATE VIEW spectra AS SELECT asked.trial_id, asked.step, c.kind,
 
 _EVENTS = """CREATE VIEW events AS SELECT chain.trial_id, e.step, e.kind, e.detail
     FROM _chains AS chain JOIN _events AS e
-    ON e.lineage = chain.lineage AND e.step BETWEEN chain.start AND chain."end" """
+    ON e.lineage = chain.lineage AND e.step BETWEEN chain.start AND chain."end"
+    AND (e.kind <> 'divergence' OR e.step = chain.reached + 1)"""
 
 
 # --- which rows are a trial's ----------------------------------------------------------------------------------------
@@ -183,44 +196,70 @@ def _exploded(entries: Sequence[tuple[str, str, tuple[int, ...]]]) -> dict[str, 
     }
 
 
-def _asked(groups: Sequence[Sequence[Trial]]) -> pa.Table:
-    """The evaluations that are a trial's: trial_id, lineage, step, and whether it is the trial's last."""
+_Reached = Mapping[str, Sequence[int]]
+"""By trial_id: the step up to which each of its links is recorded."""
+
+
+def _asked(groups: Sequence[Sequence[Trial]], reached: _Reached) -> pa.Table:
+    """The evaluations that are a trial's: trial_id, lineage, step."""
     entries = []
     for group in groups:
+        key = group[0].trial_id
         for index, link in enumerate(group[0].links):
-            steps = {step for trial in group for step in asked_steps(trial.config)[index][0]}
-            entries.append((group[0].trial_id, link.lineage, tuple(sorted(steps))))
+            entries.append((key, link.lineage, _steps(group, index, 0, reached[key][index])))
     return pa.table(_exploded(entries))
 
 
-def _probed(groups: Sequence[Sequence[Trial]]) -> pa.Table:
-    """The measurements that are a trial's: trial_id, lineage, step, probe (sequences)."""
-    entries, probes = [], []
+def _steps(group: Sequence[Trial], link: int, kind: int, last: int) -> tuple[int, ...]:
+    """The steps up to the last one that a group of equal trials asks for on a link; kind 0 evaluates, 1 measures."""
+    if len(group) == 1:
+        steps: Iterable[int] = asked_steps(group[0].config)[link][kind]
+    else:
+        steps = sorted({step for trial in group for step in asked_steps(trial.config)[link][kind]})
+    return tuple([step for step in steps if step <= last])
+
+
+def _probed(groups: Sequence[Sequence[Trial]], reached: _Reached) -> pa.Table:
+    """The measurements that are a trial's: trial_id, lineage, step, probe (sequences), quantities."""
+    entries: list[tuple[str, str, tuple[int, ...]]] = []
+    probes: list[int] = []
+    asked: list[list[str]] = []
     for group in groups:
+        measures = [trial.config.measure for trial in group if trial.config.measure.quantities]
+        if not measures:
+            continue
+        probe = min(measure.probe for measure in measures)
+        quantities = sorted({name for measure in measures for name in measure.quantities})
+        key = group[0].trial_id
         for index, link in enumerate(group[0].links):
-            steps = {step for trial in group for step in asked_steps(trial.config)[index][1]}
-            probe = min((t.config.measure.probe for t in group if t.config.measure.quantities), default=0)
-            entries.append((group[0].trial_id, link.lineage, tuple(sorted(steps))))
+            steps = _steps(group, index, 1, reached[key][index])
+            entries.append((key, link.lineage, steps))
             probes += [probe] * len(steps)
-    return pa.table(_exploded(entries) | {"probe": pa.array(probes, pa.int64())})
+            asked += [quantities] * len(steps)
+    columns = {"probe": pa.array(probes, pa.int64()), "quantities": pa.array(asked, pa.list_(pa.string()))}
+    return pa.table(_exploded(entries) | columns)
 
 
-def _chains(groups: Sequence[Sequence[Trial]]) -> pa.Table:
-    """The links of each trial: trial_id, lineage, start, end."""
-    rows = [(trials[0].trial_id, link.lineage, link.start, link.end) for trials in groups for link in trials[0].links]
-    kinds = (pa.string(), pa.string(), pa.int64(), pa.int64())
-    columns = zip(*rows, strict=True) if rows else ((),) * 4
+def _chains(groups: Sequence[Sequence[Trial]], reached: _Reached) -> pa.Table:
+    """The links of each trial: trial_id, lineage, start, end, reached."""
+    rows = [
+        (trials[0].trial_id, link.lineage, link.start, link.end, last)
+        for trials in groups
+        for link, last in zip(trials[0].links, reached[trials[0].trial_id], strict=True)
+    ]
+    kinds = (pa.string(), pa.string(), pa.int64(), pa.int64(), pa.int64())
+    columns = zip(*rows, strict=True) if rows else ((),) * 5
     arrays = [pa.array(list(column), kind) for column, kind in zip(columns, kinds, strict=True)]
-    return pa.table(arrays, names=["trial_id", "lineage", "start", "end"])
+    return pa.table(arrays, names=["trial_id", "lineage", "start", "end", "reached"])
 
 
 # --- the view trials -------------------------------------------------------------------------------------------------
 
 
-def _trial_rows(trials: Sequence[Trial], store: Store) -> tuple[pa.Table, list[str]]:
+def _trial_rows(
+    trials: Sequence[Trial], chains: Sequence[ChainState], coverage: Coverage, store: Store
+) -> tuple[pa.Table, list[str]]:
     """One row per trial, without what the view takes from its metrics; and the varied keys."""
-    coverage = Coverage(store.read("segments"))
-    chains = [coverage.chain(trial) for trial in trials]
     shares = spent_shares(trials, chains, coverage)
     times = step_times(store.read("calibrations"))
     columns: dict[str, Any] = {name: pa.array([read(t) for t in trials], kind) for name, kind, read in _FROM_TRIAL}

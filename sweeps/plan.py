@@ -93,7 +93,11 @@ def plan(
         pack: as for `sweeps.run.run`.
         retry: likewise.
     """
-    tree = look(trials, store, retry)
+    coverage = Coverage(store.read("segments"))
+    tree = look(trials, store, retry, coverage)
+    done = [
+        status is not None or _recorded(t, coverage, retry) for t, status in zip(trials, tree.statuses, strict=True)
+    ]
     costs = _Costs()
     step_flops_of = [costs.step(node) for node in tree.nodes]
     spent = sum(flops * (node.end - node.start) for flops, node in zip(step_flops_of, tree.nodes, strict=True))
@@ -102,12 +106,12 @@ def plan(
     alone = sum(costs.alone(trial) for trial in trials)
     units, seconds, sources = _time(todo, paces(store), costs, workers=workers, pack=pack)
     arms: dict[str, Counter[str]] = defaultdict(Counter)
-    for trial, status in zip(trials, tree.statuses, strict=True):
-        arms[trial.arm].update(trials=1, done=int(status is not None))
+    for trial, is_done in zip(trials, done, strict=True):
+        arms[trial.arm].update(trials=1, done=int(is_done))
     saving = alone / spent if spent else 1.0
     return Plan(
         trials=len(trials),
-        done=sum(status is not None for status in tree.statuses),
+        done=sum(done),
         nodes=len(tree.nodes),
         missing=len(todo),
         units=units,
@@ -124,14 +128,21 @@ def plan(
     )
 
 
-def look(trials: Sequence[Trial], store: Store, retry: Collection[str] = ()) -> Tree:
-    """The tree of some trials over what a store holds now."""
+def _recorded(trial: Trial, coverage: Coverage, retry: Collection[str]) -> bool:
+    """Whether all that a trial itself asks is recorded, though another that shares its past may ask for more."""
+    status = coverage.chain(trial).status
+    return status is not None and status not in retry
+
+
+def look(trials: Sequence[Trial], store: Store, retry: Collection[str] = (), coverage: Coverage | None = None) -> Tree:
+    """The tree of some trials over what a store holds now, or over what `coverage` says that it holds."""
     kept = (store.root / "checkpoints").exists()  # asked once: an empty store saves 10^5 looks at the disk
 
     def has_checkpoint(lineage: str, step: int) -> bool:
         return kept and store.checkpoint(lineage, step).exists()
 
-    return stage_tree(trials, Coverage(store.read("segments")), has_checkpoint, retry=retry)
+    known = Coverage(store.read("segments")) if coverage is None else coverage
+    return stage_tree(trials, known, has_checkpoint, retry=retry)
 
 
 class _Costs:

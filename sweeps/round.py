@@ -107,8 +107,10 @@ class Round:
     """Asked often: let running units end at their next block, begin no other?"""
     at_once: Callable[[], bool] = lambda: False
     """Asked often: kill what runs?"""
+    made: set[tuple[str, int]] = field(default_factory=set)
+    """States (lineage, step) that were saved, in this round or before it; another study's are never removed."""
     progressed: bool = False
-    """Whether anything new was recorded."""
+    """Whether anything new was recorded, or a state was found to be gone."""
     _flights: dict[str, _Flight] = field(default_factory=dict)
     _status: list[str | None] = field(default_factory=list)
     _waiting: dict[int, list[int]] = field(default_factory=dict)
@@ -237,11 +239,15 @@ class Round:
         index = self._index[lane.lineage, lane.end]
         node = self.tree.nodes[index]
         if result.status == "ok" and result.reached == lane.start:
-            return  # drained before its first step, or its state is gone: the next round plans it anew
+            # Drained before its first step, or its state is gone: the next round plans it anew.
+            self.progressed |= lane.origin is not None and not self.store.checkpoint(*lane.origin).exists()
+            return
         self.progressed = True
-        if lane.start > node.start and node.keep != "all":
+        if lane.start > node.start and node.keep != "all" and (lane.lineage, lane.start) in self.made:
             # The state of the time-cut that it went on from has served.
             self.store.checkpoint(lane.lineage, lane.start).unlink(missing_ok=True)
+        if result.status == "ok" and (lane.checkpoint or result.reached < lane.end):
+            self.made.add((lane.lineage, result.reached))
         if result.status == "ok" and result.reached < lane.end:
             self.ready.add(_lane(node, result.reached), self._height[index])
         elif not node.record and result.status != "ok":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -77,6 +77,7 @@ def run(
     """
     limits, observer = limits or Limits(), observer or Silent()
     again, begun, rounds, idle = frozenset(retry), time.monotonic(), 0, 0
+    made: set[tuple[str, int]] = set()
     with Interrupts() as interrupts:
         while True:
             trials = ask()
@@ -84,7 +85,8 @@ def run(
             if rounds == 0:
                 _say_devices(trials, tree, store, device=limits.device, observer=observer)
             if not tree.todo():
-                if propose is not None and not interrupts.draining and propose():
+                # Also while draining: a search that has more to propose is not complete.
+                if propose is not None and not interrupts.at_once and propose():
                     continue
                 break
             if interrupts.draining:
@@ -100,6 +102,7 @@ def run(
                 ready=_ready(known, executor.slots, limits, pack),
                 limits=limits,
                 observer=observer,
+                made=made,
                 draining=lambda: interrupts.draining,
                 at_once=lambda: interrupts.at_once,
             )
@@ -110,7 +113,7 @@ def run(
                 left = len(tree.todo())
                 raise LoopsweepError(f"{left} stretches stay missing though workers ran them; try `loopsweep verify`")
         if not tree.todo():
-            _tidy(tree, store)
+            _tidy(tree, store, made)
     counts = Counter(status or "missing" for status in tree.statuses)
     code = 1 if any(counts[status] for status in FAILURES) else 0
     if interrupts.draining and counts["missing"]:
@@ -227,8 +230,8 @@ def _unmeasured(pace: Pace | None, lanes: int) -> bool:
 # --- checkpoints ---------------------------------------------------------------------------------------------------
 
 
-def _tidy(tree: Tree, store: Store) -> None:
-    """Removes the states of trials that keep none, once nothing is to begin from them any more."""
+def _tidy(tree: Tree, store: Store, made: Collection[tuple[str, int]]) -> None:
+    """Removes the states that this run saved of trials that keep none: nothing is to begin from them any more."""
     for node in tree.nodes:
-        if node.keep == "none":
+        if node.keep == "none" and (node.lineage, node.end) in made:
             store.checkpoint(node.lineage, node.end).unlink(missing_ok=True)

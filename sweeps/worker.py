@@ -233,7 +233,7 @@ def train_unit(unit: Unit, context: Context) -> Done:
 
 
 def _state(lane: Lane, store: Store) -> TrialState | None:
-    """The state a lane begins from; None where it is not on disk, or damaged there (and then removed)."""
+    """The state a lane begins from; None where it is not on disk, or damaged or another there (and then removed)."""
     from core.checkpoint import load
     from core.train import initial_state
 
@@ -243,10 +243,13 @@ def _state(lane: Lane, store: Store) -> TrialState | None:
     if not path.exists():
         return None
     try:
-        return load(path)
+        state = load(path)
     except StoreError:
+        state = None
+    if state is None or (state.lineage, state.step) != lane.origin:
         path.unlink(missing_ok=True)
         return None
+    return state
 
 
 def _save(lane: Lane, result: LaneResult, store: Store) -> None:

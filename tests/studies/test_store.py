@@ -77,6 +77,16 @@ def test_what_the_disk_refuses_is_a_store_error(tmp_path):
         Store.open(tmp_path / "file" / "store", create=True)
 
 
+def test_a_full_disk_leaves_no_part_behind(store, monkeypatch):
+    def full(handle, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(StoreError, match="No space left"):
+        store.commit({"segments": [segment()]})
+    assert not list(store.root.rglob("*.parquet"))
+
+
 def test_a_file_system_without_hard_links_is_refused_clearly(tmp_path, monkeypatch):
     def no_links(*_: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")

@@ -14,7 +14,7 @@ from studies.tuning import winners
 RATES = [1e-3, 2e-3, 3e-3]
 
 
-def study(**nuisance):
+def study(*filters, **nuisance):
     return parse_study(
         {
             "name": "s",
@@ -22,6 +22,7 @@ def study(**nuisance):
             "seeds": 2,
             "arms": {"single": {"schedule": {"kind": "single"}}, "looped": {}},
             "axes": {"model.loops": [2, 3]},
+            "where": list(filters),
             "nuisance": {"train.lr": RATES, **nuisance},
         },
         file="s.toml",
@@ -91,6 +92,11 @@ def test_a_value_that_is_no_number_counts_as_a_failure(missing):
     found = study()
     got = winners(found, rows(found, lambda t: missing if place(t) == 0 else rate(t)))
     assert set(got.values()) == {(("train.lr", 2e-3),)}
+
+
+def test_a_candidate_that_a_filter_leaves_no_tuning_seed_does_not_win():
+    found = study(f"train.lr != {RATES[0]} or seed < 2")
+    assert set(winners(found, rows(found, lambda t: 1.0)).values()) == {(("train.lr", RATES[1]),)}
 
 
 def test_ties_go_to_the_first_of_the_study():

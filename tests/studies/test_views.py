@@ -196,6 +196,45 @@ def test_events_are_those_of_the_chain(store):
     assert found == {(long.trial_id, 60, "retry"), (short.trial_id, 25, "switch")}
 
 
+def test_what_another_study_measured_at_the_same_state_does_not_show(store):
+    base = trial(seed=0).config
+
+    def asking(*quantities):
+        measure = MeasureConfig(quantities=quantities, at=(50,))
+        return of_config(TrialConfig(train=base.train, measure=measure), "looped", {})
+
+    rows = recorded([asking("lambda_max", "lambda_min")])
+    for row in rows["curvature"]:
+        row |= {"lambda_min": -1.0, "method": {"lambda_max": "lanczos", "lambda_min": "lanczos"}}
+    store.commit(rows)
+    (row,) = view([asking("lambda_max")], store, "curvature")
+    assert (row["lambda_max"], row["lambda_min"], dict(row["method"])) == (60.0, None, {"lambda_max": "lanczos"})
+
+
+@pytest.mark.parametrize(
+    ("again", "shown"),
+    [({"status": "diverged", "reached": 40}, [41]), ({"status": "ok", "reached": 100}, [])],
+    ids=["earlier", "mended"],
+)
+def test_a_divergence_that_was_run_again_shows_as_it_ended_last(store, again, shown):
+    one = trial()
+    lineage = one.links[0].lineage
+
+    def attempt(generation, status, reached):
+        rows = recorded([one], status=status, reached=reached, generation=generation)
+        rows["segments"][0]["evaluated"] = [step for step in (0, 25, 50, 75, 100) if step <= reached]
+        rows["metrics"] = [row for row in rows["metrics"] if row["step"] <= reached]
+        if status == "diverged":
+            rows["events"] = [{"lineage": lineage, "step": reached + 1, "kind": "divergence", "detail": "x"}]
+        return {name: found for name, found in rows.items() if found}
+
+    store.commit(attempt(0, "diverged", 80))
+    store.commit(attempt(1, **again))
+    assert [row["step"] for row in view([one], store, "events")] == shown
+    expected = [step for step in (0, 25, 50, 75, 100) if step <= again["reached"]]
+    assert [row["step"] for row in view([one], store, "metrics")] == expected
+
+
 # --- studies.load
 
 STUDY = """

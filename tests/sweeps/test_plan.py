@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from core.flops import flops_alone, parameters, step_flops
+from studies.coverage import Coverage
 from studies.store import Store
 from sweeps.plan import DEFAULT_PACK, DEFAULT_RATE, plan
 from sweeps.round import Limits
 from sweeps.run import run
+from sweeps.standing import counts
 from tests.sweeps.direct import Direct
 from tests.sweeps.work import config, trial
 
@@ -33,6 +35,16 @@ def test_the_trunk_is_spent_once_and_alone_counts_every_trial(store: Store) -> N
     assert (made.trials, made.done, made.nodes, made.missing) == (8, 0, 4 * 4, 4 * 4)
     assert made.units == 8  # four shapes and spans, each shared between two workers
     assert made.arms == {"shift": {"trials": 8, "done": 0}}
+
+
+def test_done_means_what_the_trial_itself_asks_whatever_another_asks_of_their_past(store: Store) -> None:
+    coarse = trial(0, steps=20, evaluate_every=10)
+    run(lambda: [coarse], store, Direct(store.root), limits=Limits(work="tests.sweeps.work:noop"))
+    both = [coarse, trial(0, arm="dense", steps=40, evaluate_every=5)]
+    made = plan(both, store, workers=1)
+    assert made.done == 1
+    assert counts(both, Coverage(store.read("segments")))["done"] == 1
+    assert made.arms["single"] == {"trials": 1, "done": 1}
 
 
 def test_time_without_calibrations_is_by_the_stated_rate_and_says_so(store: Store) -> None:

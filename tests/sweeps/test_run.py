@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from core.checkpoint import load
 from core.errors import LoopsweepError, StoreError
 from studies.expand import Trial
 from studies.schemas import table
@@ -173,6 +174,21 @@ def test_rounds_go_on_while_rows_decide_more_trials_and_a_search_proposes(store:
     assert run(lambda: asked, store, executor, limits=limits, propose=propose).counts == {"ok": 1}
 
 
+def test_a_search_that_is_drained_between_batches_is_interrupted_and_not_complete(store: Store) -> None:
+    asked = [trial(30)]
+
+    def propose() -> bool:
+        asked.append(trial(31))
+        return True
+
+    executor, heard = Direct(store.root), Heard([signal.SIGINT])
+    limits = Limits(work="tests.sweeps.work:noop")
+    # The signal comes as the first unit starts; the unit that runs is the last of its batch.
+    executor.stop = lambda *, drain: None  # type: ignore[method-assign]
+    result = run(lambda: asked, store, executor, limits=limits, propose=propose, observer=heard)
+    assert (result.exit_code, result.counts) == (130, {"ok": 1, "missing": 1})
+
+
 # --- real training, in this process ---------------------------------------------------------------------------------
 
 
@@ -227,6 +243,38 @@ def test_a_damaged_checkpoint_is_removed_and_replayed(store: Store) -> None:
     assert store.checkpoint(trunk.lineage, 70).stat().st_size > 100
     steps = [row["step"] for row in store.read("metrics").to_pylist() if row["lineage"] == branch.lineage]
     assert steps == [80, 100, 120, 140, 160]
+
+
+def test_a_checkpoint_of_another_state_is_not_begun_from(store: Store) -> None:
+    train(REAL[:2], store, pack=1)
+    right, wrong = (store.checkpoint(each.links[0].lineage, 70) for each in REAL[:2])
+    right.write_bytes(wrong.read_bytes())
+    dense = trial(0, kind="shift", steps=160, switch=70, evaluate_every=50)
+    train([dense], store, pack=1)
+    fresh = Store.open(store.root.parent / "fresh", create=True)
+    train([dense], fresh, pack=1)
+    known = results(store, "metrics").to_pylist()
+    assert all(row in known for row in results(fresh, "metrics").to_pylist())
+    assert load(right).lineage == dense.links[0].lineage
+
+
+def test_states_that_are_damaged_one_behind_the_other_are_replayed(store: Store) -> None:
+    def decayed(steps: int) -> Trial:
+        return trial(0, kind="shift", steps=steps, switch=20, lr_schedule="wsd", decay=steps - 40)
+
+    train([decayed(60)], store, pack=1)
+    for link in decayed(60).links:
+        store.checkpoint(link.lineage, link.end).write_bytes(b"torn")
+    assert train([decayed(70)], store, pack=1)[0].counts == {"ok": 1}
+
+
+def test_states_that_another_study_keeps_stay(store: Store) -> None:
+    short = trial(0, steps=20)
+    kept = store.checkpoint(short.links[0].lineage, 20)
+    train([short], store, pack=1)
+    train([trial(0, steps=40)], store, pack=1)  # begins where it ended
+    train([trial(0, steps=20, keep="none")], store, pack=1)
+    assert kept.exists()
 
 
 def test_keep_none_leaves_no_state_and_keeps_every_row(store: Store, undisturbed: Store) -> None:
