@@ -68,7 +68,8 @@ def noop(unit: Unit, _context: Context) -> Done:
 
 def ours(pack: int, root: Path, *, profile: bool = False) -> dict[str, Any]:
     """Our driver."""
-    from core.config import TrainConfig, TrialConfig, links, trial_id
+    from core.config import TrainConfig, TrialConfig
+    from core.lineage import links, trial_id
     from studies.expand import Trial
     from studies.store import Store
     from sweeps.local_executor import LocalExecutor

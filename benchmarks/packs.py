@@ -27,8 +27,9 @@ pin_threads()
 
 import torch  # noqa: E402 - after the threads are pinned
 
-from core.config import TrialConfig, links, trial_config  # noqa: E402
+from core.config import TrialConfig, trial_config  # noqa: E402
 from core.flops import step_flops  # noqa: E402
+from core.lineage import links  # noqa: E402
 from core.tasks import task_data  # noqa: E402
 from core.train import Segment, initial_state, train_segments  # noqa: E402
 from tests.core.reference import PlainModel, plain_loss  # noqa: E402

@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.config import Link, TrialConfig
+from core.config import TrialConfig
 from core.errors import InputError
 from core.lanczos import Extreme, Products, extremes
+from core.lineage import Link
 from core.model import architecture, loss
 from core.streams import stream
 
@@ -87,7 +88,7 @@ def measure(
 
     Args:
         params: the weights `{name: [K, …]}`, of any floating type; neither kept nor changed.
-        configs: the K trials, of one `core.config.pack_shape` and one `measure`.
+        configs: the K trials, of one `core.lineage.pack_shape` and one `measure`.
         link: the link that the pack is in.
         inputs: the validation sets `[K, N, T]`, on the device of the weights.
         targets: what they are followed by `[K, N, T]`.

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from core.config import Link
+from core.lineage import Link
 from core.model import Architecture, forward, token_losses
 from core.tasks import Validation
 

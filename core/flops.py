@@ -20,7 +20,8 @@ No torch here: planning imports this file.
 
 from __future__ import annotations
 
-from core.config import ModelConfig, TrialConfig, links
+from core.config import ModelConfig, TrialConfig
+from core.lineage import links
 
 
 def parameters(config: TrialConfig) -> int:

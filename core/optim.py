@@ -21,7 +21,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from core.config import Link, TrialConfig
+from core.config import TrialConfig
+from core.lineage import Link
 
 SLOTS: Mapping[str, tuple[str, ...]] = {"adamw": ("moment1", "moment2"), "sgd": ("momentum",)}
 """Buffers of optimiser state beside the weights, each of their shape."""

@@ -26,11 +26,12 @@ from torch import Tensor
 
 from core import optim
 from core.checkpoint import TrialState
-from core.config import Link, TrialConfig, links, pack_shape
+from core.config import TrialConfig
 from core.curvature import measure
 from core.evaluate import evaluate, finite
 from core.flat import Layout
 from core.flops import flops_alone
+from core.lineage import Link, links, pack_shape
 from core.model import Architecture, architecture, init_parameters, loss, parameter_shapes
 from core.tasks import TaskData, task_data
 

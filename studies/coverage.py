@@ -21,14 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from core.config import (
-    Link,
-    MeasureConfig,
-    TrialConfig,
-    evaluation_grid,
-    links,
-    measurement_grid,
-)
+from core.config import MeasureConfig, TrialConfig
+from core.lineage import Link, links
+from core.observation import evaluation_grid, measurement_grid
 from studies.records import first_step
 from studies.schemas import FAILURES
 

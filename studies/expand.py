@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.config import Link, TrialConfig, trial_id, under_seeds
+from core.config import TrialConfig
 from core.errors import InputError, Problem
+from core.lineage import Link, trial_id, under_seeds
 from studies.check import located
 from studies.grid import Assignment, joined
 from studies.settings import Setting, converter, known_keys, sound_settings

@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from core.config import MAX_ROWS, evaluation_steps, measurement_steps
+from core.config import MAX_ROWS
 from core.errors import Problem
+from core.observation import evaluation_steps, measurement_steps
 from studies.grid import Grid, joined
 from studies.settings import sound_settings
 from studies.space import probe_grids

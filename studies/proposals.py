@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from core.config import canonical_json, digest16
+from core.lineage import canonical_json, digest16
 from studies.expand import Proposal
 from studies.space import Range
 from studies.store import Store

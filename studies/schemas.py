@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from core.config import MeasureConfig, canonical_json
+from core.config import MeasureConfig
 from core.errors import InputError, Problem
+from core.lineage import canonical_json
 from core.quantities import QUANTITIES
 from core.terms import nearest
 

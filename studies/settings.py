@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.config import SECTIONS, TASKS, MeasureConfig, TrialConfig, acting_keys, section_class
+from core.config import SECTIONS, TASKS, MeasureConfig, TrialConfig, section_class
 from core.errors import InputError, Problem
+from core.lineage import acting_keys
 from core.terms import build, check, nearest, terms
 from studies.grid import Assignment
 from studies.where import Expression

@@ -16,18 +16,10 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Protocol
 
-from core.config import (
-    Link,
-    MeasureConfig,
-    TrialConfig,
-    canonical_json,
-    digest16,
-    evaluation_steps,
-    measurement_steps,
-    pack_shape,
-    with_observation,
-)
+from core.config import MeasureConfig, TrialConfig
 from core.errors import InputError, Problem
+from core.lineage import Link, canonical_json, digest16, pack_shape
+from core.observation import evaluation_steps, measurement_steps, with_observation
 from studies.expand import Trial
 
 KEEP_ORDER = ("none", "final", "all")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from core.config import trial_id
+from core.lineage import trial_id
 from studies.expand import Slot, SlotKey, slots
 from studies.grid import Assignment
 from studies.schemas import metric

@@ -17,9 +17,9 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from core.config import canonical_json
 from core.errors import InputError, Problem
 from core.flops import flops_alone, parameters
+from core.lineage import canonical_json
 from core.quantities import QUANTITIES
 from core.terms import nearest
 from studies.cost import alone_seconds, spent_shares, step_times

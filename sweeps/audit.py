@@ -15,8 +15,10 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from core.config import TrialConfig, evaluation_steps, links, measurement_steps
+from core.config import TrialConfig
 from core.errors import LoopsweepError, StoreError
+from core.lineage import links
+from core.observation import evaluation_steps, measurement_steps
 from studies.expand import Trial
 from studies.schemas import probe_observed
 from studies.store import Store

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from core.config import links
+from core.lineage import links
 from studies.tree import shape_key
 from sweeps.executor import LaneOutcome
 from sweeps.packs import GAIN, PACK_SIZES

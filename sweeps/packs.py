@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.config import pack_shape
+from core.lineage import pack_shape
 from studies.store import Store
 from studies.tree import shape_key
 from sweeps.units import Lane, Unit, unit

@@ -22,7 +22,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from core.config import canonical_json
+from core.lineage import canonical_json
 from core.streams import derived_seed
 from studies.expand import Proposal, expand
 from studies.proposals import read_proposals, search_digest

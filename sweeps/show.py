@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from core.config import TrialConfig, acting_keys
+from core.config import TrialConfig
 from core.errors import InputError, Problem
+from core.lineage import acting_keys
 
 if TYPE_CHECKING:
     from studies.expand import Trial

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from core.config import Link, TrialConfig, digest16, links
+from core.config import TrialConfig
+from core.lineage import Link, digest16, links
 
 WORK = "sweeps.worker:train_unit"
 """The work function of a bundle where none is named: it trains."""

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from core.config import TrialConfig, stages, trial_config
+from core.config import TrialConfig, trial_config
+from core.lineage import stages
 from core.optim import lr_factor
 from core.tasks import task_data
 
@@ -195,7 +196,7 @@ def plain_loss(
 
 def plain_training(config: TrialConfig, parameters: Mapping[str, Tensor]) -> tuple[list[float], dict[str, Tensor]]:
     """Trains one trial in the ordinary way: losses of all updates, final weights."""
-    from core.config import links
+    from core.lineage import links
 
     train = config.train
     model = PlainModel(config).to(next(iter(parameters.values())).dtype)

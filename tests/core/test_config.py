@@ -11,27 +11,20 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from core.config import (
-    SECTIONS,
-    MarkovTask,
-    MeasureConfig,
-    TrialConfig,
+from core.config import SECTIONS, MarkovTask, MeasureConfig, TrialConfig, switch_step, trial_config
+from core.errors import InputError
+from core.lineage import (
     acting_keys,
     canonical_json,
-    evaluation_steps,
     identity_json,
     is_identity,
     links,
-    measurement_steps,
     pack_shape,
     stages,
-    switch_step,
-    trial_config,
     trial_id,
     under_seeds,
-    with_observation,
 )
-from core.errors import InputError
+from core.observation import evaluation_steps, measurement_steps, with_observation
 from core.terms import hints, terms
 
 VALUES: dict[str, dict[str, list[Any]]] = {

@@ -12,9 +12,10 @@ import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
-from core.config import TrialConfig, links, trial_config
+from core.config import TrialConfig, trial_config
 from core.curvature import StackedHessian, measure, probe_hessian, spectrum_ends
 from core.errors import InputError
+from core.lineage import links
 from core.model import architecture, init_parameters, loss
 from core.quantities import QUANTITIES
 from core.tasks import task_data

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from core.config import TrialConfig, links, trial_config
+from core.config import TrialConfig, trial_config
 from core.flops import flops_alone, parameters, step_flops
+from core.lineage import links
 from core.model import ONE_HOT_TOKENS, architecture, init_parameters, loss, parameter_shapes
 
 CASES = {

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.config import TrialConfig, stages, trial_config
+from core.config import TrialConfig, trial_config
 from core.flops import parameters as count_parameters
+from core.lineage import stages
 from core.model import architecture, forward, init_parameters, loss, parameter_shapes
 from tests.core.reference import CASES, PlainModel, case, plain_loss
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from core import optim
-from core.config import TrialConfig, links, trial_config
+from core.config import TrialConfig, trial_config
+from core.lineage import links
 
 P, STEPS = 37, 20
 

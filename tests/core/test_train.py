@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from core.checkpoint import TrialState, load, save
-from core.config import MeasureConfig, TrialConfig, evaluation_steps, links, trial_config, with_observation
+from core.config import MeasureConfig, TrialConfig, trial_config
 from core.flops import flops_alone
+from core.lineage import links
+from core.observation import evaluation_steps, with_observation
 from core.train import LaneResult, Segment, initial_state, train_segments
 from tests.core.reference import CASES, case, plain_training
 
@@ -293,7 +295,7 @@ GOLDEN: dict[str, list[float]] = {
 }
 """Validation losses at steps 0, 6, 12 in float64, where every processor agrees to many digits.
 
-Whoever changes them raises `core.config.NUMERICS_VERSION` and writes new ones.
+Whoever changes them raises `core.lineage.NUMERICS_VERSION` and writes new ones.
 """
 
 

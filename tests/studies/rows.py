@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from core.config import ScheduleConfig, TrainConfig, TrialConfig, links, trial_id
+from core.config import ScheduleConfig, TrainConfig, TrialConfig
+from core.lineage import links, trial_id
 from studies.coverage import asked_steps
 from studies.expand import Trial
 from studies.schemas import probe_observed

@@ -8,7 +8,9 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from core.config import Link, MeasureConfig, TrialConfig, evaluation_steps, links
+from core.config import MeasureConfig, TrialConfig
+from core.lineage import Link, links
+from core.observation import evaluation_steps
 from studies.coverage import Coverage
 from studies.parts import typed
 from studies.schemas import SEGMENTS

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config import acting_keys, links, trial_id
 from core.errors import InputError
+from core.lineage import acting_keys, links, trial_id
 from studies.expand import count, expand, slots
 from studies.spec import parse_study
 

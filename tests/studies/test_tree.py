@@ -9,17 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from core.config import (
-    MarkovTask,
-    MeasureConfig,
-    ModelConfig,
-    ScheduleConfig,
-    TrainConfig,
-    TrialConfig,
-    links,
-    trial_id,
-)
+from core.config import MarkovTask, MeasureConfig, ModelConfig, ScheduleConfig, TrainConfig, TrialConfig
 from core.errors import InputError
+from core.lineage import links, trial_id
 from studies.coverage import Coverage
 from studies.expand import Trial
 from studies.schemas import SEGMENTS

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config import links
+from core.lineage import links
 from studies.coverage import Coverage
 from studies.schemas import table
 from studies.store import Store

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config import MeasureConfig, with_observation
+from core.config import MeasureConfig
+from core.observation import with_observation
 from sweeps.packs import BUNDLE_UNITS, Pace, Ready, even, pack_key
 from sweeps.units import Lane, Unit, unit
 from tests.sweeps.work import lane

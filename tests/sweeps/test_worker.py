@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from core.config import MeasureConfig, with_observation
+from core.config import MeasureConfig
+from core.observation import with_observation
 from studies.store import Store
 from studies.tree import observed
 from sweeps.executor import Committed, Event, Finished, LaneOutcome, Lost, Progress, Started

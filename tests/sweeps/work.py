@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from core.config import ScheduleConfig, TrainConfig, TrialConfig, links
+from core.config import ScheduleConfig, TrainConfig, TrialConfig
+from core.lineage import links
 from studies.expand import Trial
 from sweeps.executor import LaneOutcome
 from sweeps.units import Bundle, Lane, Unit, unit
@@ -35,7 +36,7 @@ def config(seed: int = 0, *, steps: int = 20, kind: str = "single", switch: floa
 
 
 def trial(seed: int = 0, *, arm: str | None = None, **terms: Any) -> Trial:
-    from core.config import trial_id
+    from core.lineage import trial_id
 
     made = config(seed, **terms)
     name = arm or made.schedule.kind
