@@ -177,12 +177,13 @@ def _axis(prefix: str, study: Mapping[str, Any], entry: Mapping[str, Any], colou
         high = [(p["mean"] if p["high"] is None else p["high"]) - p["mean"] for p in points]
         axes.errorbar(x, y, yerr=[low, high], fmt="o-" if numeric else "o", color=colour, capsize=3, linewidth=1.6)
         ends.append((y[-1], series["arm"], colour))
-    axes.set_xticks(list(place.values()), [words.setting({"": v}).removeprefix(" = ") for v in values])
+    shown = {value: words.setting({"": value}).removeprefix(" = ") for value in values}
+    axes.set_xticks(list(place.values()), list(shown.values()))
     axes.set(title=title, xlabel=key, ylabel=f"final validation loss ({entry['unit']})")
     name_ends(axes, ends)
     best = min((p["mean"], s["arm"], p["x"]) for s in entry["series"] for p in s["points"] if p["mean"] is not None)
     alt = (
-        f"Final validation loss along {key}, {title}: lowest at {best[2]} for {best[1]}, "
+        f"Final validation loss along {key}, {title}: lowest at {shown[best[2]]} for {best[1]}, "
         f"{words.number(best[0])} {entry['unit']}."
     )
     name = f"{prefix}-axis-{re.sub(r'[^a-z0-9]+', '-', key)}-{entry['metric'].replace('_', '-')}"
