@@ -86,7 +86,10 @@ def _study(study: Study, tables: Tables, claims: Sequence[Mapping[str, Any]]) ->
         "tuned": list(tuned_keys(study)),
         "counts": _counts(tables.trials),
         "roles": _tally(tables.trials["role"]),
-        "curves": [_curve(tables, name, arms) for name in ("val_loss", *strata)],
+        "curves": [
+            _curve(tables, name, arms) | {"paired": _paired(tables, name, arms, _reference(study))}
+            for name in ("val_loss", *strata)
+        ],
         "curvature": [_curve(tables, name, arms) for name in quantities],
         "along_axes": [entry for name in ("val_loss", *strata) for entry in series.along_axes(tables, name, arms)],
         "failures": _failures(tables),
@@ -108,6 +111,16 @@ def _curve(tables: Tables, name: str, arms: Sequence[str]) -> dict[str, Any]:
         "floor": series.floor(tables, bayes) if bayes else None,
         "series": series.curves(tables, name, arms),
     }
+
+
+def _reference(study: Study) -> str:
+    """The arm that claims compare with most often (the first of those, or of all)."""
+    named = Counter(part.against for claim in study.claims for part in claim.parts)
+    return max(_arms(study), key=lambda arm: named[arm])
+
+
+def _paired(tables: Tables, name: str, arms: Sequence[str], reference: str) -> dict[str, Any]:
+    return {"reference": reference, "series": series.paired_curves(tables, name, arms, reference)}
 
 
 def _counts(trials: pd.DataFrame) -> dict[str, int]:

@@ -49,6 +49,7 @@ def draw(report: Mapping[str, Any]) -> list[Drawing]:
             drawings += list(_claims(prefix, study, claims, colours))
             for curve in study["curves"]:
                 drawings += list(_learning(prefix, study, curve, colours))
+                drawings += list(_paired(prefix, study, curve, colours))
             drawings += list(_cost(prefix, study, board, colours))
             for entry in study["along_axes"]:
                 drawings.append(_axis(prefix, study, entry, colours))
@@ -90,6 +91,41 @@ def _learning(
     bayes = f"; the Bayes-optimal loss is {words.number(floor)}" if floor is not None else ""
     alt = f"Learning curves, {title}: final validation loss in {curve['unit']}, mean over seeds: {shown}{bayes}."
     name = f"{prefix}-curve-{curve['metric'].replace('_', '-')}"
+    yield Drawing(
+        name=name, study=study["name"], kind="curves", title=title, alt=alt, svg=to_svg(figure, name=name, alt=alt)
+    )
+
+
+def _paired(
+    prefix: str, study: Mapping[str, Any], curve: Mapping[str, Any], colours: Mapping[str, str]
+) -> Iterator[Drawing]:
+    """The same curves as differences from the reference arm, taken seed by seed: what the bands beside them hide."""
+    drawn, reference = [s for s in curve["paired"]["series"] if s["points"]], curve["paired"]["reference"]
+    if not drawn:
+        return
+    figure, axes = panel()
+    ends = lines(axes, drawn, colours, "step")
+    axes.axhline(0.0, color=colours[reference], linewidth=1.3, linestyle=(0, (2, 2)))
+    ends.append((0.0, reference, colours[reference]))
+    points = [p for s in drawn for p in s["points"]]
+    last = max(p["step"] for p in points)
+    late = [p[k] for p in points if p["step"] >= 0.05 * last for k in ("mean", "low", "high") if p[k] is not None]
+    bottom, top = min(0.0, *late), max(0.0, *late)
+    room = 0.06 * (top - bottom) or 1.0
+    axes.set(
+        title=f"{stratum(curve['metric'])}, seed by seed",
+        xlabel="step (updates)",
+        ylabel=f"loss − that of {reference} ({curve['unit']})",
+        xlim=(0, last or 1),
+        ylim=(bottom - room, top + room),
+    )
+    plain_ticks(axes)
+    name_ends(axes, ends)
+    finals = [(label(s), words.estimate(*(s["points"][-1][k] for k in ("mean", "low", "high")))) for s in drawn]
+    shown = ", ".join(f"{name} {mean} [{low}, {high}]" for name, (mean, low, high) in finals)
+    title = f"Difference from {reference}, {stratum(curve['metric'])}"
+    alt = f"{title}, in {curve['unit']}, taken seed by seed: at the last evaluation {shown}."
+    name = f"{prefix}-paired-{curve['metric'].replace('_', '-')}"
     yield Drawing(
         name=name, study=study["name"], kind="curves", title=title, alt=alt, svg=to_svg(figure, name=name, alt=alt)
     )

@@ -96,6 +96,48 @@ def curves(tables: Tables, name: str, arms: Sequence[str]) -> list[dict[str, Any
     return found
 
 
+def paired_curves(tables: Tables, name: str, arms: Sequence[str], reference: str) -> list[dict[str, Any]]:
+    """The difference of each arm from a reference over the steps, taken within a seed, then averaged over seeds.
+
+    A trial is paired with the reference's finished trials of its seed and of equal values on the axes that act on both
+    (their mean). A seed in which a trial has no partner leaves the series; a step that a trial lacks, too.
+    """
+    if name not in tables.metrics.columns:
+        return []
+    wide = tables.metrics.dropna(subset=[name]).pivot_table(index="trial_id", columns="step", values=name)
+    wide = wide.reindex(tables.trials["trial_id"].unique())
+    against = finished(tables)
+    against = against[against["arm"] == reference]
+    found = []
+    for arm, setting, trials in groups(tables, [a for a in arms if a != reference]):
+        shared = [a for a in tables.axes if trials[a].notna().any() and against[a].notna().any()]
+        partners: dict[tuple[int, Setting], list[str]] = defaultdict(list)
+        for row in against.to_dict("records"):
+            partners[int(row["seed"]), tables.setting(row, shared)].append(row["trial_id"])
+        pairs: dict[int, list[tuple[str, list[str]]]] = defaultdict(list)
+        for row in trials.to_dict("records"):
+            partner = partners.get((int(row["seed"]), tables.setting(row, shared)), [])
+            pairs[int(row["seed"])].append((row["trial_id"], partner))
+        whole = {seed: own for seed, own in pairs.items() if all(partner for _, partner in own)}
+        if not whole:
+            continue
+        differences = {
+            seed: [wide.loc[one] - wide.loc[partner].mean(skipna=False) for one, partner in own]
+            for seed, own in whole.items()
+        }
+        steps = pd.concat([row for own in differences.values() for row in own], axis=1).dropna().index
+        points = [
+            {"step": int(step)}
+            | summary({seed: [float(row[step]) for row in own] for seed, own in differences.items()})
+            for step in steps
+        ]
+        switches = sorted({int(s) for s in trials["switch_step"].dropna()}) if "switch_step" in trials else []
+        found.append(
+            {"arm": arm, "setting": dict(setting), "switch_steps": switches, "n": len(whole), "points": points}
+        )
+    return found
+
+
 def floor(tables: Tables, name: str) -> float | None:
     """The Bayes-optimal value, mean over seeds; None where it is not recorded or depends on the setting."""
     if name not in tables.metrics.columns:

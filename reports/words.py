@@ -90,7 +90,8 @@ def sentence(finding: Mapping[str, Any]) -> str:
     if finding["p_holm"] is not None:
         opposite = finding["verdict"] == "contradicted" and finding["expect"] == "not worse"
         statistics.append(f"p_holm {p_value(finding['p_holm_opposite' if opposite else 'p_holm'])}")
-    text = f"{verdict}: {_comparison(finding)} ({', '.join(statistics)})"
+    seen = "in these seeds " if verdict == "Undecided" and finding["expect"] != "not worse" else ""
+    text = f"{verdict}: {seen}{_comparison(finding)} ({', '.join(statistics)})"
     return f"{text}. {finding['reason']}." if finding["reason"] else text
 
 
@@ -110,16 +111,18 @@ def _comparison(finding: Mapping[str, Any]) -> str:
     what = place(finding["quantity"], None if finding["exact"] else finding["at"])
     effect, unit = finding["effect"], finding["unit"]
     if finding["expect"] == "not worse":
-        size = f"× {_signed(finding)[0]}" if finding["scale"] == "log" else f"{_signed(finding)[0]} {unit}"
-        margin = f"× {finding['margin']:g}" if finding["scale"] == "log" else f"{finding['margin']:g}"
-        stands = {"supported": "is not worse than", "contradicted": "is worse than"}
-        relation = stands.get(finding["verdict"], "against")
-        return f"{arm} {relation} {other} in {what}: difference {size}, margin {margin}"
+        margin = f"a factor of {finding['margin']:g}" if finding["scale"] == "log" else f"{finding['margin']:g} {unit}"
+        stands = {
+            "supported": f"{arm} is not worse than {other} by more than {margin}",
+            "contradicted": f"{arm} is worse than {other} by more than {margin}",
+        }
+        open_ = f"{arm} may or may not be worse than {other} by more than {margin}"
+        return f"{stands.get(finding['verdict'], open_)} in {what}: {difference(finding)}"
     if effect == 0:
         return f"{arm} and {other} have the same {what}"
     direction = "lower" if effect < 0 else "higher"
     if finding["scale"] == "log":
-        return f"{arm} has {direction} {what} than {other}, by a factor of {_signed(finding)[0]}"
+        return f"{arm} has {direction} {what} than {other}: {_signed(finding)[0]} times as much"
     return f"{arm} has {direction} {what} than {other} by {_magnitude(finding)[0]} {unit}"
 
 

@@ -35,7 +35,7 @@ def opened(page, folder):
 def test_the_page_asks_for_nothing_and_logs_nothing(tmp_path):
     page = write([(study(claims(*CLAIMS)), results())], store=tmp_path / "store", out=tmp_path / "out")
     document, console, asked = opened(page, tmp_path)
-    assert document.count('<svg class="figure"') == 6
+    assert document.count('<svg class="figure"') == 9
     assert "Supported: looped has lower" in document
     assert console == []
     assert asked <= {page.as_uri()}

@@ -57,6 +57,37 @@ def test_the_curves_numbers_are_those_of_the_tables():
     assert curve["floor"] == pytest.approx(metrics["bayes_loss_low_ic"].mean())
 
 
+def test_paired_curves_take_the_difference_within_a_seed():
+    frames = results(ended={("single", 3): "diverged"})
+    metrics = frames.metrics().merge(frames.trials()[["trial_id", "arm", "seed"]], on="trial_id")
+    wide = metrics.pivot(index=["seed", "step"], columns="arm", values="val_loss_low_ic")
+    curve = built(frames)["studies"][0]["curves"][1]
+    assert curve["paired"]["reference"] == "single"  # which the claims compare with most often
+    series = next(s for s in curve["paired"]["series"] if s["arm"] == "looped")
+    assert [s["arm"] for s in curve["paired"]["series"]] == ["looped", "shift", "depth-matched"]
+    whole = (wide["looped"] - wide["single"]).drop(3).groupby("step")  # seed 3 has no partner
+    assert (series["n"], len(series["points"])) == (4, 31)
+    np.testing.assert_allclose([p["mean"] for p in series["points"]], whole.mean(), rtol=1e-9)
+    half = scipy_stats.t.ppf(0.975, 3) * whole.std() / math.sqrt(4)
+    np.testing.assert_allclose([p["high"] for p in series["points"]], whole.mean() + half, rtol=1e-9)
+    last = next(s for s in curve["series"] if s["arm"] == "looped")["points"][-1]
+    final = series["points"][-1]
+    assert final["high"] - final["low"] < (last["high"] - last["low"]) / 2  # the language of a seed is in both arms
+
+
+def test_paired_curves_compare_equal_settings_where_an_axis_acts_on_both_arms():
+    frames = results(GRID, seeds=range(3))
+    made = [{"metric": "final_val_loss", "arm": "shift", "against": "looped", "expect": "differs"}]
+    (study,) = built(frames, made=made, arms=GRID)["studies"]
+    paired = study["curves"][0]["paired"]
+    assert paired["reference"] == "looped"
+    trials = frames.trials()
+    final = trials.groupby(["arm", "seed", "model.loops"])["final_val_loss"].mean()
+    want = (final["shift"] - final["looped"]).groupby("seed").mean().mean()
+    shift = next(s for s in paired["series"] if s["arm"] == "shift")
+    assert shift["points"][-1]["mean"] == pytest.approx(want)
+
+
 def test_curvature_on_a_log_scale_has_geometric_means():
     frames = results()
     rows = frames.curvature().merge(frames.trials()[["trial_id", "arm"]], on="trial_id")

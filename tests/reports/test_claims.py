@@ -79,6 +79,7 @@ def test_an_effect_in_the_noise_is_undecided_and_says_how_many_seeds_it_takes():
     assert claim["verdict"] == "undecided"
     assert claim["seeds_needed"] == stats.seeds_needed(claim["effect"], sd) > 5
     assert claim["reason"] == f"{claim['seeds_needed']} seeds would decide it if the effect seen is the true one"
+    assert claim["sentence"].startswith("Undecided: in these seeds a has ")
     assert claim["sentence"].endswith(f"). {claim['reason']}.")
     assert claim["smallest_detectable"] > abs(claim["effect"])
 
@@ -98,7 +99,10 @@ def test_not_worse_is_one_sided_against_the_margin():
     assert claim["p"] == pytest.approx(scipy_stats.ttest_1samp(a - b, 0.05, alternative="less").pvalue, rel=1e-9)
     assert claim["p_opposite"] == pytest.approx(1 - claim["p"])
     assert claim["p_sign_flip"] == 1 / 2**8
-    assert "shift is not worse than looped in final val_loss_high_ic" in claim["sentence"]
+    assert (
+        "shift is not worse than looped by more than 0.05 nats/token in final val_loss_high_ic: shift − looped = "
+        in claim["sentence"]
+    )
 
 
 def test_not_worse_is_contradicted_beyond_the_margin_and_undecided_at_it():
@@ -106,7 +110,7 @@ def test_not_worse_is_contradicted_beyond_the_margin_and_undecided_at_it():
     assert worse["verdict"] == "contradicted"
     assert worse["p"] > 0.99
     assert worse["p_holm_opposite"] < 0.05
-    assert "single is worse than looped" in worse["sentence"]
+    assert "single is worse than looped by more than 0.01 nats/token" in worse["sentence"]
     at = judged(results(), not_worse(-0.0 + abs(worse["effect"]), arm="single"))[0]
     assert (at["verdict"], at["p"], at["seeds_needed"]) == ("undecided", pytest.approx(0.5), None)
 
@@ -135,7 +139,7 @@ def test_on_a_log_scale_effects_are_log_ratios_and_margins_ratios():
     np.testing.assert_allclose(claim["differences"], np.log(a / b), rtol=1e-12)
     assert claim["scale"] == "log"
     ratio = math.exp(claim["effect"])
-    assert f"by a factor of {ratio:.2f}"[:-1] in claim["sentence"]
+    assert f"than single: {ratio:.3f} times as much" in claim["sentence"]
     inside, outside = judged(
         frames,
         not_worse(1.4 / ratio, arm="single", metric="final_excess_loss_low_ic"),
