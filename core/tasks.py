@@ -1,4 +1,4 @@
-"""What the training engine needs of a task: batches by step, a fixed validation set, and the floors no model can beat.
+"""What the training engine needs of a task: batches by step, a fixed validation set, and the floors of loss.
 
 A task's data are a pure function of (task, data seed): batch n is had without drawing those before it, whoever asks
 for it and in whatever blocks, so resuming needs no generator state and a trial's data do not depend on its pack.
