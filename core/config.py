@@ -11,7 +11,7 @@ No torch here: planning imports this file.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -178,7 +178,7 @@ class TrainConfig:
     @property
     def decay_steps(self) -> int:
         """Updates of a WSD schedule's decay."""
-        return self.decay if isinstance(self.decay, int) else math.floor(self.decay * self.steps + 0.5)
+        return step_of(self.decay, self.steps)
 
     def acting(self) -> set[str]:
         """Names of the terms that change what is trained."""
@@ -192,19 +192,115 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleConfig:
-    """How many loops when: the list of stages in short form."""
+class CriterionConfig:
+    """When a stage ends by what is seen of it: SCP, the SHIFT Criterion with Patience, or one half of it."""
 
-    kind: Literal["single", "looped", "shift"] = term(
-        "looped", "one loop throughout; model.loops throughout; one loop, then model.loops from the switch on"
+    criterion: Literal["scp", "loss", "gradient"] = term(
+        "scp", "loss and gradient norm both change little; the loss alone; the gradient norm alone"
+    )
+    delta1: float = term(0.01, "scp, loss: the loss changes by less than this from check to check", gt=0)
+    delta2: float = term(0.1, "scp, gradient: the gradient norm changes by less than this from check to check", gt=0)
+    patience: int = term(3, "consecutive checks at which that must hold", ge=1, le=MAX_ROWS)
+    change: Literal["relative", "absolute"] = term(
+        "relative", "a change is divided by the value at the check before, or not"
+    )
+    on: Literal["val", "train"] = term("val", "the loss of the validation set, or of the fixed training batch")
+    latest: float | int = term(
+        0.9, "the stage ends here if it has not before; share of the steps (float, 1.0 = never) or step (integer)", gt=0
+    )
+
+    def criterion_acting(self) -> set[str]:
+        """Names of the terms of the criterion that act."""
+        names = set(terms(CriterionConfig))
+        if self.criterion == "loss":
+            names.discard("delta2")
+        if self.criterion == "gradient":
+            names -= {"delta1", "on"}
+        return names
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage of an explicit list: how many loops, how it begins, and when it ends."""
+
+    loops: int | None = term(None, "loops in it; silent = model.loops", ge=1, le=4096)
+    until: float | int | CriterionConfig | None = term(  # noqa: RUF009 - `term` makes a field
+        None, "its end: share of the steps (float), step (integer) or criterion (table); the last stage has none", gt=0
+    )
+    lr_factor: float = term(1.0, "its learning rate over that of the schedule", gt=0, le=1e3)
+    rewarm: int = term(0, "updates of linear warm-up at its start", ge=0)
+    optimizer: Literal["keep", "reset"] = term("keep", "optimiser state at its start: kept, or zero")
+    draw: Literal["fixed", "poisson-lognormal"] = term(
+        "fixed", "the loops of each update: `loops`, or drawn with this mean"
+    )
+    sigma: float = term(0.5, "poisson-lognormal: standard deviation of the logarithm of the rate", ge=0, le=4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig(CriterionConfig):
+    """How many loops when: the list of stages, in short form by its kind or written out."""
+
+    kind: Literal["single", "looped", "shift", "shift-scp", "grow", "linear-grow", "reverse", "stages"] = term(
+        "looped",
+        "one loop; model.loops; one, then model.loops from the switch on (fixed, or by the criterion); 1, 2, 3 … "
+        "model.loops in equal parts; linearly over the ramp; model.loops, then one; the stages as listed",
     )
     switch: float | int = term(
-        0.5, "shift: fraction of the steps (float in (0, 1)) or step (integer) of the switch", gt=0
+        0.5, "shift, reverse: fraction of the steps (float in (0, 1)) or step (integer) of the switch", gt=0
     )
+    ramp: float | int = term(
+        0.5, "linear-grow: loops grow to model.loops over so much; share of the steps (float) or step (integer)", gt=0
+    )
+    check_every: int = term(0, "steps between the checks of a criterion; 0 = train.evaluate_every", ge=0)
+    lr_factor: float = term(1.0, "learning rate of the stages after the first over that of the schedule", gt=0, le=1e3)
+    rewarm: int = term(0, "updates of linear warm-up at the start of each stage after the first", ge=0)
+    optimizer: Literal["keep", "reset"] = term(
+        "keep", "optimiser state at the start of each stage after the first: kept, or zero"
+    )
+    draw: Literal["fixed", "poisson-lognormal"] = term(
+        "fixed", "loops of an update where a stage has more than one: these, or drawn with this mean"
+    )
+    sigma: float = term(0.5, "poisson-lognormal: standard deviation of the logarithm of the rate", ge=0, le=4)
+    stages: tuple[StageConfig, ...] = term((), "stages written out, in order")
+
+    @property
+    def watches(self) -> bool:
+        """Whether a stage ends by a criterion."""
+        listed = any(isinstance(stage.until, CriterionConfig) for stage in self.stages)
+        return self.kind == "shift-scp" or (self.kind == "stages" and listed)
 
     def acting(self) -> set[str]:
-        """Names of the terms that act."""
-        return {"kind", "switch"} if self.kind == "shift" else {"kind"}
+        """Names of the terms that act, if the schedule has more than one stage."""
+        names = {"kind", *_OF_KIND.get(self.kind, ())}
+        if self.kind not in ("single", "stages"):
+            names |= {"draw"} | ({"sigma"} if self.draw != "fixed" else set())
+        if self.kind not in ("single", "looped", "stages"):
+            names |= {"lr_factor", "rewarm", "optimizer"}
+        if self.kind == "shift-scp":
+            names |= self.criterion_acting()
+        return names | ({"check_every"} if self.watches else set())
+
+
+_OF_KIND: dict[str, tuple[str, ...]] = {
+    "shift": ("switch",),
+    "reverse": ("switch",),
+    "linear-grow": ("ramp",),
+    "stages": ("stages",),
+}
+
+
+def overlaid(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """The terms of a schedule where `upper` (an arm, an axis) lies over `lower` (what it changes).
+
+    A list of stages and a short form displace each other: listing stages makes the kind ``stages``, naming another
+    kind drops the list.
+    """
+    merged = {**lower, **upper}
+    if upper.get("stages") and "kind" not in upper:
+        merged["kind"] = "stages"
+    elif upper.get("kind", "stages") != "stages" and "stages" not in upper:
+        merged.pop("stages", None)
+    return merged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,17 +365,53 @@ class TrialConfig:
 
 def cross_rules(train: TrainConfig, schedule: ScheduleConfig) -> list[tuple[str, str]]:
     """Rules between sections that are broken: (dotted key, message)."""
-    if schedule.kind != "shift" or 0 < switch_step(train, schedule) < train.steps:
-        return []
-    allowed = f"a fraction in (0, 1) or a step in 1 … {train.steps - 1} (train.steps = {train.steps})"
-    return [("schedule.switch", f"must be {allowed}, got {schedule.switch!r}")]
+    steps = train.steps
+    inside = f"a fraction in (0, 1) or a step in 1 … {steps - 1} (train.steps = {steps})"
+    within = f"a fraction in (0, 1] or a step in 1 … {steps} (train.steps = {steps})"
+    broken = []
+    if schedule.kind in ("shift", "reverse") and not 0 < step_of(schedule.switch, steps) < steps:
+        broken.append(("schedule.switch", f"must be {inside}, got {schedule.switch!r}"))
+    if schedule.kind == "shift-scp" and not 0 < step_of(schedule.latest, steps) <= steps:
+        broken.append(("schedule.latest", f"must be {within}, got {schedule.latest!r}"))
+    if schedule.kind == "linear-grow" and not 0 < step_of(schedule.ramp, steps) <= steps:
+        broken.append(("schedule.ramp", f"must be {within}, got {schedule.ramp!r}"))
+    if schedule.kind == "stages" and not schedule.stages:
+        broken.append(("schedule.stages", 'is required where kind = "stages"; list the stages'))
+    if schedule.kind != "stages" and schedule.stages:
+        message = f'are listed, so kind must be "stages" or silent, got "{schedule.kind}"'
+        broken.append(("schedule.stages", message))
+    if schedule.kind == "stages":
+        broken += _stage_rules(schedule.stages, steps)
+    every = schedule.check_every or train.evaluate_every
+    if schedule.watches and steps // every > MAX_ROWS:
+        broken.append(("schedule.check_every", f"must give at most {MAX_ROWS} checks of a trial, got {every}"))
+    return broken
 
 
-def switch_step(train: TrainConfig, schedule: ScheduleConfig) -> int:
-    """The step of a fixed switch: the fraction of the steps rounded half up, or the step itself."""
-    if isinstance(schedule.switch, int):
-        return schedule.switch
-    return math.floor(schedule.switch * train.steps + 0.5)
+def _stage_rules(stages: Sequence[StageConfig], steps: int) -> list[tuple[str, str]]:
+    """Rules on a list of stages: each but the last has an end, and every end is later than the latest end before."""
+    broken, before = [], 0
+    for number, stage in enumerate(stages, start=1):
+        where = f"schedule.stages[{number}].until"
+        if number == len(stages):
+            if stage.until is not None:
+                broken.append((where, "is not for the last stage, which ends with the trial; drop it"))
+            break
+        if stage.until is None:
+            broken.append((where, "is required: every stage but the last has an end"))
+            continue
+        end = stage.until.latest if isinstance(stage.until, CriterionConfig) else stage.until
+        step = step_of(end, steps)
+        if not before < step < steps:
+            rule = f"must end after the stage before, at {before}, and before train.steps = {steps}"
+            broken.append((where, f"{rule}, got {end!r}{f' = step {step}' if isinstance(end, float) else ''}"))
+        before = max(before, step)
+    return broken
+
+
+def step_of(value: float | int, steps: int) -> int:
+    """A step given as such (integer), or as a share of the steps (float), rounded half up."""
+    return value if isinstance(value, int) else math.floor(value * steps + 0.5)
 
 
 def section_class(section: str, values: Mapping[str, Any]) -> type:
@@ -314,7 +446,8 @@ def trial_config(values: Mapping[str, Any]) -> TrialConfig:
             problems.append(Problem(name, f"must be a table of terms, got {section!r}"))
             continue
         try:
-            built[name] = build(section_class(name, section), section, name)
+            given = overlaid({}, section) if name == "schedule" else section
+            built[name] = build(section_class(name, section), given, name)
         except InputError as error:
             problems += error.problems
     if problems:

@@ -20,8 +20,11 @@ No torch here: planning imports this file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from core.config import ModelConfig, TrialConfig
-from core.lineage import links
+from core.draws import drawn_total
+from core.lineage import Link, links
 
 
 def parameters(config: TrialConfig) -> int:
@@ -58,11 +61,24 @@ def step_flops(config: TrialConfig, *, loops: int, loss_on: str = "last") -> int
     return 3 * token * length * config.train.batch
 
 
-def flops_alone(config: TrialConfig, step: int | None = None) -> int:
-    """Training FLOPs of a trial's first `step` updates (None = all), as if it had been run by itself."""
+def flops_alone(config: TrialConfig, step: int | None = None, *, chain: Sequence[Link] | None = None) -> int:
+    """Training FLOPs of a trial's first `step` updates (None = all), as if it had been run by itself.
+
+    Args:
+        config: the trial.
+        step: updates that are counted.
+        chain: its links, where criteria have decided them; None: those of its configuration alone.
+    """
     last = config.train.steps if step is None else step
-    return sum(
-        step_flops(config, loops=link.loops, loss_on=link.loss_on) * (min(link.end, last) - link.start)
-        for link in links(config)
-        if link.start < last
-    )
+    chain = links(config) if chain is None else chain
+    return sum(link_flops(config, link, link.start, min(link.end, last)) for link in chain if link.start < last)
+
+
+def link_flops(config: TrialConfig, link: Link, start: int, end: int) -> int:
+    """Training FLOPs of the updates start + 1 … end, which lie in a link; drawn loops are counted as drawn."""
+    if link.draw is None:
+        return step_flops(config, loops=link.loops, loss_on=link.loss_on) * (end - start)
+    one = step_flops(config, loops=1, loss_on=link.loss_on)
+    each = step_flops(config, loops=2, loss_on=link.loss_on) - one  # a step's cost is linear in its loops
+    drawn = drawn_total(config.seed, mean=link.loops, sigma=link.draw, start=start, end=end)
+    return one * (end - start) + each * (drawn - (end - start))

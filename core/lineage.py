@@ -1,4 +1,4 @@
-"""What follows from a configuration: its stages, its links, its lineages and its identity.
+"""What follows from a configuration: its links, its lineages and its identity.
 
 Of a trial's terms only those that act become identity: `model.loops` under ``single``, the betas under SGD, the floor
 of a constant learning rate are dropped, so two configurations that train the same thing are the same trial.
@@ -13,13 +13,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from core.config import STAGE_TERMS, ModelConfig, ScheduleConfig, TrainConfig, TrialConfig, switch_step
+from core.config import (
+    STAGE_TERMS,
+    CriterionConfig,
+    ModelConfig,
+    ScheduleConfig,
+    TrainConfig,
+    TrialConfig,
+    step_of,
+)
 from core.errors import InputError
+from core.schedule import Acting, Declared, Stage, Watch, declared, placed
 from core.terms import terms
 
 NUMERICS_VERSION = 1
@@ -59,43 +68,7 @@ def digest16(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-# --- stages, links, lineage, identity --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stage:
-    """A resolved stage: so many loops, from step `start` until `end`, and the terms that act only because it loops."""
-
-    start: int
-    end: int
-    loops: int
-    injection: str = "none"
-    loss_on: str = "last"
-
-    def terms(self) -> dict[str, Any]:
-        """What acts in it, without its position."""
-        if self.loops == 1:
-            return {"loops": 1}
-        return {"loops": self.loops, "injection": self.injection, "loss_on": self.loss_on}
-
-
-def stages(config: TrialConfig) -> tuple[Stage, ...]:
-    """The stages of a trial, in order, from step 0 to its last; neighbours that act alike are one."""
-    return _stages(config.model, config.train, config.schedule)
-
-
-def _stages(model: ModelConfig, train: TrainConfig, schedule: ScheduleConfig) -> tuple[Stage, ...]:
-    def stage(start: int, end: int, loops: int) -> Stage:
-        if loops == 1:
-            return Stage(start=start, end=end, loops=1)
-        return Stage(start=start, end=end, loops=loops, injection=model.injection, loss_on=model.loss_on)
-
-    if schedule.kind == "single":
-        return (stage(0, train.steps, 1),)
-    if schedule.kind == "looped" or model.loops == 1:
-        return (stage(0, train.steps, model.loops),)
-    switch = switch_step(train, schedule)
-    return stage(0, switch, 1), stage(switch, train.steps, model.loops)
+# --- links, lineage, identity ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +76,7 @@ class Link:
     """A stretch of a trial's chain, addressed by everything that acted up to it.
 
     Its rows are those of the steps in (start, end]; step 0 belongs to the first link. `end` is where this trial
-    leaves it and no part of its lineage.
+    leaves it (at the latest, where a criterion decides) and no part of its lineage.
     """
 
     lineage: str
@@ -116,6 +89,14 @@ class Link:
     loss_on: str
     decay: tuple[int, int, float] | None
     """WSD: (step at which the linear decay begins, its updates, last share of the peak), once it has begun."""
+    draw: float | None = None
+    """Loops of each update are drawn with mean `loops` (Poisson-lognormal, this sigma); None: they are `loops`."""
+    lr_factor: float = 1.0
+    """Of its stage."""
+    rewarm: tuple[int, int] | None = None
+    """(step at which its stage began, updates of linear warm-up there)."""
+    reset: int = 0
+    """Step at which the optimiser state was last zero: 0, or the start of a stage that resets it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,60 +106,132 @@ class _Cut:
     start: int
     end: int
     stage: int
-    terms: Stage
+    acting: Acting
+    rewarm: tuple[int, int] | None
+    reset: int
     decay: tuple[int, int, float] | None
     acted_json: str
 
 
-def _cuts(model: ModelConfig, train: TrainConfig, schedule: ScheduleConfig) -> tuple[tuple[_Cut, ...], str]:
-    """The cuts of a chain and their canonical JSON; cached, since trials of a grid differ mostly in their seeds."""
-    return _cached_cuts(model, train, schedule, train.decay_steps)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Chain:
+    """The cuts of a trial, as far as known."""
+
+    cuts: tuple[_Cut, ...]
+    identity: str
+    """What its schedule is, as a part of `identity_json`; does not depend on what criteria have decided."""
+    watch: Watch | None
+
+
+def _chain(config: TrialConfig, ended: tuple[int, ...] = ()) -> _Chain:
+    """The chain of a trial; cached, since trials of a grid differ mostly in their seeds."""
+    stages, wsd = _declared(config)
+    return _cached_chain(stages, wsd, ended)
+
+
+def _declared(config: TrialConfig) -> tuple[tuple[Declared, ...], tuple[int, int, float] | None]:
+    model, train, schedule = config.model, config.train, config.schedule
+    return _cached_declared(model, train, schedule, _worked_out(train, schedule))
+
+
+def _worked_out(train: TrainConfig, schedule: ScheduleConfig) -> tuple[int, ...]:
+    """The steps behind shares: part of the key, since to a cache a step of 1 and a share of 1.0 are equal."""
+    ends: list[float | int] = [train.decay, schedule.switch, schedule.ramp, schedule.latest]
+    for stage in schedule.stages:
+        end = stage.until.latest if isinstance(stage.until, CriterionConfig) else stage.until
+        ends.append(0 if end is None else end)
+    return tuple([step_of(end, train.steps) for end in ends])
 
 
 @lru_cache(maxsize=65536)
-def _cached_cuts(
-    model: ModelConfig, train: TrainConfig, schedule: ScheduleConfig, decay_steps: int
-) -> tuple[tuple[_Cut, ...], str]:
-    """`decay_steps` is part of the key: a decay of 1 update and one of the share 1.0 are equal to a cache."""
-    decay = (train.steps - decay_steps, decay_steps, train.lr_final)
-    return _cuts_of(_stages(model, train, schedule), decay if train.lr_schedule == "wsd" else None)
+def _cached_declared(
+    model: ModelConfig, train: TrainConfig, schedule: ScheduleConfig, _steps: tuple[int, ...]
+) -> tuple[tuple[Declared, ...], tuple[int, int, float] | None]:
+    decay = (train.steps - train.decay_steps, train.decay_steps, train.lr_final)
+    return declared(model, train, schedule), decay if train.lr_schedule == "wsd" else None
 
 
 @lru_cache(maxsize=65536)
-def _cuts_of(resolved: tuple[Stage, ...], wsd: tuple[int, int, float] | None) -> tuple[tuple[_Cut, ...], str]:
-    """The same by all that they depend on, which most settings of a grid share."""
+def _cached_chain(stages: tuple[Declared, ...], wsd: tuple[int, int, float] | None, ended: tuple[int, ...]) -> _Chain:
+    """By all that it depends on, which most settings of a grid share."""
+    found, watch = placed(stages, ended)
     cuts: list[_Cut] = []
-    decay_start = resolved[-1].end if wsd is None else wsd[0]
-    for index, stage in enumerate(resolved):
+    decay_start = found[-1].end if wsd is None else wsd[0]
+    reset = 0
+    for index, stage in enumerate(found):
+        acting = stage.acting
+        reset = stage.start if acting.reset else reset
         for start, end in ((stage.start, min(stage.end, decay_start)), (max(stage.start, decay_start), stage.end)):
             if start >= end:
                 continue
-            decay = wsd if start >= decay_start else None
-            acted = stage.terms() | ({} if decay is None else {"decay": list(decay)})
-            acted_json = canonical_json(acted)
-            cuts.append(_Cut(start=start, end=end, stage=index, terms=stage, decay=decay, acted_json=acted_json))
-    return tuple(cuts), "[" + ",".join(f"[{cut.start},{cut.acted_json}]" for cut in cuts) + "]"
+            decay = wsd if wsd is not None and start >= decay_start else None
+            acted_json = canonical_json(acting.terms() | ({} if decay is None else {"decay": list(decay)}))
+            rewarm = (stage.start, acting.rewarm) if acting.rewarm else None
+            cuts.append(
+                _Cut(
+                    start=start,
+                    end=end,
+                    stage=index,
+                    acting=acting,
+                    rewarm=rewarm,
+                    reset=reset,
+                    decay=decay,
+                    acted_json=acted_json,
+                )
+            )
+    return _Chain(cuts=tuple(cuts), identity=_schedule_identity(stages, wsd, cuts), watch=watch)
 
 
-def links(config: TrialConfig) -> tuple[Link, ...]:
-    """The chain of a trial: one link per stage, cut once more where a WSD decay begins."""
-    return _links(_cuts(config.model, config.train, config.schedule)[0], _base_json(config))
+def _schedule_identity(stages: tuple[Declared, ...], wsd: tuple[int, int, float] | None, cuts: Sequence[_Cut]) -> str:
+    """Of fixed stages the cuts; where a criterion decides, the stages as they are declared."""
+    if all(isinstance(stage.until, int) for stage in stages):
+        return '"links":[' + ",".join(f"[{cut.start},{cut.acted_json}]" for cut in cuts) + "]"
+    plain = [
+        [stage.acting.terms(), stage.until if isinstance(stage.until, int) else stage.until.terms()] for stage in stages
+    ]
+    return f'"links":{{"decay":{canonical_json(wsd)},"stages":{canonical_json(plain)}}}'
+
+
+def stages(config: TrialConfig, ended: tuple[int, ...] = ()) -> tuple[Stage, ...]:
+    """The stages of a trial, in order; as far as the ends of its criteria (`ended`) decide them."""
+    return placed(_declared(config)[0], ended)[0]
+
+
+def watch(config: TrialConfig, ended: tuple[int, ...] = ()) -> Watch | None:
+    """What a trial waits for, where its criteria have ended stages at the steps `ended`; None: nothing any more."""
+    return _chain(config, ended).watch
+
+
+def links(config: TrialConfig, ended: tuple[int, ...] = ()) -> tuple[Link, ...]:
+    """The chain of a trial: one link per stage, cut once more where a WSD decay begins.
+
+    Args:
+        config: the trial.
+        ended: by criterion, in order, the step at which it ended its stage. Where one is not known yet, the chain
+            goes to that criterion's latest step.
+    """
+    return _links(_chain(config, ended).cuts, _base_json(config))
 
 
 def _links(cuts: tuple[_Cut, ...], base_json: str) -> tuple[Link, ...]:
     chain: list[Link] = []
     for cut in cuts:
         past = f'"{chain[-1].lineage}",{cut.start}' if chain else f"{NUMERICS_VERSION},{base_json}"
+        acting = cut.acting
         chain.append(
             Link(
                 lineage=digest16(f"[{past},{cut.acted_json}]"),
                 start=cut.start,
                 end=cut.end,
                 stage=cut.stage,
-                loops=cut.terms.loops,
-                injection=cut.terms.injection,
-                loss_on=cut.terms.loss_on,
+                loops=acting.loops,
+                injection=acting.injection,
+                loss_on=acting.loss_on,
                 decay=cut.decay,
+                draw=acting.draw,
+                lr_factor=acting.lr_factor,
+                rewarm=cut.rewarm,
+                reset=cut.reset,
             )
         )
     return tuple(chain)
@@ -212,13 +265,12 @@ def _around_seed(config: TrialConfig) -> tuple[str, str]:
 
 
 def identity_json(config: TrialConfig) -> str:
-    """The canonical JSON over which the trial id is taken: what acts, the resolved links, the last step."""
-    chain = _cuts(config.model, config.train, config.schedule)[1]
-    return _identity_json(_base_json(config), chain, config.train.steps)
+    """The canonical JSON over which the trial id is taken: what acts, its schedule worked out, the last step."""
+    return _identity_json(_base_json(config), _chain(config).identity, config.train.steps)
 
 
-def _identity_json(base_json: str, chain: str, steps: int) -> str:
-    return f'{{"base":{base_json},"links":{chain},"numerics":{NUMERICS_VERSION},"steps":{steps}}}'
+def _identity_json(base_json: str, schedule: str, steps: int) -> str:
+    return f'{{"base":{base_json},{schedule},"numerics":{NUMERICS_VERSION},"steps":{steps}}}'
 
 
 def trial_id(config: TrialConfig) -> str:
@@ -228,24 +280,33 @@ def trial_id(config: TrialConfig) -> str:
 
 def under_seeds(config: TrialConfig, seeds: Iterable[int]) -> Iterator[tuple[TrialConfig, str, tuple[Link, ...]]]:
     """The trial of each seed: configuration, trial id and links; what does not depend on the seed is done once."""
-    cuts, chain = _cuts(config.model, config.train, config.schedule)
+    chain = _chain(config)
     before, after = _around_seed(config)
     task, model, train, schedule, measure = config.task, config.model, config.train, config.schedule, config.measure
     for seed in seeds:
         base = f"{before}{seed}{after}"
         trial = TrialConfig(task=task, model=model, train=train, schedule=schedule, measure=measure, seed=seed)
-        yield trial, digest16(_identity_json(base, chain, train.steps)), _links(cuts, base)
+        yield trial, digest16(_identity_json(base, chain.identity, train.steps)), _links(chain.cuts, base)
 
 
 def acting_keys(config: TrialConfig) -> frozenset[str]:
     """The dotted keys whose values act on this trial: changing any other gives the same trial."""
-    loops = {cut.terms.loops for cut in _cuts(config.model, config.train, config.schedule)[0]}
-    staged = {"model.loops"} if config.schedule.kind != "single" else set()
-    if loops != {1}:
-        staged |= {"model.injection", "model.loss_on"}
+    declared_stages, schedule = _declared(config)[0], config.schedule
     keys = _section_keys("task", config.task) | _section_keys("model", config.model)
-    keys |= _section_keys("train", config.train) | _section_keys("schedule", config.schedule)
-    return keys - {"schedule.switch"} | staged | {"seed"} if loops == {1} else keys | staged | {"seed"}
+    keys |= _section_keys("train", config.train) | {"schedule.kind", "seed"}
+    if len(declared_stages) > 1 or schedule.kind == "stages":
+        keys |= _section_keys("schedule", schedule)
+    elif declared_stages[0].acting.draw is not None:
+        keys |= {"schedule.draw", "schedule.sigma"}
+    if schedule.kind == "looped" or (schedule.kind != "single" and _reads_loops(schedule)):
+        keys |= {"model.loops"}
+    if any(stage.acting.loops > 1 for stage in declared_stages):
+        keys |= {"model.injection", "model.loss_on"}
+    return keys
+
+
+def _reads_loops(schedule: ScheduleConfig) -> bool:
+    return schedule.kind != "stages" or any(stage.loops is None for stage in schedule.stages)
 
 
 @lru_cache(maxsize=4096)
@@ -278,6 +339,7 @@ def pack_shape(config: TrialConfig, link: Link) -> tuple[Any, ...]:
         link.loops,
         link.injection,
         link.loss_on,
+        link.draw is not None,
     )
 
 

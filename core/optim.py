@@ -4,12 +4,13 @@ Host numbers (learning rates, bias corrections) are computed per lane in Python 
 block of steps; the update is a few elementwise passes over the flat buffers of `core.flat`, in place. Gradients are
 reduced over the inner axis only, so a lane's bits do not depend on the pack.
 
-Update n (1 … steps) takes the state at n − 1 to that at n, with gradient g and learning rate η = lr · lr_factor(n):
+Update n (1 … steps) takes the state at n − 1 to that at n, with gradient g and learning rate η(n) (`learning_rate`):
 
     clip    g ← g · min(1, clip / ‖g‖)                          (‖g‖ over all parameters; clip = 0: none)
     decay   w ← (1 − η · weight_decay) w                         (decoupled, both optimisers; all parameters)
     AdamW   m ← m + (1 − β1)(g − m);  v ← v + (1 − β2)(g² − v)
-            w ← w − η · (m / (1 − β1ⁿ)) / (√(v / (1 − β2ⁿ)) + ε)     (Loshchilov & Hutter 2019, arXiv 1711.05101)
+            w ← w − η · (m / (1 − β1ⁿ)) / (√(v / (1 − β2ⁿ)) + ε)     (Loshchilov & Hutter 2019, arXiv 1711.05101;
+                                                                 n counts from where the stage reset m and v, if it did)
     SGD     b ← momentum · b + g;  w ← w − η b                   (as torch.optim.SGD, no dampening, no Nesterov)
 """
 
@@ -29,11 +30,12 @@ SLOTS: Mapping[str, tuple[str, ...]] = {"adamw": ("moment1", "moment2"), "sgd": 
 
 
 def lr_factor(config: TrialConfig, link: Link, step: int) -> float:
-    """The share of `train.lr` with which update `step` is made.
+    """The share of its stage's learning rate with which update `step` is made.
 
-    Warm-up times schedule, each in [0, 1]:
+    Warm-up times re-warm-up times schedule, each in [0, 1]:
 
         warm-up    min(1, n / warmup)
+        re-warm-up min(1, (n − s) / rewarm) in a stage that began at step s
         constant   1
         cosine     f + (1 − f)(1 + cos πt)/2, t = (n − warmup)/(steps − warmup) clipped to [0, 1]
         wsd        1 until the decay of the link begins at step d, then 1 − (1 − f) t, t = (n − d)/length, at most 1
@@ -47,6 +49,9 @@ def lr_factor(config: TrialConfig, link: Link, step: int) -> float:
     """
     train = config.train
     warm = min(1.0, step / train.warmup) if train.warmup else 1.0
+    if link.rewarm is not None:
+        start, updates = link.rewarm
+        warm *= min(1.0, (step - start) / updates)
     if train.lr_schedule == "cosine" and step > train.warmup:
         t = min(1.0, (step - train.warmup) / (train.steps - train.warmup))
         return warm * (train.lr_final + (1.0 - train.lr_final) * 0.5 * (1.0 + math.cos(math.pi * t)))
@@ -57,8 +62,8 @@ def lr_factor(config: TrialConfig, link: Link, step: int) -> float:
 
 
 def learning_rate(config: TrialConfig, link: Link, step: int) -> float:
-    """The learning rate of update `step`; for step 0, before any update, that of the first."""
-    return config.train.lr * lr_factor(config, link, max(1, step))
+    """The learning rate of update `step`, its stage's factor included; for step 0 that of the first update."""
+    return config.train.lr * link.lr_factor * lr_factor(config, link, max(1, step))
 
 
 def coefficients(config: TrialConfig, link: Link, step: int) -> tuple[float, ...]:
@@ -69,8 +74,9 @@ def coefficients(config: TrialConfig, link: Link, step: int) -> tuple[float, ...
     if train.optimizer == "sgd":
         return decay, train.momentum, -lr
     # √(v / c2) + ε = (√v + ε √c2) / √c2: the correction moves from a pass over [K, P] into numbers per lane.
-    root = math.sqrt(1.0 - train.beta2**step)
-    return decay, 1.0 - train.beta1, 1.0 - train.beta2, train.eps * root, -lr * root / (1.0 - train.beta1**step)
+    updates = step - link.reset  # the moments' own age: they began as zero there
+    root = math.sqrt(1.0 - train.beta2**updates)
+    return decay, 1.0 - train.beta1, 1.0 - train.beta2, train.eps * root, -lr * root / (1.0 - train.beta1**updates)
 
 
 def coefficient_block(

@@ -12,7 +12,7 @@ import math
 import operator
 import types
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -102,6 +102,8 @@ def _type_name(hint: Any) -> str:
         return " or ".join(_type_name(h) for h in get_args(hint) if h is not type(None))
     if get_origin(hint) is tuple:
         return f"a list of {_type_name(get_args(hint)[0])}"
+    if is_dataclass(hint):
+        return f"a table of {', '.join(terms(cast(type, hint)))}"
     return {int: "an integer", float: "a number", bool: "true or false", str: "a text"}.get(hint, str(hint))
 
 
@@ -114,6 +116,9 @@ def _convert(value: Any, hint: Any) -> Any:
     elif origin in (Union, types.UnionType):
         # Exact matches first: `float | int` keeps 3 an integer and 0.3 a float.
         options = get_args(hint)
+        tables = [option for option in options if is_dataclass(option)]
+        if tables and isinstance(value, Mapping):
+            return _convert(value, tables[0])
         for option in sorted(options, key=lambda o: o is not type(value)):
             try:
                 return _convert(value, option)
@@ -121,7 +126,13 @@ def _convert(value: Any, hint: Any) -> Any:
                 continue
     elif origin is tuple:
         if isinstance(value, (list, tuple)):
-            return tuple(_convert(v, get_args(hint)[0]) for v in value)
+            return tuple(_item(v, get_args(hint)[0], number) for number, v in enumerate(value, start=1))
+    elif is_dataclass(hint):
+        table = cast(type, hint)
+        if isinstance(value, table):
+            return value
+        if isinstance(value, Mapping):
+            return build(table, value)
     elif hint is float:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             try:
@@ -136,11 +147,21 @@ def _convert(value: Any, hint: Any) -> Any:
     raise TypeError
 
 
+def _item(value: Any, hint: Any, number: int) -> Any:
+    """One entry of a list; what is wrong inside a table says which entry it is, counted from 1."""
+    try:
+        return _convert(value, hint)
+    except InputError as error:
+        raise InputError([Problem(f"[{number}].{p.where}", p.message) for p in error.problems]) from error
+
+
 def check(section: type, name: str, value: Any) -> tuple[Any, str | None]:
     """One value of one term: the value in its declared type, and what is wrong with it (None: nothing)."""
     hint = hints(section)[name]
     try:
         value = _convert(value, hint)
+    except InputError as error:  # inside a table, or a list of tables
+        return value, "; ".join(f"{problem.where.lstrip('.')} {problem.message}" for problem in error.problems)
     except TypeError:
         options = [v for v in get_args(hint) if isinstance(v, str)] if get_origin(hint) is Literal else []
         near = difflib.get_close_matches(value, options, n=1) if isinstance(value, str) else []

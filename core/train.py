@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,15 @@ from core import optim
 from core.checkpoint import TrialState
 from core.config import TrialConfig
 from core.curvature import measure
+from core.draws import loop_draws
 from core.evaluate import evaluate, finite
 from core.flat import Layout
 from core.flops import flops_alone
-from core.lineage import Link, links, pack_shape
+from core.lineage import Link, canonical_json, links, pack_shape
 from core.model import Architecture, architecture, init_parameters, loss, parameter_shapes
+from core.schedule import Watch
 from core.tasks import TaskData, task_data
+from core.watch import Check, ends_at
 
 BLOCK_STEPS = 64
 """Updates in a block at most."""
@@ -41,6 +44,7 @@ BLOCK_TOKENS = 2**22
 """Tokens of a block over all lanes at most (64 MiB of inputs and targets)."""
 
 Progress = Callable[[int, Sequence[float | None]], None]
+Keep = Callable[[int, TrialState], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +52,8 @@ class Segment:
     """What one lane of a pack does."""
 
     config: TrialConfig
-    link: Link
+    chain: tuple[Link, ...]
+    """The links of the trial up to the one that is trained on."""
     start: int
     """Step of the state it begins from; link.start ≤ start < end ≤ link.end."""
     end: int
@@ -56,6 +61,19 @@ class Segment:
     """Steps in (start, end], and 0 where start is 0, at which metrics are taken."""
     measure: tuple[int, ...] = ()
     """Likewise for curvature; `config.measure` says what."""
+    check: tuple[int, ...] = ()
+    """Likewise for what criteria see; step 0 is never checked."""
+    watches: tuple[Watch, ...] = ()
+    """Criteria that wait for this stage's rows, each once."""
+    seen: tuple[tuple[int, Check], ...] = ()
+    """(step, check) of the stage so far, as recorded."""
+    needed: int | None = None
+    """Step up to which it is trained even where no criterion waits any more; None: `end`."""
+
+    @property
+    def link(self) -> Link:
+        """The link that is trained on."""
+        return self.chain[-1]
 
 
 @dataclass(kw_only=True)
@@ -72,6 +90,8 @@ class LaneResult:
     spectra: list[dict[str, Any]]
     events: list[dict[str, Any]]
     """step, kind, detail; the step of a divergence is that of the update that could not be made."""
+    checks: list[dict[str, Any]]
+    """Rows of the table checks, without the lineage."""
     state: TrialState
     """The state at `reached`."""
 
@@ -100,6 +120,7 @@ def train_segments(
     device: str = "cpu",
     stop: Callable[[int], bool] | None = None,
     progress: Progress | None = None,
+    keep: Keep | None = None,
 ) -> list[LaneResult]:
     """Trains the segments of one pack from their common start to their common end.
 
@@ -109,6 +130,8 @@ def train_segments(
         device: ``cpu`` or ``cuda``.
         stop: asked with the step after each block; True ends the pack there (status ok, `reached` < end).
         progress: told the step and the last training loss of each lane after each block.
+        keep: given the number of a lane and its state where one of its `watches` ends the stage; there its metrics are
+            taken too, whatever is asked. A pack ends early where no lane is needed any more.
 
     Returns:
         One result per segment, in order. On a CPU it is the same, bit for bit, whatever the other lanes are.
@@ -119,15 +142,17 @@ def train_segments(
     _check(segments, states)
     if len(segments) == 1 and _has_unit_axis(architecture(segments[0].config)):
         told = None if progress is None else lambda step, losses: progress(step, losses[:1])
-        return train_segments([*segments] * 2, [*states] * 2, device=device, stop=stop, progress=told)[:1]
-    pack = _Pack(segments, states, torch.device(device))
+        kept = None if keep is None else lambda lane, state: None if lane else keep(lane, state)
+        return train_segments([*segments] * 2, [*states] * 2, device=device, stop=stop, progress=told, keep=kept)[:1]
+    pack = _Pack(segments, states, torch.device(device), keep)
+    pack.switch()
     pack.observe()
     while pack.step < pack.end:
         pack.train_block()
         pack.observe()
         if progress is not None:
             progress(pack.step, [finite(value) for value in pack.last_losses])
-        if pack.all_diverged or (stop is not None and stop(pack.step)):
+        if pack.idle or (stop is not None and stop(pack.step)):
             break
     return pack.results()
 
@@ -153,7 +178,7 @@ def _check(segments: Sequence[Segment], states: Sequence[TrialState]) -> None:
             raise ValueError("the segments of a pack have one pack_shape")
         if state.step != segment.start:
             raise ValueError(f"the state is at step {state.step}, the segment starts at {segment.start}")
-        for step in (*segment.evaluate, *segment.measure):
+        for step in (*segment.evaluate, *segment.measure, *segment.check):
             if not (segment.start < step <= segment.end or step == segment.start == 0):
                 raise ValueError(f"step {step} cannot be observed in {segment.start}–{segment.end}")
 
@@ -161,8 +186,11 @@ def _check(segments: Sequence[Segment], states: Sequence[TrialState]) -> None:
 class _Pack:
     """K lanes in training: flat buffers on the device, and what has been observed so far."""
 
-    def __init__(self, segments: Sequence[Segment], states: Sequence[TrialState], device: torch.device) -> None:
+    def __init__(
+        self, segments: Sequence[Segment], states: Sequence[TrialState], device: torch.device, keep: Keep | None
+    ) -> None:
         first = segments[0]
+        self.keep = keep
         self.segments = segments
         self.configs = [segment.config for segment in segments]
         self.links = [segment.link for segment in segments]
@@ -185,6 +213,10 @@ class _Pack:
             )
             for slot in self.slot_names
         ]
+        for lane, link in enumerate(self.links):
+            if link.reset == self.step > 0:
+                for slot_buffer in self.slots:
+                    slot_buffer[lane].zero_()
         self.limits = optim.clip_limits(self.configs, self.weights)
         self.decays = any(config.train.weight_decay for config in self.configs)
         self.ones = torch.ones(K, dtype=dtype, device=device)
@@ -199,6 +231,7 @@ class _Pack:
             self.source_of.append(key)
         self.validation = [self.sources[key].validation() for key in self.source_of]
         self.held_out = self._tokens([v.inputs for v in self.validation], [v.targets for v in self.validation])
+        self.fixed_batch: tuple[Tensor, Tensor] | None = None
 
         self.diverged: list[str | None] = [None] * K
         self.reached = [self.step] * K
@@ -206,10 +239,23 @@ class _Pack:
         self.last_norms = [math.nan] * K
         self.metrics: list[list[dict[str, Any]]] = [[] for _ in segments]
         self.curvature: list[list[dict[str, Any]]] = [[] for _ in segments]
+        self.checks: list[list[dict[str, Any]]] = [[] for _ in segments]
+        self.events: list[list[dict[str, Any]]] = [[] for _ in segments]
+        self.waiting = [list(segment.watches) for segment in segments]
+        self.seen = [dict(segment.seen) for segment in segments]
 
     @property
-    def all_diverged(self) -> bool:
-        return None not in self.diverged
+    def idle(self) -> bool:
+        """Whether nobody needs another update: every lane has diverged, or all its criteria have ended the stage."""
+        return all(
+            self.diverged[lane] is not None
+            or (
+                bool(segment.watches)
+                and not self.waiting[lane]
+                and self.step >= (segment.end if segment.needed is None else segment.needed)
+            )
+            for lane, segment in enumerate(self.segments)
+        )
 
     # --- training ------------------------------------------------------------------------------------------------
 
@@ -220,25 +266,42 @@ class _Pack:
         count = max(1, min(BLOCK_STEPS, BLOCK_TOKENS // batch_tokens, self._next_observation() - self.step))
         inputs, targets = self._batches(count)
         table = optim.coefficient_block(self.configs, self.links, self.step, count, self.weights)
+        loops = self._loops(count)
         watched = []
         for index in range(count):
-            watched.append(self._update(inputs[index], targets[index], table[index]))
+            watched.append(self._update(inputs[index], targets[index], table[index], loops[index]))
         self._account(torch.stack(watched).double().cpu().numpy())
         self.step += count
 
-    def _update(self, inputs: Tensor, targets: Tensor, coefficients: Tensor) -> Tensor:
-        """One update of all lanes that are alive; returns loss, gradient norm and weight norm before it, `[3, K]`."""
+    def _loops(self, count: int) -> list[int | list[int]]:
+        """Loops of the next updates: one number for all lanes, or each lane's own draw."""
+        if self.link.draw is None:
+            return [self.link.loops] * count
+        drawn = [
+            loop_draws(config.seed, mean=link.loops, sigma=link.draw or 0.0, start=self.step, count=count)
+            for config, link in zip(self.configs, self.links, strict=True)
+        ]
+        table: list[int | list[int]] = np.stack(drawn, 1).tolist()
+        return table
+
+    def _gradient(self, inputs: Tensor, targets: Tensor, loops: int | list[int]) -> tuple[Tensor, Tensor]:
+        """Training losses `[K]` of one batch `[K, B, T]` and their gradients `[K, P]`."""
         with self._precision():
             losses = loss(
                 self.layout.views(self.weights),
                 inputs,
                 targets,
                 self.arch,
-                loops=self.link.loops,
+                loops=loops,
                 injection=self.link.injection,
                 loss_on=self.link.loss_on,
             )
         (grad,) = torch.autograd.grad(losses, self.weights, self.ones.to(losses.dtype))
+        return losses.detach(), grad
+
+    def _update(self, inputs: Tensor, targets: Tensor, coefficients: Tensor, loops: int | list[int]) -> Tensor:
+        """One update of all lanes that are alive; returns loss, gradient norm and weight norm before it, `[3, K]`."""
+        losses, grad = self._gradient(inputs, targets, loops)
         with torch.no_grad():
             norm = optim.norms(grad)
             watched = torch.stack((losses.to(norm.dtype), norm, optim.norms(self.weights)))
@@ -293,7 +356,7 @@ class _Pack:
     # --- observation ---------------------------------------------------------------------------------------------
 
     def _next_observation(self) -> int:
-        steps = {step for segment in self.segments for step in (*segment.evaluate, *segment.measure)}
+        steps = {step for s in self.segments for step in (*s.evaluate, *s.measure, *s.check)}
         return min((step for step in steps if step > self.step), default=self.end)
 
     def observe(self) -> None:
@@ -301,30 +364,67 @@ class _Pack:
         alive = [lane for lane, reason in enumerate(self.diverged) if reason is None]
         evaluated = [lane for lane in alive if self.step in self.segments[lane].evaluate]
         measured = [lane for lane in alive if self.step in self.segments[lane].measure]
-        with torch.no_grad():
-            params = self.layout.views(self.weights.detach())
-        if evaluated:
-            columns = evaluate(
-                params,
-                *self.held_out,
-                arch=self.arch,
-                link=self.link,
-                sets=self.validation,
-                precision=self._precision(),
-            )
-            for lane in evaluated:
-                self.metrics[lane].append(self._metrics_row(lane, columns[lane]))
+        checked = [lane for lane in alive if self.step in self.segments[lane].check]
+        columns = self._evaluated() if evaluated or checked else []
+        for lane in evaluated:
+            self.metrics[lane].append(self._metrics_row(lane, columns[lane]))
         if measured:
-            inputs, targets = self.held_out
-            rows = measure(
-                {name: p[measured] for name, p in params.items()},
-                configs=[self.configs[lane] for lane in measured],
-                link=self.link,
-                inputs=inputs[measured],
-                targets=targets[measured],
+            self._measure(measured)
+        if checked:
+            self._check(checked, columns)
+
+    def _params(self) -> dict[str, Tensor]:
+        with torch.no_grad():
+            return self.layout.views(self.weights.detach())
+
+    def _evaluated(self) -> list[dict[str, float | None]]:
+        return evaluate(
+            self._params(),
+            *self.held_out,
+            arch=self.arch,
+            link=self.link,
+            sets=self.validation,
+            precision=self._precision(),
+        )
+
+    def _measure(self, lanes: Sequence[int]) -> None:
+        inputs, targets = self.held_out
+        rows = measure(
+            {name: p[lanes] for name, p in self._params().items()},
+            configs=[self.configs[lane] for lane in lanes],
+            link=self.link,
+            inputs=inputs[lanes],
+            targets=targets[lanes],
+        )
+        for lane, row in zip(lanes, rows, strict=True):
+            self.curvature[lane].append({"step": self.step} | row)
+
+    def _check(self, lanes: Sequence[int], columns: Sequence[Mapping[str, float | None]]) -> None:
+        """What criteria see; where one ends the stage, the state is kept and its metrics are taken."""
+        if self.fixed_batch is None:
+            drawn = {key: source.batches(0, 1) for key, source in self.sources.items()}
+            batches = [drawn[key] for key in self.source_of]
+            self.fixed_batch = self._tokens(
+                [inputs[0] for inputs, _ in batches], [targets[0] for _, targets in batches]
             )
-            for lane, row in zip(measured, rows, strict=True):
-                self.curvature[lane].append({"step": self.step} | row)
+        losses, grad = self._gradient(*self.fixed_batch, self.link.loops)
+        seen = torch.stack((losses.double(), optim.norms(grad).double())).cpu().numpy()
+        for lane in lanes:
+            check = Check(
+                val_loss=columns[lane]["val_loss"],
+                train_loss=finite(float(seen[0, lane])),
+                grad_norm=finite(float(seen[1, lane])),
+            )
+            self.seen[lane][self.step] = check
+            self.checks[lane].append({"step": self.step, **asdict(check)})
+            ended = [watch for watch in self.waiting[lane] if ends_at(watch, self.step, self.seen[lane])]
+            if not ended:
+                continue
+            self.waiting[lane] = [watch for watch in self.waiting[lane] if watch not in ended]
+            if self.step not in self.segments[lane].evaluate:
+                self.metrics[lane].append(self._metrics_row(lane, columns[lane]))
+            if self.keep is not None:
+                self.keep(lane, self._state(lane))
 
     def _metrics_row(self, lane: int, columns: Mapping[str, float | None]) -> dict[str, Any]:
         config, link = self.configs[lane], self.links[lane]
@@ -336,19 +436,19 @@ class _Pack:
             "train_loss": finite(self.last_losses[lane]),
             "grad_norm": finite(self.last_norms[lane]),
             "tokens": self.step * config.train.batch * config.task.context,
-            "flops_alone": flops_alone(config, self.step),
+            "flops_alone": flops_alone(config, self.step, chain=self.segments[lane].chain),
         }
         return {**row, **columns}
 
-    def _switch(self, lane: int) -> list[dict[str, Any]]:
-        """The event of a stage that begins where the segment begins."""
-        segment, link = self.segments[lane], self.links[lane]
-        if segment.start != link.start or link.start == 0:
-            return []
-        before = next(earlier for earlier in links(segment.config) if earlier.end == link.start)
-        if before.stage == link.stage:  # a link of a learning-rate schedule
-            return []
-        return [{"step": link.start, "kind": "switch", "detail": f"loops {before.loops} to {link.loops}"}]
+    def switch(self) -> None:
+        """The events of stages that begin where the pack begins: the same weights seen with the new loops."""
+        lanes = [lane for lane, segment in enumerate(self.segments) if _begins_stage(segment)]
+        columns = self._evaluated() if lanes else []
+        for lane in lanes:
+            before, link = self.segments[lane].chain[-2:]
+            after = {name: value for name, value in columns[lane].items() if name.startswith("val_")}
+            detail = canonical_json({"loops": [before.loops, link.loops], **after})
+            self.events[lane].append({"step": self.step, "kind": "switch", "detail": detail})
 
     # --- result --------------------------------------------------------------------------------------------------
 
@@ -357,10 +457,9 @@ class _Pack:
 
     def _result(self, lane: int) -> LaneResult:
         reason, reached = self.diverged[lane], self.reached[lane]
-        events = self._switch(lane)
+        events = self.events[lane]
         if reason is not None:
-            events.append({"step": reached + 1, "kind": "divergence", "detail": reason})
-        slots = zip(self.slot_names, self.slots, strict=True)
+            events = [*events, {"step": reached + 1, "kind": "divergence", "detail": reason}]
         return LaneResult(
             status="ok" if reason is None else "diverged",
             reached=reached,
@@ -368,14 +467,25 @@ class _Pack:
             curvature=self.curvature[lane],
             spectra=[],
             events=events,
-            state=TrialState(
-                lineage=self.links[lane].lineage,
-                step=reached,
-                parameters=self.layout.lane(self.weights, lane),
-                optimizer={
-                    f"{slot}/{name}": tensor
-                    for slot, buffer in slots
-                    for name, tensor in self.layout.lane(buffer, lane).items()
-                },
-            ),
+            checks=self.checks[lane],
+            state=self._state(lane),
         )
+
+    def _state(self, lane: int) -> TrialState:
+        slots = zip(self.slot_names, self.slots, strict=True)
+        return TrialState(
+            lineage=self.links[lane].lineage,
+            step=self.reached[lane],
+            parameters=self.layout.lane(self.weights, lane),
+            optimizer={
+                f"{slot}/{name}": tensor
+                for slot, buffer in slots
+                for name, tensor in self.layout.lane(buffer, lane).items()
+            },
+        )
+
+
+def _begins_stage(segment: Segment) -> bool:
+    """Whether a stage after the first begins with a segment; the decay of a learning rate is none."""
+    chain, link = segment.chain, segment.link
+    return segment.start == link.start > 0 and chain[-2].stage != link.stage

@@ -211,7 +211,14 @@ def plain_training(config: TrialConfig, parameters: Mapping[str, Tensor]) -> tup
         stage = next(s for s in stages(config) if s.start <= step < s.end)
         link = next(s for s in links(config) if s.start <= step < s.end)
         inputs, targets = (torch.from_numpy(np.asarray(a)[0]) for a in data.batches(step, 1))
-        loss = plain_loss(model, inputs, targets, loops=stage.loops, injection=stage.injection, loss_on=stage.loss_on)
+        loss = plain_loss(
+            model,
+            inputs,
+            targets,
+            loops=stage.acting.loops,
+            injection=stage.acting.injection,
+            loss_on=stage.acting.loss_on,
+        )
         optimizer.zero_grad()
         loss.backward()
         if train.clip:

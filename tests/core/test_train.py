@@ -46,7 +46,10 @@ def run(
 def segment(config: TrialConfig, index: int, start: int, end: int, **given: Any) -> Segment:
     evaluate = tuple(s for s in evaluation_steps(config) if start < s <= end or s == start == 0)
     return Segment(
-        **({"config": config, "link": links(config)[index], "start": start, "end": end, "evaluate": evaluate} | given)
+        **(
+            {"config": config, "chain": links(config)[: index + 1], "start": start, "end": end, "evaluate": evaluate}
+            | given
+        )
     )
 
 
