@@ -14,7 +14,8 @@ from typing import Any
 
 from core.config import TrialConfig
 from core.errors import InputError, Problem
-from core.lineage import Link, trial_id, under_seeds
+from core.lineage import Link, trial_id, under_seeds, watch
+from core.schedule import Watch
 from studies.check import located
 from studies.grid import Assignment, joined
 from studies.settings import Setting, converter, known_keys, sound_settings
@@ -158,6 +159,7 @@ def _winner(slot: Slot, nuisance: Assignment) -> Setting:
 
 def _trials(study: Study, slot: Slot, setting: Setting, role: str, seeds: Iterable[int]) -> Iterator[Trial]:
     kept = (seed for seed in seeds if slot.keeps(setting, seed))
+    first = watch(setting.config)
     for config, key, chain in under_seeds(setting.config, kept):
         yield Trial(
             study=study.name,
@@ -167,6 +169,7 @@ def _trials(study: Study, slot: Slot, setting: Setting, role: str, seeds: Iterab
             trial_id=key,
             links=chain,
             varied=setting.varied,
+            watch=first,
         )
 
 

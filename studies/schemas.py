@@ -221,6 +221,7 @@ SEGMENTS = Table(
         _text("status", "ok, diverged, failed, timeout or oom"),
         Column(name="evaluated", type=pa.list_(pa.int64()), doc="steps with a row of metrics", unit="updates"),
         Column(name="measured", type=pa.list_(pa.int64()), doc="steps with a row of curvature", unit="updates"),
+        Column(name="checked", type=pa.list_(pa.int64()), doc="steps with a row of checks", unit="updates"),
         _whole("generation", "raised by --retry; the highest counts", kind="execution", bits=32),
         _whole("attempts", "tries until it was recorded", kind="execution", bits=32),
         _text("error", "reason of a failure, one line", "execution"),
@@ -309,8 +310,22 @@ EVENTS = Table(
     columns=(
         _LINEAGE,
         _STEP,
-        _text("kind", "switch, watcher, rung, retry or divergence"),
-        _text("detail", "in words or JSON"),
+        _text("kind", "switch or divergence; the view has more, which follow from rows: watcher, recovery"),
+        _text("detail", "switch: JSON of loops before and after, and what the same weights give right after it"),
+    ),
+)
+
+CHECKS = Table(
+    name="checks",
+    doc="what the criteria of schedules see",
+    key=("lineage", "step"),
+    extent=("step", "step"),
+    columns=(
+        _LINEAGE,
+        _STEP,
+        _number("val_loss", "mean loss on the validation set", "nats/token"),
+        _number("train_loss", "training loss of the fixed training batch, that of the first update", "nats/token"),
+        _number("grad_norm", "norm of its gradient", "1"),
     ),
 )
 
@@ -343,7 +358,7 @@ PROPOSALS = Table(
 )
 
 TABLES: Mapping[str, Table] = {
-    t.name: t for t in (SEGMENTS, METRICS_TABLE, CURVATURE, SPECTRA, CURVES, EVENTS, CALIBRATIONS, PROPOSALS)
+    t.name: t for t in (SEGMENTS, METRICS_TABLE, CURVATURE, SPECTRA, CURVES, EVENTS, CHECKS, CALIBRATIONS, PROPOSALS)
 }
 
 
