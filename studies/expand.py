@@ -42,8 +42,13 @@ class Trial:
     config: TrialConfig
     trial_id: str
     links: tuple[Link, ...]
+    """Its chain as far as known: to its end, or to the latest step of the criterion that it waits for."""
     varied: Mapping[str, Any]
     """By dotted key, the values of axes (and nuisance and search keys) that act on this trial."""
+    ended: tuple[int, ...] = ()
+    """By criterion of its schedule, the step at which it ended its stage, as far as recorded rows tell."""
+    watch: Watch | None = None
+    """The criterion that it waits for; None where its whole chain is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
