@@ -33,18 +33,18 @@ Initial weights, normal with these standard deviations, each times `model.init_s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor
 
-from core import mixing
+from core import mixing, ragged
 from core.config import TrialConfig
+from core.ragged import Lanes, Parameters
 from core.streams import stream
-
-Parameters = Mapping[str, Tensor]
 
 NORM_EPS = 1e-5
 """Added to the variance (layer) or mean square (rms), as in GPT-2."""
@@ -81,6 +81,11 @@ class Architecture:
     def blocks(self) -> tuple[str, ...]:
         """Names of all blocks in the order of their first application."""
         return (*self.group("prelude"), *self.group("blocks"), *self.group("coda"))
+
+    @property
+    def unit_axis(self) -> bool:
+        """Whether a matrix has an axis of one: products of a lone lane then run as matrix × vector, to other bits."""
+        return self.width == 1 or self.hidden == 1
 
     def group(self, name: str) -> tuple[str, ...]:
         """Names of the blocks of a group: ``prelude``, ``blocks`` (those inside the loop) or ``coda``."""
@@ -179,7 +184,7 @@ def forward(
     inputs: Tensor,
     arch: Architecture,
     *,
-    loops: int,
+    loops: int | Sequence[int],
     injection: str = "none",
     math_attention: bool = False,
 ) -> Tensor:
@@ -189,15 +194,18 @@ def forward(
         params: by name, each `[K, …]`; see `parameter_shapes`.
         inputs: tokens, int64 `[K, B, T]` with T ≤ context.
         arch: the architecture.
-        loops: times the looped blocks are applied.
+        loops: times that the looped blocks are applied, for all lanes or for each. A lane gets the bits of values and
+            gradients that it gets alone with the same loops, and `[r] * K` those of r; but for K = 1 where a matrix
+            has an axis of one (`Architecture.unit_axis`): there `[r]` gives what r gives in larger packs.
         injection: ``none`` or ``add``: the loop's input is added again before each further loop.
         math_attention: attention by plain operations whatever the shape: fused kernels have no second derivative.
+            Lanes of different loops are then computed one by one.
 
     Returns:
         `[K, B, T, V]`.
     """
-    (logits,) = _loop_outputs(params, inputs, arch, loops=loops, injection=injection, every=False, math=math_attention)
-    return logits
+    run = partial(_last_logits, arch=arch, injection=injection, math=math_attention)
+    return ragged.compute(run, params, (inputs,), loops, one_by_one=math_attention, never_alone=arch.unit_axis)
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
@@ -212,7 +220,7 @@ def loss(
     targets: Tensor,
     arch: Architecture,
     *,
-    loops: int,
+    loops: int | Sequence[int],
     injection: str = "none",
     loss_on: str = "last",
     math_attention: bool = False,
@@ -224,42 +232,65 @@ def loss(
         inputs: tokens, int64 `[K, B, T]`.
         targets: tokens to predict, int64 `[K, B, T]`.
         arch: the architecture.
-        loops: times the looped blocks are applied.
+        loops: times that the looped blocks are applied, for all lanes or for each; see `forward`.
         injection: see `forward`.
-        loss_on: ``last``, or ``all`` for the mean over the outputs of all loops (each through coda, norm and head).
+        loss_on: ``last``, or ``all`` for the mean over the outputs of a lane's loops (each through coda, norm, head).
         math_attention: see `forward`.
 
     Returns:
         `[K]`.
     """
-    K = inputs.shape[0]
-    outputs = _loop_outputs(
-        params, inputs, arch, loops=loops, injection=injection, every=loss_on == "all", math=math_attention
-    )
-    # One after the other: a stack of [K] vectors would be reduced over an axis whose inner axis is K.
-    means = [token_losses(logits, targets).view(K, -1).mean(1) for logits in outputs]
-    total = means[0]
-    for mean in means[1:]:
-        total = total + mean
-    return total if len(means) == 1 else total / len(means)
+    run = partial(_mean_losses, arch=arch, injection=injection, every=loss_on == "all", math=math_attention)
+    return ragged.compute(run, params, (inputs, targets), loops, one_by_one=math_attention, never_alone=arch.unit_axis)
 
 
-def _loop_outputs(
-    params: Parameters, inputs: Tensor, arch: Architecture, *, loops: int, injection: str, every: bool, math: bool
-) -> Iterator[Tensor]:
-    """Logits `[K, B, T, V]` after each loop (`every`), or after the last only."""
-    K, B, T = inputs.shape
-    layers = _Layers(params, arch, T, math=math)
-    head = params["embedding"].mT if arch.tied else params["head"]
-    x = layers.apply(_embed(params, inputs, arch), "prelude")
-    loop_input = x
-    for loop in range(loops):
-        if loop and injection == "add":
-            x = x + loop_input
-        x = layers.apply(x, "blocks")
-        if every or loop == loops - 1:
-            logits = torch.bmm(layers.normalise(layers.apply(x, "coda"), "norm"), head)
-            yield logits.view(K, B, T, arch.vocabulary)
+def _last_logits(
+    params: Parameters, tokens: tuple[Tensor, ...], lanes: Lanes, *, arch: Architecture, injection: str, math: bool
+) -> Tensor:
+    """Logits `[K, B, T, V]` after each lane's last loop."""
+    (inputs,) = tokens
+    layers = _Layers.of(params, arch, inputs.shape[2], math=math)
+    x = start = lanes.sort(layers.apply(_embed(params, inputs, arch), "prelude"))
+    at_loop, ended = layers.map(lanes.sort, ("blocks.",)), []
+    for loop, active in enumerate(lanes.active):
+        if active < x.shape[0]:
+            x, done = x.split_with_sizes((active, x.shape[0] - active))
+            ended.append(done)
+            at_loop, start = at_loop.map(partial(ragged.first, count=active)), ragged.first(start, active)
+        x = at_loop.apply(x + start if loop and injection == "add" else x, "blocks")
+    return layers.logits(lanes.join([*ended, x])).view(*inputs.shape, arch.vocabulary)
+
+
+def _mean_losses(
+    params: Parameters,
+    tokens: tuple[Tensor, ...],
+    lanes: Lanes,
+    *,
+    arch: Architecture,
+    injection: str,
+    every: bool,
+    math: bool,
+) -> Tensor:
+    """Mean loss `[K]` of each lane, over its last loop or over all of its loops."""
+    inputs, targets = tokens
+    if not every:
+        logits = _last_logits(params, (inputs,), lanes, arch=arch, injection=injection, math=math)
+        return token_losses(logits, targets).view(len(inputs), -1).mean(1)
+    layers = _Layers.of(params, arch, inputs.shape[2], math=math)
+    x = start = lanes.sort(layers.apply(_embed(params, inputs, arch), "prelude"))
+    layers, targets = layers.map(lanes.sort, ("blocks.", "coda.", "norm.", "head")), lanes.sort(targets)
+    total, ended = torch.zeros(0), []
+    for loop, active in enumerate(lanes.active):
+        if active < x.shape[0]:
+            total, done = total.split_with_sizes((active, x.shape[0] - active))
+            ended.append(done / loop)
+            stay = partial(ragged.first, count=active)
+            layers, x, start, targets = layers.map(stay), stay(x), stay(start), stay(targets)
+        x = layers.apply(x + start if loop and injection == "add" else x, "blocks")
+        # One after the other: a stack of [K] vectors would be reduced over an axis whose inner axis is K.
+        mean = token_losses(layers.logits(x), targets).view(active, -1).mean(1)
+        total = total + mean if loop else mean
+    return lanes.join([*ended, total / len(lanes.active)])
 
 
 def _embed(params: Parameters, inputs: Tensor, arch: Architecture) -> Tensor:
@@ -284,40 +315,67 @@ def _embed(params: Parameters, inputs: Tensor, arch: Architecture) -> Tensor:
 
 
 class _Layers:
-    """The blocks of one forward pass: what is computed once per pass, however often a block is applied."""
+    """The blocks of one forward pass, for some lanes: what is computed once per pass, however often a block is applied.
 
-    def __init__(self, params: Parameters, arch: Architecture, length: int, *, math: bool) -> None:
-        self.params, self.arch, self.length, self.math = params, arch, length, math
+    `weights` are the parameters but for the embedding's, with the queries scaled; where attention is folded, a block
+    has ``scores`` and ``mixture`` in place of the four matrices.
+    """
+
+    def __init__(self, weights: Parameters, arch: Architecture, length: int, rotation: Tensor | None, *, math: bool):
+        self.weights, self.arch, self.length, self.rotation, self.math = weights, arch, length, rotation, math
+        self.softmax = arch.attention == "softmax"
+
+    @classmethod
+    def of(cls, params: Parameters, arch: Architecture, length: int, *, math: bool) -> _Layers:
+        """All lanes of a pack on sequences of one length."""
+        weights = dict(params)
         D, H = arch.width, arch.heads
         scale = float((D // H) ** -0.5) if arch.attention_scale == "sqrt" else 1.0
-        self.softmax = arch.attention == "softmax"
-        self.rotation = _rotation(length, arch, params["embedding"]) if arch.position == "rotary" else None
-        self.queries = {block: params[f"{block}.query"] * scale for block in arch.blocks}
-        self.folded: dict[str, tuple[Tensor, Tensor]] = {}
-        if H == 1 and self.rotation is None:
-            for block, query in self.queries.items():
-                key, value, out = (params[f"{block}.{name}"] for name in ("key", "value", "out"))
-                self.folded[block] = torch.bmm(query, key.mT), torch.bmm(value, out)
+        rotation = _rotation(length, arch, params["embedding"]) if arch.position == "rotary" else None
+        for block in arch.blocks:
+            query = weights.pop(f"{block}.query") * scale
+            if H == 1 and rotation is None:
+                key, value, out = (weights.pop(f"{block}.{name}") for name in ("key", "value", "out"))
+                weights[f"{block}.scores"], weights[f"{block}.mixture"] = (
+                    torch.bmm(query, key.mT),
+                    torch.bmm(value, out),
+                )
+            else:
+                weights[f"{block}.query"] = query
+        if arch.tied:
+            weights["head"] = params["embedding"].mT
+        return cls(weights, arch, length, rotation, math=math)
+
+    def map(self, change: Callable[[Tensor], Tensor], kinds: tuple[str, ...] = ("",)) -> _Layers:
+        """With other lanes: the weights whose names begin with one of `kinds`, changed; the rest is left behind."""
+        weights = {name: change(weight) for name, weight in self.weights.items() if name.startswith(kinds)}
+        return _Layers(weights, self.arch, self.length, self.rotation, math=self.math)
 
     def apply(self, x: Tensor, group: str) -> Tensor:
         """The blocks of a group, one after the other, on the residual stream `[K, B·T, D]`."""
+        weights = self.weights
         for block in self.arch.group(group):
             h = self.normalise(x, f"{block}.attention_norm")
-            if block in self.folded:
-                x = mixing.one_head(x, h, *self.folded[block], self.length, softmax=self.softmax, math=self.math)
+            if f"{block}.scores" in weights:
+                scores, mixture = weights[f"{block}.scores"], weights[f"{block}.mixture"]
+                x = mixing.one_head(x, h, scores, mixture, self.length, softmax=self.softmax, math=self.math)
             else:
-                x = torch.baddbmm(x, self.attend(h, block), self.params[f"{block}.out"])
+                x = torch.baddbmm(x, self.attend(h, block), weights[f"{block}.out"])
             if self.arch.hidden:
                 h = self.normalise(x, f"{block}.mlp_norm")
-                hidden = _gelu(torch.bmm(h, self.params[f"{block}.mlp_in"]))
-                x = torch.baddbmm(x, hidden, self.params[f"{block}.mlp_out"])
+                hidden = _gelu(torch.bmm(h, weights[f"{block}.mlp_in"]))
+                x = torch.baddbmm(x, hidden, weights[f"{block}.mlp_out"])
         return x
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Coda, norm and head: `[K, B·T, D]` → `[K, B·T, V]`."""
+        return torch.bmm(self.normalise(self.apply(x, "coda"), "norm"), self.weights["head"])
 
     def attend(self, h: Tensor, block: str) -> Tensor:
         """Attention by heads, `[K, B·T, D]` → the same."""
         K, M, D = h.shape
         T, H = self.length, self.arch.heads
-        weights = (self.queries[block], self.params[f"{block}.key"], self.params[f"{block}.value"])
+        weights = tuple(self.weights[f"{block}.{name}"] for name in ("query", "key", "value"))
         q, k, v = (torch.bmm(h, weight).view(-1, T, H, D // H).transpose(1, 2) for weight in weights)
         if self.rotation is not None:
             q, k = _rotate(q, self.rotation), _rotate(k, self.rotation)
@@ -333,10 +391,10 @@ class _Layers:
         D = x.shape[-1]
         match self.arch.norm:
             case "layer":
-                gain, bias = self.params[f"{name}.gain"], self.params[f"{name}.bias"]
+                gain, bias = self.weights[f"{name}.gain"], self.weights[f"{name}.bias"]
                 return torch.addcmul(bias.unsqueeze(1), F.layer_norm(x, (D,), eps=NORM_EPS), gain.unsqueeze(1))
             case "rms":
-                return F.rms_norm(x, (D,), eps=NORM_EPS) * self.params[f"{name}.gain"].unsqueeze(1)
+                return F.rms_norm(x, (D,), eps=NORM_EPS) * self.weights[f"{name}.gain"].unsqueeze(1)
             case _:
                 return x
 

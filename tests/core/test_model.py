@@ -8,7 +8,6 @@ from torch import Tensor
 
 from core.config import TrialConfig, trial_config
 from core.flops import parameters as count_parameters
-from core.lineage import stages
 from core.model import architecture, forward, init_parameters, loss, parameter_shapes
 from tests.core.reference import CASES, PlainModel, case, plain_loss
 
@@ -36,8 +35,8 @@ def tokens(config: TrialConfig, lanes: int = LANES) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("name", CASES)
 def test_losses_and_gradients_are_those_of_a_plain_module(name: str, math_attention: bool) -> None:
     config = case(name)
-    stage = stages(config)[-1]
-    terms = {"loops": stage.loops, "injection": stage.injection, "loss_on": stage.loss_on}
+    model = config.model
+    terms = {"loops": model.loops, "injection": model.injection, "loss_on": model.loss_on}
     trials, params = stacked(config)
     inputs, targets = tokens(config)
     losses = loss(params, inputs, targets, architecture(config), **terms, math_attention=math_attention)
