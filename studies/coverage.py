@@ -1,9 +1,9 @@
 """What is recorded: for a stretch of a lineage, and for the whole chain of a trial.
 
 The table segments alone tells it. A stretch is *complete* where segments lead without a gap from its beginning to
-its end (or to the step at which one diverged) and every step asked for was evaluated, or measured with the quantities
-and on the probe asked for. A failure counts only where rows are missing, and only if no later generation was tried
-there.
+its end (or to the step at which one diverged) and every step asked for was evaluated, checked, or measured with the
+quantities and on the probe asked for. A failure counts only where rows are missing, and only if no later generation
+was tried there.
 
 Most stretches match one segment exactly; that is looked up first, so that 10^5 chains take about a second.
 """
@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from core.config import MeasureConfig, TrialConfig
-from core.lineage import Link, links
-from core.observation import evaluation_grid, measurement_grid
+from core.config import MeasureConfig
+from core.lineage import Link
+from core.observation import Asked, evaluation_grid, measurement_grid
+from core.schedule import Watch
 from studies.records import first_step
 from studies.schemas import FAILURES
 
@@ -64,6 +65,7 @@ class Coverage:
         self._observed: list[str] = segments["observed"].to_pylist()
         self._evaluated = _step_sets(segments["evaluated"])
         self._measured = _step_sets(segments["measured"])
+        self._checked = _step_sets(segments["checked"])
         self._of: dict[str, list[int]] = {}
         lineages = segments["lineage"].to_pylist()
         for row in order.tolist():
@@ -71,37 +73,34 @@ class Coverage:
 
     # --- a stretch of a lineage ---
 
-    def link(
-        self, link: Link, evaluate: Sequence[int], measure: Sequence[int], observation: MeasureConfig | None = None
-    ) -> LinkState:
+    def link(self, link: Link, asked: Asked, observation: MeasureConfig | None = None) -> LinkState:
         """What is recorded of a link, or of any stretch cut from one.
 
         Args:
             link: the stretch: rows of the steps in (start, end] are its own, and of step 0 where it starts there.
-            evaluate: steps at which metrics are asked; those outside the stretch are left out.
-            measure: steps at which curvature is asked, likewise.
-            observation: the quantities and the probe that `measure` asks for; None asks for none.
+            asked: steps at which something is asked; those outside the stretch are left out.
+            observation: the quantities and the probe that ``asked.measure`` asks for; None asks for none.
         """
         rows = self._of.get(link.lineage)
         if rows is None:
             return LinkState(status=None, covered=link.start, reached=link.start, generation=0, rows=())
-        asked = _within(tuple(evaluate), link.start, link.end)
-        probed = _within(tuple(measure), link.start, link.end) if observation is not None else frozenset()
-        if len(rows) == 1:
+        evaluate = _within(asked.evaluate, link.start, link.end)
+        probed = _within(asked.measure, link.start, link.end) if observation is not None else frozenset()
+        checks = _within(asked.check, link.start, link.end)
+        if len(rows) == 1 and not probed and not checks:
             row = rows[0]
             exact = self._start[row] == link.start and self._end[row] == self._reached[row] == link.end
-            if exact and self._status[row] == "ok" and asked <= self._evaluated[row] and not probed:
+            if exact and self._status[row] == "ok" and evaluate <= self._evaluated[row]:
                 return LinkState(
                     status="ok", covered=link.end, reached=link.end, generation=self._generation[row], rows=(row,)
                 )
-        return self._link(link, rows, asked, probed, observation)
+        return self._link(link, rows, (evaluate, probed, checks), observation)
 
     def _link(
         self,
         link: Link,
         rows: Sequence[int],
-        asked: frozenset[int],
-        probed: frozenset[int],
+        asked: tuple[frozenset[int], frozenset[int], frozenset[int]],
         observation: MeasureConfig | None,
     ) -> LinkState:
         """The general case of `link`."""
@@ -115,11 +114,11 @@ class Coverage:
             self._status[row] == "diverged" and self._start[row] <= reached == self._reached[row] for row in live
         )
         reached = min(reached, link.end)
-        missing = self._missing(rows, asked, probed, observation)
+        missing = self._missing(rows, asked, observation)
         first = min((step for step in missing if step <= reached), default=None)
         covered = reached
         if first is not None:
-            covered = max((step for step in asked | probed if step < first), default=link.start)
+            covered = max((step for steps in asked for step in steps if step < first), default=link.start)
         status: str | None = None
         if first is None and reached == link.end:
             status = "ok"
@@ -153,15 +152,16 @@ class Coverage:
     def _missing(
         self,
         rows: Iterable[int],
-        asked: frozenset[int],
-        probed: frozenset[int],
+        asked: tuple[frozenset[int], frozenset[int], frozenset[int]],
         observation: MeasureConfig | None,
     ) -> set[int]:
         """Steps asked for at which no row was written."""
         rows = list(rows)
-        missing = set(asked)
+        evaluate, probed, checks = asked
+        missing = set(evaluate)
         for row in rows:
             missing -= self._evaluated[row]
+        missing |= checks.difference(*(self._checked[row] for row in rows))
         if observation is not None and probed:
             for quantity in observation.quantities:
                 there: set[int] = set()
@@ -181,15 +181,16 @@ class Coverage:
                 LinkState(status=None, covered=k.start, reached=k.start, generation=0, rows=()) for k in trial.links
             )
             return ChainState(coverage=self, status=None, links=tuple(nothing))
-        asks = _asked(trial.config, trial.links)
         observation = trial.config.measure if trial.config.measure.quantities else None
         states: list[LinkState] = []
         status: str | None = "ok"
-        for link, (evaluate, measure) in zip(trial.links, asks, strict=True):
-            state = self.link(link, evaluate, measure, observation)
+        for link, asked in zip(trial.links, asked_of(trial), strict=True):
+            state = self.link(link, asked, observation)
             states.append(state)
             if status == "ok":
                 status = state.status
+        if status == "ok" and trial.watch is not None:  # what comes after is not known yet
+            status = None
         return ChainState(coverage=self, status=status, links=tuple(states))
 
     def value(self, column: str, row: int) -> Any:
@@ -269,28 +270,24 @@ def _instant(choose: Any, micros: Iterable[int | None]) -> datetime | None:
     return _EPOCH + timedelta(microseconds=choose(known)) if known else None
 
 
-def asked_steps(config: TrialConfig) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
-    """By link of a trial: the steps (evaluate, measure) that it asks for."""
-    return _asked(config, links(config))
-
-
-_Asks = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
-
-
-def _asked(config: TrialConfig, chain: Sequence[Link]) -> _Asks:
-    spans = tuple([(link.start, link.end) for link in chain])
-    return _asks(spans, config.train.steps, config.train.evaluate_every, config.measure)
+def asked_of(trial: Trial) -> tuple[Asked, ...]:
+    """By link of a trial: what it asks for there."""
+    spans = tuple([(link.start, link.end) for link in trial.links])
+    config = trial.config
+    return _asked(spans, config.train.steps, config.train.evaluate_every, config.measure, trial.watch)
 
 
 @lru_cache(maxsize=4096)
-def _asks(spans: tuple[tuple[int, int], ...], steps: int, every: int, measure: MeasureConfig) -> _Asks:
+def _asked(
+    spans: tuple[tuple[int, int], ...], steps: int, every: int, measure: MeasureConfig, watch: Watch | None
+) -> tuple[Asked, ...]:
     """By all that decides them, which most trials of a grid share."""
-    evaluate = tuple(evaluation_grid(steps, every, [end for _, end in spans]))
-    probed = tuple(measurement_grid(steps, measure))
-    return tuple(
-        (tuple(sorted(_within(evaluate, start, end))), tuple(sorted(_within(probed, start, end))))
-        for start, end in spans
+    whole = Asked(
+        tuple(evaluation_grid(steps, every, [end for _, end in spans])),
+        tuple(measurement_grid(steps, measure)),
+        () if watch is None else tuple(watch.criterion.grid(watch.start)),
     )
+    return tuple(whole.within(first_step(start, end), end) for start, end in spans)
 
 
 @lru_cache(maxsize=65536)

@@ -4,7 +4,7 @@
     parts/<table>/<random>.parquet               rows; they count only where a record or the manifest names them
     records/<time>-<random>.json                 one per commit: parts, digests, row counts, steps covered
     manifests/<n>.json                           what compaction folded; the highest n counts
-    checkpoints/<2 hex>/<lineage>-<step>.safetensors    cache, outside the records
+    checkpoints/<2 hex>/<lineage>-<step>[.passing].safetensors    cache, outside the records (`studies.states`)
     studies/<digest>.toml                        the text of each study that was run here, so that ids can be looked up
     scratch/<name>/                              Ray's and Optuna's own files; nothing of the results
 
@@ -22,7 +22,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from studies.compaction import CompactReport
 from studies.records import Extents, Part, Record, make_directory, names_in, publish_new, record_bytes, sync_directory
 from studies.schemas import RANK, SEGMENTS, table
 from studies.snapshot import Snapshot, Snapshots, first_of_key
+from studies.states import States, listed, remove_passing, state_path
 from studies.verification import VerifyReport
 
 FORMAT = {"format": "loopsweep", "version": 1}
@@ -169,9 +170,24 @@ class Store:
 
     # --- paths ---
 
-    def checkpoint(self, lineage: str, step: int) -> Path:
-        """Where the state (lineage, step) lies, whether or not it is there."""
-        return self.root / "checkpoints" / lineage[:2] / f"{lineage}-{step}.safetensors"
+    def checkpoint(self, lineage: str, step: int, *, passing: bool = False) -> Path:
+        """Where the state (lineage, step) lies, whether or not it is there; see `studies.states` for passing ones."""
+        return state_path(self.root, lineage, step, passing=passing)
+
+    def state(self, lineage: str, step: int) -> Path | None:
+        """The file of the state (lineage, step), kept or passing; None where there is none."""
+        paths = (self.checkpoint(lineage, step, passing=passing) for passing in (False, True))
+        return next((path for path in paths if path.exists()), None)
+
+    def states(self) -> States:
+        """One look at the states that are there."""
+        with _disk(self.root):
+            return States((lineage, step) for lineage, step, _, _ in listed(self.root))
+
+    def remove_passing(self, lineages: Collection[str], *, needed: Collection[tuple[str, int]] = ()) -> int:
+        """Removes the passing states of some lineages but those at the addresses `needed`; returns how many."""
+        with _disk(self.root):
+            return remove_passing(self.root, lineages, needed=needed)
 
     def keep_study(self, text: bytes) -> None:
         """Keeps the text of a study that is run here; no result rests on it.

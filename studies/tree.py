@@ -1,17 +1,21 @@
 """The stage tree: trials that share a past share the nodes of it, and only what nobody has recorded is to be run.
 
-Pure: trials, what is recorded (`Coverage`) and a predicate for checkpoints in, nodes out; no files, no torch.
+Pure: trials, what is recorded (`Coverage`) and which states lie on disk in, nodes out; no files, no torch.
 
 Every lineage is cut where somebody needs its state: where a trial ends and where a child begins. A *node* is a stretch
 between two cuts; trials that pass through the same stretch share the node, and it is observed at the union of the steps
 they ask for, so a denser evaluation grid does not fork the tree. A node is run where its rows are not recorded; it is
 *replayed* (run without recording) where its rows are there but somebody must begin from its last state, which has no
 checkpoint. Where a past ended other than ``ok``, what would follow inherits that status and is never run.
+
+A *trunk* is a lineage on which trials wait for a criterion. It is planned to the criterion's latest step, cut at fixed
+checks so that branches can begin while it goes on; its nodes carry the watches. What comes after a criterion is not in
+the tree before its rows are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Protocol
@@ -19,11 +23,13 @@ from typing import Protocol
 from core.config import MeasureConfig, TrialConfig
 from core.errors import InputError, Problem
 from core.lineage import Link, canonical_json, digest16, pack_shape
-from core.observation import evaluation_steps, measurement_steps, with_observation
+from core.observation import Asked, asked, with_measure
+from core.schedule import Watch
 from studies.expand import Trial
+from studies.schemas import FAILURES
 
-KEEP_ORDER = ("none", "final", "all")
-"""Of trials that share a stretch, the one that keeps most decides."""
+WATCH_CHECKS = 8
+"""A trunk is cut after so many checks: often enough that branches start early, rarely enough that cuts cost little."""
 
 
 class Recorded(Protocol):
@@ -45,10 +51,18 @@ class Recorded(Protocol):
 class Records(Protocol):
     """What `stage_tree` asks of the store; `studies.coverage.Coverage` gives it."""
 
-    def link(
-        self, link: Link, evaluate: Sequence[int], measure: Sequence[int], observation: MeasureConfig | None = None
-    ) -> Recorded:
+    def link(self, link: Link, asked: Asked, observation: MeasureConfig | None = None) -> Recorded:
         """What is recorded of a stretch of a lineage."""
+
+
+class Kept(Protocol):
+    """What `stage_tree` asks of the states on disk; `studies.states.States` gives it."""
+
+    def has(self, lineage: str, step: int) -> bool:
+        """Whether a state is there."""
+
+    def nearest(self, lineage: str, after: int, last: int) -> int | None:
+        """The latest step in (after, last] of which the lineage has a state."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,13 +74,14 @@ class Node:
     end: int
     config: TrialConfig
     """Of one trial that passes through it; its `measure` holds the quantities of all of them."""
-    link: int
-    """Index into that trial's links."""
-    where: Link
-    """That link: it goes on at least to `end`."""
-    evaluate: tuple[int, ...]
+    chain: tuple[Link, ...]
+    """That trial's links up to the one that the node lies in."""
+    asked: Asked
     """Union of the steps asked, in (start, end], and 0 where start is 0."""
-    measure: tuple[int, ...]
+    watches: tuple[Watch, ...]
+    """What trials wait for on it, each once."""
+    needed: bool
+    """A trial that does not wait here passes through all of it: it is trained to its end whatever criteria do."""
     parent: int | None
     """Index of the node before it on the chain; None at step 0."""
     status: str | None
@@ -76,15 +91,33 @@ class Node:
     record: bool
     """False for a replay."""
     begin: int
-    """Step it is run from: `start`, or later where the first part is recorded and its state is kept."""
+    """Step it is run from: `start`, or later where a state on the way is there and what precedes it is recorded."""
     after: int | None
     """Index of the node whose run must end first; None where the state to begin from is there."""
     checkpoint: bool
-    """The state at its end is to be saved."""
-    keep: str
-    """How long checkpoints stay: see `TrainConfig.keep`."""
+    """The state at its end is to be saved: somebody begins from it, or it is kept."""
+    keep: bool
+    """That state stays when nobody needs it any more: see `TrainConfig.keep`."""
     generation: int
     """Of the rows it will write."""
+
+    @property
+    def where(self) -> Link:
+        """The link that it lies in; it goes on at least to `end`."""
+        return self.chain[-1]
+
+    @property
+    def origin(self) -> tuple[str, int] | None:
+        """The address (lineage, step) of the state it is run from; None where that is the initial one."""
+        return origin(self.chain, self.begin)
+
+
+def origin(chain: Sequence[Link], step: int) -> tuple[str, int] | None:
+    """Where the state lies from which the last link of a chain is trained from a step on; None at step 0."""
+    if step == 0:
+        return None
+    # The state at the start of a link was reached on the link before: it is kept under that lineage.
+    return chain[-2 if step == chain[-1].start else -1].lineage, step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,25 +155,17 @@ def _shape_text(shape: tuple[object, ...]) -> str:
 
 
 @lru_cache(maxsize=65536)
-def observed(evaluate: tuple[int, ...], measure: tuple[int, ...], observation: MeasureConfig) -> str:
+def observed(asked: Asked, observation: MeasureConfig) -> str:
     """What a segment observed, as canonical JSON: the column ``observed`` of the table segments.
 
     Args:
-        evaluate: steps of the segment at which metrics were asked.
-        measure: steps at which curvature was asked.
+        asked: the steps of the segment at which something was asked.
         observation: what was measured, and on how large a probe.
     """
-    grid = digest16(canonical_json([evaluate, measure]))
-    quantities = sorted(observation.quantities) if measure else []
-    return canonical_json({"grid": grid, "quantities": quantities, "probe": observation.probe if measure else None})
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Grid:
-    """The steps that a trial asks for; one object however many trials ask the same."""
-
-    evaluate: tuple[int, ...]
-    measure: tuple[int, ...]
+    steps = [asked.evaluate, asked.measure, asked.check] if asked.check else [asked.evaluate, asked.measure]
+    quantities = sorted(observation.quantities) if asked.measure else []
+    probe = observation.probe if asked.measure else None
+    return canonical_json({"grid": digest16(canonical_json(steps)), "quantities": quantities, "probe": probe})
 
 
 @dataclass(slots=True)
@@ -148,28 +173,39 @@ class _Stem:
     """All stretches of one lineage, while trials are collected."""
 
     config: TrialConfig
-    link: Link
-    """The longest: it ends where the last trial leaves the lineage."""
-    index: int
+    chain: tuple[Link, ...]
+    """Up to this lineage's link, the longest: it ends where the last trial leaves the lineage."""
     parent: str | None
-    keep: str
-    asks: dict[tuple[int, _Grid], None] = field(default_factory=dict)
-    """Ordered set of (step where a trial leaves the lineage, what it asks)."""
+    keep_all: bool = False
+    keep_at: set[int] = field(default_factory=set)
+    """Steps at which trials end that keep their last state."""
+    asks: dict[tuple[int, int], Asked] = field(default_factory=dict)
+    """By (step where a trial leaves the lineage, identity of what it asks): that; in the order of the trials."""
+    needed: int = 0
+    """Last step to which a trial that does not wait here goes."""
+    watches: dict[Watch, None] = field(default_factory=dict)
+
+    @property
+    def link(self) -> Link:
+        return self.chain[-1]
+
+    def cuts(self) -> list[int]:
+        """Steps at which nodes of this lineage end."""
+        link = self.link
+        ends = {end for end, _ in self.asks}
+        for watch in self.watches:
+            stride = watch.criterion.every * WATCH_CHECKS
+            ends.update(range(link.start - link.start % stride + stride, min(watch.criterion.latest, link.end), stride))
+        return sorted(ends)
 
 
-def stage_tree(
-    trials: Sequence[Trial],
-    coverage: Records,
-    has_checkpoint: Callable[[str, int], bool],
-    *,
-    retry: Collection[str] = (),
-) -> Tree:
+def stage_tree(trials: Sequence[Trial], coverage: Records, states: Kept, *, retry: Collection[str] = ()) -> Tree:
     """The nodes of some trials and what of them is to be run.
 
     Args:
         trials: in any order; the order of the nodes follows it.
         coverage: what is recorded.
-        has_checkpoint: whether the state (lineage, step) lies on disk.
+        states: what lies on disk.
         retry: recorded statuses that are run again, with the next generation.
 
     Raises:
@@ -182,18 +218,16 @@ def stage_tree(
     for lineage, stem in stems.items():
         start, link = stem.link.start, stem.link
         parent = None if stem.parent is None else last[stem.parent, start]
-        for end in sorted({end for end, _ in stem.asks}):
-            grids = [grid for leaves, grid in stem.asks if leaves >= end]
-            evaluate, measure = slices.union(grids, start, end)
+        for end in stem.cuts():
+            whole = slices.union([ask for (leaves, _), ask in stem.asks.items() if leaves >= end], start, end)
             piece = link if (start, end) == (link.start, link.end) else replace(link, start=start, end=end)
-            known = coverage.link(piece, evaluate, measure, stem.config.measure)
+            known = coverage.link(piece, whole, stem.config.measure)
             plan = _Plan(
                 stem=stem,
                 lineage=lineage,
                 start=start,
                 end=end,
-                evaluate=evaluate,
-                measure=measure,
+                asked=whole,
                 parent=parent,
                 status=known.status,
                 covered=known.covered,
@@ -203,49 +237,59 @@ def stage_tree(
             parent = last[lineage, end] = len(plans)
             plans.append(plan)
             start = end
-    _decide(plans, has_checkpoint)
+    _decide(plans, states)
     nodes = tuple([_node(plan) for plan in plans])
     ends = tuple(last[trial.links[-1].lineage, trial.links[-1].end] for trial in trials)
     complete: list[str | None] = []
     for node in nodes:
         missing = node.status is None or (node.parent is not None and complete[node.parent] is None)
         complete.append(None if missing else node.status)
-    return Tree(nodes=nodes, ends=ends, statuses=tuple(complete[end] for end in ends))
+    statuses = tuple(
+        None if trial.watch is not None and complete[end] == "ok" else complete[end]
+        for trial, end in zip(trials, ends, strict=True)
+    )
+    return Tree(nodes=nodes, ends=ends, statuses=statuses)
 
 
 def _collect(trials: Iterable[Trial]) -> dict[str, _Stem]:
     """The lineages of the trials, parents before children, each with what is asked of it."""
     stems: dict[str, _Stem] = {}
-    grids: dict[tuple[object, ...], _Grid] = {}
+    asks: dict[tuple[object, ...], Asked] = {}
     for trial in trials:
-        config, parent = trial.config, None
+        config, parent, watch = trial.config, None, trial.watch
         train, measure = config.train, config.measure
         ends = tuple([link.end for link in trial.links])
-        key = (train.evaluate_every, ends, measure.quantities, measure.every, measure.at)
-        grid = grids.get(key)
-        if grid is None:
-            grid = grids[key] = _Grid(tuple(evaluation_steps(config)), tuple(measurement_steps(config)))
+        checks = None if watch is None else (watch.criterion.every, watch.start)
+        key = (train.steps, train.evaluate_every, ends, measure.quantities, measure.every, measure.at, checks)
+        ask = asks.get(key)
+        if ask is None:
+            ask = asks[key] = asked(config, trial.links, watch)
         for index, link in enumerate(trial.links):
             stem = stems.get(link.lineage)
             if stem is None:
-                stem = stems[link.lineage] = _Stem(config, link, index, parent, train.keep)
+                stem = stems[link.lineage] = _Stem(config, trial.links[: index + 1], parent)
             else:
-                _join(stem, config, link, index)
-            stem.asks[link.end, grid] = None
+                _join(stem, config, trial.links, index)
+            stem.asks[link.end, id(ask)] = ask
+            if watch is not None and link.stage == watch.stage:
+                stem.watches[watch] = None
+            else:
+                stem.needed = max(stem.needed, link.end)
+            stem.keep_all |= train.keep == "all"
             parent = link.lineage
+        if watch is None and train.keep != "none":
+            stems[trial.links[-1].lineage].keep_at.add(train.steps)
     return stems
 
 
-def _join(stem: _Stem, config: TrialConfig, link: Link, index: int) -> None:
-    """Another trial passes through a stem: the longest link, the union of quantities and the most kept stay."""
+def _join(stem: _Stem, config: TrialConfig, chain: tuple[Link, ...], index: int) -> None:
+    """Another trial passes through a stem: the longest link and the union of quantities stay."""
     base, measure = stem.config, _merged(stem.config.measure, config.measure)
-    if link.end > stem.link.end:
-        base, stem.link, stem.index = config, link, index
+    if chain[index].end > stem.link.end:
+        base, stem.chain = config, chain[: index + 1]
     if base.measure is not measure and _probed(base.measure) != _probed(measure):
-        base = with_observation(base, evaluate_every=base.train.evaluate_every, measure=measure)
+        base = with_measure(base, measure)
     stem.config = base
-    if KEEP_ORDER.index(config.train.keep) > KEEP_ORDER.index(stem.keep):
-        stem.keep = config.train.keep
 
 
 def _probed(measure: MeasureConfig) -> tuple[tuple[str, ...], int]:
@@ -265,20 +309,19 @@ def _merged(mine: MeasureConfig, other: MeasureConfig) -> MeasureConfig:
 
 
 class _Slices:
-    """Unions of grids over a stretch, each computed once: the lineages of a grid study look alike."""
+    """Unions of what is asked over a stretch, each computed once: the lineages of a grid study look alike."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[object, ...], tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        self._known: dict[tuple[int, ...], Asked] = {}
 
-    def union(self, grids: Sequence[_Grid], start: int, end: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Steps asked in (start, end], and 0 where start is 0: (evaluate, measure)."""
-        key = (start, end, *grids)
+    def union(self, asks: Sequence[Asked], start: int, end: int) -> Asked:
+        """What is asked in (start, end], and at 0 where start is 0."""
+        key = (start, end, *map(id, asks))
         found = self._known.get(key)
         if found is None:
-            first = -1 if start == 0 else start
-            evaluate = {step for grid in grids for step in grid.evaluate if first < step <= end}
-            measure = {step for grid in grids for step in grid.measure if first < step <= end}
-            found = self._known[key] = tuple(sorted(evaluate)), tuple(sorted(measure))
+            pieces = [ask.within(0 if start == 0 else start + 1, end).all() for ask in asks]
+            union = (tuple(sorted(set().union(*steps))) for steps in zip(*pieces, strict=True))
+            found = self._known[key] = Asked(*union)
         return found
 
 
@@ -290,8 +333,7 @@ class _Plan:
     lineage: str
     start: int
     end: int
-    evaluate: tuple[int, ...]
-    measure: tuple[int, ...]
+    asked: Asked
     parent: int | None
     status: str | None
     covered: int
@@ -306,49 +348,55 @@ class _Plan:
 def _settle(plan: _Plan, past: str | None, retry: Collection[str]) -> None:
     """Whether a node is missing: not recorded (or retried), and nothing before it ended other than ok."""
     if plan.status is not None and plan.status in retry:
-        plan.status, plan.covered, plan.generation = None, plan.start, plan.generation + 1
+        if plan.status not in FAILURES:  # what was recorded before a failure stands
+            plan.covered = plan.start
+        plan.status, plan.generation = None, plan.generation + 1
     if plan.status is None and past not in (None, "ok"):
         plan.status = past
     plan.run = plan.status is None
 
 
-def _decide(plans: Sequence[_Plan], has_checkpoint: Callable[[str, int], bool]) -> None:
+def _decide(plans: Sequence[_Plan], states: Kept) -> None:
     """Where each node begins, what it waits for, and what must be replayed; children first."""
     for plan in reversed(plans):
         if not plan.run:
             continue
-        plan.begin = plan.start
-        if plan.start < plan.covered < plan.end and has_checkpoint(plan.lineage, plan.covered):
-            plan.begin = plan.covered
+        # A state on the way spares what leads to it, where that is recorded or need not be.
+        last = min(plan.covered, plan.end - 1) if plan.record else plan.end - 1
+        begin = states.nearest(plan.lineage, plan.start, last)
+        if begin is not None:
+            plan.begin = begin
             continue
+        plan.begin = plan.start
         if plan.parent is None:
             continue
         before = plans[plan.parent]
-        if has_checkpoint(before.lineage, plan.start):
+        if states.has(before.lineage, plan.start):
             continue
         plan.after, before.awaited = plan.parent, True
         if not before.run:
-            before.run, before.record, before.covered = True, False, before.start
+            before.run, before.record = True, False
 
 
 def _node(plan: _Plan) -> Node:
     stem = plan.stem
+    keep = stem.keep_all or plan.end in stem.keep_at
     return Node(
         lineage=plan.lineage,
         start=plan.start,
         end=plan.end,
         config=stem.config,
-        link=stem.index,
-        where=stem.link,
-        evaluate=plan.evaluate,
-        measure=plan.measure,
+        chain=stem.chain,
+        asked=plan.asked,
+        watches=tuple([watch for watch in stem.watches if watch.criterion.latest > plan.start]),
+        needed=plan.end <= stem.needed,
         parent=plan.parent,
         status=plan.status,
         run=plan.run,
         record=plan.record,
         begin=plan.begin,
         after=plan.after,
-        checkpoint=plan.run and (plan.awaited or stem.keep != "none"),
-        keep=stem.keep,
+        checkpoint=plan.run and (plan.awaited or keep),
+        keep=keep,
         generation=plan.generation,
     )

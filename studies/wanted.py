@@ -1,7 +1,8 @@
 """The trials that a study wants now: its expansion, as far as recorded rows decide it.
 
-The winners of nuisance axes are known once their tuning trials are recorded, a search's trials once they are proposed;
-both are functions of what the store holds, so every command and every driver sees the same trials.
+The winners of nuisance axes are known once their tuning trials are recorded, a search's trials once they are proposed,
+the stages of a schedule with a criterion once its checks are; all are functions of what the store holds, so every
+command and every driver sees the same trials.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from studies.proposals import read_proposals
 from studies.store import Store
 from studies.study import Study
 from studies.tuning import winners
+from studies.watchers import resolved
 
 
 def wanted(study: Study, store: Store) -> list[Trial]:
@@ -28,15 +30,16 @@ def wanted(study: Study, store: Store) -> list[Trial]:
         StoreError: where the store cannot be read.
     """
     if study.search is not None:
-        return expand(study, proposals=read_proposals(study, store))
-    trials = expand(study)
+        return resolved(expand(study, proposals=read_proposals(study, store)), store)
+    trials = resolved(expand(study), store)
     if study.nuisance is None:
         return trials
-    found = winners(study, ended([trial for trial in trials if trial.role == "tune"], store, study.nuisance.metric))
-    return expand(study, winners=found) if found else trials
+    tuned = [trial for trial in trials if trial.role == "tune"]
+    found = winners(study, recorded_values(tuned, store, study.nuisance.metric))
+    return resolved(expand(study, winners=found), store) if found else trials
 
 
-def ended(trials: Sequence[Trial], store: Store, metric: str) -> list[dict[str, Any]]:
+def recorded_values(trials: Sequence[Trial], store: Store, metric: str) -> list[dict[str, Any]]:
     """The rows of the view `trials` that have ended: trial_id, status and one metric."""
     from studies.views import open_views
 
