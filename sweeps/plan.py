@@ -15,10 +15,12 @@ from typing import Any, Literal
 
 from core.config import TrialConfig
 from core.flops import parameters, step_flops
+from core.observation import Asked
 from studies.coverage import Coverage
 from studies.expand import Trial
 from studies.store import Store
-from studies.tree import Node, Tree, shape_key, stage_tree
+from studies.tree import Node, Tree, shape_key
+from sweeps.look import look
 from sweeps.packs import Pace, even, paces
 
 DEFAULT_RATE = 1e10
@@ -134,17 +136,6 @@ def _recorded(trial: Trial, coverage: Coverage, retry: Collection[str]) -> bool:
     return status is not None and status not in retry
 
 
-def look(trials: Sequence[Trial], store: Store, retry: Collection[str] = (), coverage: Coverage | None = None) -> Tree:
-    """The tree of some trials over what a store holds now, or over what `coverage` says that it holds."""
-    kept = (store.root / "checkpoints").exists()  # asked once: an empty store saves 10^5 looks at the disk
-
-    def has_checkpoint(lineage: str, step: int) -> bool:
-        return kept and store.checkpoint(lineage, step).exists()
-
-    known = Coverage(store.read("segments")) if coverage is None else coverage
-    return stage_tree(trials, known, has_checkpoint, retry=retry)
-
-
 class _Costs:
     """FLOPs of one update by what they depend on, each computed once: the trials of a grid look alike."""
 
@@ -172,14 +163,14 @@ def _time(
     todo: Sequence[Node], known: Mapping[str, Pace], costs: _Costs, *, workers: int, pack: int | Literal["auto"]
 ) -> tuple[int, float, set[str]]:
     """Units, seconds and whence the step times came, as if everything could start at once."""
-    groups: Counter[tuple[str, int, int, tuple[int, ...], tuple[int, ...]]] = Counter()
+    groups: Counter[tuple[str, int, int, Asked]] = Counter()
     example: dict[str, Node] = {}
     for node in todo:
         shape = shape_key(node.config, node.where)
-        groups[shape, node.begin, node.end, node.evaluate, node.measure] += 1
+        groups[shape, node.begin, node.end, node.asked] += 1
         example.setdefault(shape, node)
     units, seconds, sources = 0, 0.0, set()
-    for (shape, begin, end, _, _), lanes in groups.items():
+    for (shape, begin, end, _), lanes in groups.items():
         pace = known.get(shape)
         best = pack if pack != "auto" else DEFAULT_PACK if pace is None else pace.best()
         size = even(lanes, min(best, math.ceil(lanes / workers)))
@@ -202,8 +193,12 @@ def _disk_bytes(tree: Tree) -> int:
     sizes: dict[tuple[object, ...], int] = {}
     total = 0
     for node in tree.nodes:
-        total += METRICS_ROW_BYTES * len(node.evaluate) + CURVATURE_ROW_BYTES * len(node.measure) + SEGMENT_ROW_BYTES
-        if node.keep == "none":
+        total += (
+            METRICS_ROW_BYTES * len(node.asked.evaluate)
+            + CURVATURE_ROW_BYTES * len(node.asked.measure)
+            + SEGMENT_ROW_BYTES
+        )
+        if not node.keep:
             continue
         config = node.config
         key = (config.model, config.task.context, config.task.vocabulary, config.train.optimizer)
