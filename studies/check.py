@@ -17,12 +17,14 @@ from core.config import MeasureConfig, TrialConfig, section_class
 from core.errors import InputError, Problem
 from core.quantities import QUANTITIES
 from core.streams import derived_seed
-from core.terms import build, check, nearest, terms
+from core.terms import build, hints, nearest, terms
 from studies.claims import Claim, metric_names, parse_claims
 from studies.feasible import setting_problems
 from studies.grammar import MAX_SEEDS, NAME, NAME_RULE, NuisanceTable, SearchTable, StudyTable, structural_problems
 from studies.grid import Grid, parse_grid
-from studies.settings import TRIAL_SECTIONS, converter, known_keys
+from studies.nested import checked, listed_table
+from studies.settings import TRIAL_SECTIONS, checker, known_keys, layered
+from studies.sources import at_their_source
 from studies.space import parse_space
 from studies.study import Arm, Nuisance, Search, Study
 from studies.where import Expression, parse
@@ -80,8 +82,8 @@ def _unwritable(value: Any, where: str = "") -> Iterator[Problem]:
         for key, item in value.items():
             yield from _unwritable(item, f"{where}.{key}" if where else key)
     elif isinstance(value, list):
-        for item in value:
-            yield from _unwritable(item, where)
+        for number, item in enumerate(value, start=1):
+            yield from _unwritable(item, f"{where}[{number}]")
     elif isinstance(value, int) and not isinstance(value, bool) and value not in INT64:
         yield Problem(where, f"integers must fit in 64 bits, got one of {value.bit_length()} bits")
 
@@ -94,7 +96,7 @@ class _Check:
         self.structural = structural
         self.found: list[Problem] = []
         self.keys = known_keys()
-        self.convert = converter(self.keys)
+        self.convert = checker(self.keys)
 
     @property
     def problems(self) -> list[Problem]:
@@ -139,7 +141,7 @@ class _Check:
             claims=claims,
         )
         try:
-            self.found += setting_problems(study)
+            self.found += at_their_source(setting_problems(study), study, self.document)
         except InputError as error:  # a filter that cannot be evaluated ends the walk
             self.found += error.problems
         return None if self.problems else study
@@ -174,7 +176,7 @@ class _Check:
                 self.wrong(f"arms.{name}", f"{NAME_RULE}, got {name!r}")
             values = {}
             for section, below in zip(TRIAL_SECTIONS, kinds, strict=True):
-                values[section] = below | self.terms_of(section, table, below, f"arms.{name}")
+                values[section] = layered(section, below, self.terms_of(section, table, below, f"arms.{name}"))
             axes = table.get("axes", {})
             grid = self.grid(axes if isinstance(axes, dict) else {}, f"arms.{name}.axes")
             arms.append(Arm(name=name, values=values, axes=grid))
@@ -192,15 +194,19 @@ class _Check:
                 self.wrong(f"{where}.{problem.where}", problem.message)
             return {}
         values = {}
+        wrong = set()
         for name, value in given.items():
             place = f"{where}.{section}.{name}"
             if name not in terms(cls):
                 self.wrong(place, f"unknown key; {nearest(name, terms(cls))}")
                 continue
-            values[name], wrong = check(cls, name, value)
-            if wrong is not None:
-                self.wrong(place, wrong)
-        return values
+            values[name], problems = checked(cls, name, value)
+            self.found += [Problem(f"{place}{problem.where}", problem.message) for problem in problems]
+            wrong |= {name} if problems else set()
+        if section == "schedule" and {"kind", "stages"} <= values.keys() - wrong and values["kind"] != "stages":
+            message = f'are listed beside kind = "{values["kind"]}"; keep the list or the kind'
+            self.wrong(f"{where}.schedule.stages", message)
+        return layered(section, {}, values)
 
     def grid(self, table: Mapping[str, Any], where: str) -> Grid:
         return parse_grid(table, where, self.convert, self.found)
@@ -214,6 +220,7 @@ class _Check:
             return ()
         filters = []
         names = {*self.keys, "arm", "seed"}
+        lists = {key for key, cls in self.keys.items() if listed_table(hints(cls)[key.partition(".")[2]])}
         for number, text in enumerate(texts, start=1):
             try:
                 expression = parse(text)
@@ -222,6 +229,9 @@ class _Check:
                 continue
             for name in sorted(expression.names - names):
                 self.wrong(f"where[{number}]", f"unknown name {name!r} in {text!r}; {nearest(name, names)}")
+            for name in sorted(expression.names & lists):
+                way = "filter by `arm`, or leave the value out of its axis"
+                self.wrong(f"where[{number}]", f"{name} is a list of tables and cannot be compared in {text!r}; {way}")
             filters.append(expression)
         return tuple(filters)
 
@@ -290,8 +300,14 @@ class _Check:
             fixed = self.table("arms")[arm.name]
             for key in (*axes.keys, *own, *tuned, *(search.space if search else ())):
                 section, _, name = key.partition(".")
-                if isinstance(fixed.get(section), dict) and name in fixed[section]:
+                if not isinstance(fixed.get(section), dict):
+                    continue
+                if name in fixed[section]:
                     self.wrong(f"arms.{arm.name}.{key}", "is fixed here and varied by an axis of this arm; keep one")
+                other = {"schedule.stages": "kind", "schedule.kind": "stages"}.get(key)
+                if other in fixed[section] and fixed[section][other] != "stages":
+                    message = f"is fixed here, and an axis of this arm over {key} would displace it; keep one"
+                    self.wrong(f"arms.{arm.name}.schedule.{other}", message)
         if "search" in self.document:
             varied = [name for name in ("axes", "nuisance", "where") if self.document.get(name)]
             varied += [f"arms.{arm.name}.axes" for arm in arms if arm.axes.keys]

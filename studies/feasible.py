@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from core.config import MAX_ROWS
+from core.config import MAX_ROWS, TrialConfig
 from core.errors import Problem
-from core.observation import evaluation_steps, measurement_steps
+from core.observation import evaluation_grid, measurement_steps
+from core.schedule import declared
 from studies.grid import Grid, joined
 from studies.settings import sound_settings
 from studies.space import probe_grids
@@ -51,10 +52,12 @@ def setting_problems(study: Study) -> list[Problem]:
                 message = f"must give at most {MAX_ROWS} measurements of a trial, got {study.measure.every}"
                 broken["measure"] = Problem("measure.every", f"{message} at {config.train.steps} steps")
                 continue
-            clock = (config.train.steps, config.train.evaluate_every, config.schedule, config.model.loops == 1)
-            if timed and clock not in seen:
+            if not timed:
+                continue
+            clock = (config.train.steps, config.train.evaluate_every, ends := _possible_ends(config))
+            if clock not in seen:
                 seen.add(clock)
-                evaluated |= set(evaluation_steps(config))
+                evaluated |= set(evaluation_grid(config.train.steps, config.train.evaluate_every, ends))
                 measured |= set(measurement_steps(config))
         if not kept and len(broken) == before:
             broken[arm.name] = Problem(f"arms.{arm.name}", "has no trial left after `where`; relax a filter")
@@ -62,6 +65,15 @@ def setting_problems(study: Study) -> list[Problem]:
     if broken:
         return list(broken.values())
     return [*_idle(study, varied - acting), *_unobserved(study, observed)]
+
+
+def _possible_ends(config: TrialConfig) -> frozenset[int]:
+    """The steps at which a link of a trial may end; a criterion decides while it trains, so all of its checks may."""
+    train = config.train
+    ends = {train.steps - train.decay_steps} if train.lr_schedule == "wsd" else set()
+    for stage in declared(config.model, train, config.schedule):
+        ends |= {stage.until} if isinstance(stage.until, int) else {*stage.until.grid(0), stage.until.latest}
+    return frozenset(ends)
 
 
 def settings_grids(study: Study, arm: Arm) -> list[Grid]:

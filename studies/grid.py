@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from core.errors import Problem
+from studies.nested import shown, written
 
 Assignment = tuple[tuple[str, Any], ...]
 """Values of dotted keys, in the order of the axes."""
 
-Convert = Callable[[str, Any], tuple[Any, str | None]]
-"""(dotted key, value) → (the value in its declared type, what is wrong with it or None)."""
+Convert = Callable[[str, Any], tuple[Any, list[Problem]]]
+"""(dotted key, value) → (the value in its declared type, what is wrong with it, at places that follow the key)."""
 
 MAX_VALUES = 100_000
 """Values that one axis may list; more is a mistake, and the file stays readable."""
@@ -133,7 +134,7 @@ def _zip(
         problems.append(Problem(place, f"zipped lists must be equally long, got {got}"))
         return None
     rows = [tuple(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    _refuse_repeats(rows, place, problems)
+    _refuse_repeats(rows, place, problems, zipped=True)
     return tuple(rows)
 
 
@@ -152,29 +153,26 @@ def _values(key: str, value: Any, place: str, convert: Convert, problems: list[P
         return []
     converted = []
     sound = True
-    for item in value:
-        clean, wrong = convert(key, item)
+    for number, item in enumerate(value, start=1):
+        clean, found = convert(key, item)
         converted.append(clean)
-        if wrong is not None:
-            problems.append(Problem(place, wrong))
+        for problem in found:
+            # Inside a list of tables the value's number is needed to find the place.
+            problems.append(Problem(f"{place}[{number}]{problem.where}" if problem.where else place, problem.message))
             sound = False
-            if wrong.startswith(("unknown", "is not")):  # about the key: once is enough
-                break
+        if any(not problem.where and problem.message.startswith(("unknown", "is not")) for problem in found):
+            break  # about the key: once is enough
     return converted if sound else []
 
 
-def _refuse_repeats(values: list[Any], place: str, problems: list[Problem]) -> None:
+def _refuse_repeats(values: Sequence[Any], place: str, problems: list[Problem], *, zipped: bool = False) -> None:
     """Equal values would train the same trial twice; 1 and 1.0 count as equal only in the same type."""
-    seen: set[tuple[type, Any]] = set()
-    for value in values:
-        marked = (type(value), value)
+    rows = [value if zipped else (("", value),) for value in values]
+    seen: set[tuple[tuple[type, Any], ...]] = set()
+    for row in rows:
+        marked = tuple([(type(value), written(value)) for _, value in row])
         if marked in seen:
-            problems.append(Problem(place, f"values must differ, got {_shown(value)} twice; drop one"))
+            got = ", ".join(f"{key} = {shown(value)}" if zipped else shown(value) for key, value in row)
+            problems.append(Problem(place, f"values must differ, got {got} twice; drop one"))
             return
         seen.add(marked)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(f"{key} = {item!r}" for key, item in value)
-    return repr(value)

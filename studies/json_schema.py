@@ -11,14 +11,16 @@ from __future__ import annotations
 import json
 import sys
 import types
+from collections.abc import Iterator
 from dataclasses import MISSING
 from typing import Any, Literal, Union, get_args, get_origin
 
-from core.config import TASKS, MeasureConfig, section_class
+from core.config import TASKS, MeasureConfig, ScheduleConfig, section_class
 from core.quantities import QUANTITIES
 from core.terms import Bounds, hints, terms
 from studies.claims import EXPECTATIONS, FUNCTIONALS, metric_names
 from studies.grammar import NAME, StudyTable
+from studies.nested import listed_table, table_in
 from studies.settings import TRIAL_SECTIONS, known_keys
 
 Schema = dict[str, Any]
@@ -36,6 +38,7 @@ def schema() -> Schema:
         definitions[section] = tables[0] if len(tables) == 1 else {"anyOf": tables}
         for owner in ("BaseTable", "ArmTable"):
             definitions[owner]["properties"][section] = {"$ref": f"#/$defs/{section}"}
+    definitions |= {_named(table): _section(table) for table in _nested(ScheduleConfig)}
     definitions["measure"] = _section(MeasureConfig)
     definitions["measure"]["properties"]["quantities"]["items"] = {"enum": list(QUANTITIES)}
     varied = {key: _values(key, cls) for key, cls in known_keys().items() if _identity(key, cls)}
@@ -53,7 +56,7 @@ def schema() -> Schema:
         "type": "object",
         "minProperties": 1,
         "additionalProperties": False,
-        "properties": {key: _dimension(key) for key in varied},
+        "properties": {key: _dimension(key, cls) for key, cls in known_keys().items() if _searched(key, cls)},
     }
     for owner in ("ClaimTable", "PartTable"):
         properties = definitions[owner]["properties"]
@@ -84,13 +87,13 @@ def _section(cls: type) -> Schema:
 def _term(cls: type, name: str) -> Schema:
     spec = terms(cls)[name]
     found = _typed(hints(cls)[name], spec.metadata["bounds"]) | {"description": spec.metadata["doc"]}
-    if spec.default is not MISSING and spec.default is not None:
+    if spec.default is not MISSING and spec.default is not None and not listed_table(hints(cls)[name]):
         found["default"] = list(spec.default) if isinstance(spec.default, tuple) else spec.default
     return found
 
 
 def _typed(hint: Any, bounds: Bounds) -> Schema:
-    """The schema of a type, with the range of its numbers."""
+    """The schema of a type, with the range of its numbers; tables by their definition."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
         return {"enum": list(arguments)}
@@ -98,12 +101,34 @@ def _typed(hint: Any, bounds: Bounds) -> Schema:
         options = [_typed(option, bounds) for option in arguments if option is not type(None)]  # TOML has no null
         return options[0] if len(options) == 1 else {"anyOf": options}
     if origin is tuple:
-        return {"type": "array", "items": _typed(arguments[0], bounds)}
+        least = {"minItems": 1} if listed_table(hint) else {}
+        return {"type": "array", "items": _typed(arguments[0], bounds)} | least
+    if (table := table_in(hint)) is not None:
+        return {"$ref": f"#/$defs/{_named(table)}"}
     found: Schema = {"type": _TYPES[hint]}
     if hint in (int, float):
         limits = {word: getattr(bounds, name) for name, word in _LIMITS.items()}
         found |= {word: limit for word, limit in limits.items() if limit is not None}
     return found
+
+
+def _nested(section: type) -> Iterator[type]:
+    """The tables inside the values of a section's terms, and inside those."""
+    for hint in hints(section).values():
+        table = listed_table(hint) or table_in(hint)
+        if table is not None:
+            yield table
+            yield from _nested(table)
+
+
+def _named(table: type) -> str:
+    """The name of a table inside a term, in `$defs`."""
+    return table.__name__.removesuffix("Config").lower()
+
+
+def _searched(key: str, cls: type) -> bool:
+    """Whether a search may propose values of a key."""
+    return _identity(key, cls) and not listed_table(hints(cls)[key.partition(".")[2]])
 
 
 def _identity(key: str, cls: type) -> bool:
@@ -118,9 +143,12 @@ def _values(key: str, cls: type) -> Schema:
     return {"type": "array", "minItems": 1, "uniqueItems": True, "items": items, "description": spec.metadata["doc"]}
 
 
-def _dimension(key: str) -> Schema:
+def _dimension(key: str, cls: type) -> Schema:
     """A searched key: a range of its numbers, or a list of choices."""
     axis = f"#/$defs/axis/properties/{key}"
+    choices = {"$ref": axis, "minItems": 2}
+    if get_origin(hints(cls)[key.partition(".")[2]]) is Literal:
+        return choices
     end = {"$ref": f"{axis}/items"}
     ends = {
         "type": "object",
@@ -128,7 +156,7 @@ def _dimension(key: str) -> Schema:
         "required": ["low", "high"],
         "additionalProperties": False,
     }
-    return {"anyOf": [ends, {"$ref": axis, "minItems": 2}]}
+    return {"anyOf": [ends, choices]}
 
 
 if __name__ == "__main__":

@@ -10,15 +10,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.config import SECTIONS, TASKS, MeasureConfig, TrialConfig, section_class
+from core.config import SECTIONS, TASKS, MeasureConfig, TrialConfig, overlaid, section_class
 from core.errors import InputError, Problem
 from core.lineage import acting_keys
 from core.terms import build, check, nearest, terms
-from studies.grid import Assignment
+from studies.grid import Assignment, Convert
+from studies.nested import checked, shown, written
 from studies.where import Expression
 
 TRIAL_SECTIONS = ("task", "model", "train", "schedule")
 """The sections that an arm may set and an axis may vary."""
+
+
+_Assigned = tuple[str, type, Any, Any]
+"""Name, type, text (`written`) and value of an assigned term."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +33,7 @@ class Setting:
     config: TrialConfig
     """With seed 0."""
     varied: Mapping[str, Any]
-    """The assigned values that act."""
+    """The assigned values that act; a list of stages as its text (`studies.nested.written`)."""
     assignment: Assignment
     """All the assigned values."""
 
@@ -46,15 +51,27 @@ def known_keys() -> dict[str, type]:
 
 def converter(keys: Mapping[str, type]) -> Callable[[str, Any], tuple[Any, str | None]]:
     """A function that checks and converts one value of one dotted key that must be part of a trial's identity."""
+    found = checker(keys)
 
     def convert(key: str, value: Any) -> tuple[Any, str | None]:
+        value, problems = found(key, value)
+        return value, str(problems[0]) if problems else None
+
+    return convert
+
+
+def checker(keys: Mapping[str, type]) -> Convert:
+    """As `converter`, with every problem of a value; their places follow the key."""
+
+    def convert(key: str, value: Any) -> tuple[Any, list[Problem]]:
         if key not in keys:
-            return value, f"unknown key; {nearest(key, keys)}"
+            return value, [Problem("", f"unknown key; {nearest(key, keys)}")]
         section = keys[key]
         name = key.partition(".")[2]
         if not terms(section)[name].metadata["identity"]:
-            return value, "is not part of what a trial is, so it cannot vary; set it in [base] or in the arms"
-        return check(section, name, value)
+            message = "is not part of what a trial is, so it cannot vary; set it in [base] or in the arms"
+            return value, [Problem("", message)]
+        return checked(section, name, value)
 
     return convert
 
@@ -97,17 +114,17 @@ class ArmSettings:
             values = self._environment(assignment)
             if not all(_keeps(filter_, values) for filter_ in self._static):
                 return None
-        by_section: dict[str, list[tuple[str, type, Any]]] = {}
+        by_section: dict[str, list[_Assigned]] = {}
         for key, value in assignment:
             section, name = self._split.get(key) or self._split.setdefault(key, _halves(key))
-            by_section.setdefault(section, []).append((name, type(value), value))
+            by_section.setdefault(section, []).append((name, type(value), written(value), value))
         try:
-            sections = {name: self._section(name, tuple(by_section.get(name, ()))) for name in TRIAL_SECTIONS}
+            sections = {name: self._section(name, by_section.get(name, ())) for name in TRIAL_SECTIONS}
             config = TrialConfig(measure=self._measure, **sections)
         except InputError as error:
             raise InputError([self._located(problem, assignment) for problem in error.problems]) from error
         acting = acting_keys(config)
-        varied = {key: value for key, value in assignment if key in acting}
+        varied = {key: written(value) for key, value in assignment if key in acting}
         return Setting(config=config, varied=varied, assignment=assignment)
 
     def keeps(self, setting: Setting, seed: int) -> bool:
@@ -117,15 +134,17 @@ class ArmSettings:
         values = self._environment(setting.assignment) | {"seed": seed}
         return all(_keeps(filter_, values) for filter_ in self._seeded)
 
-    def _section(self, section: str, assigned: tuple[tuple[str, type, Any], ...]) -> Any:
-        found = self._sections.get((section, assigned))
+    def _section(self, section: str, assigned: Sequence[_Assigned]) -> Any:
+        # By type and text: a step of 1 and a share of 1.0 are equal, in a list of stages too.
+        place = section, tuple([(name, kind, text) for name, kind, text, _ in assigned])
+        found = self._sections.get(place)
         if found is None:
-            values = dict(self._values.get(section, {})) | {name: value for name, _, value in assigned}
+            values = layered(section, self._values.get(section, {}), {name: value for name, _, _, value in assigned})
             cls = section_class(section, values)
             # An axis over the key of another kind of task does not act on this arm.
-            foreign = {name for name, _, _ in assigned if name not in terms(cls)}
+            foreign = {name for name, *_ in assigned if name not in terms(cls)}
             found = build(cls, {name: value for name, value in values.items() if name not in foreign}, section)
-            self._sections[section, assigned] = found
+            self._sections[place] = found
         return found
 
     def _flat(self) -> dict[str, Any]:
@@ -139,11 +158,14 @@ class ArmSettings:
         return flat
 
     def _environment(self, assignment: Assignment) -> dict[str, Any]:
-        return self._defaults | dict(assignment)
+        assigned = dict(assignment)
+        if "schedule.stages" in assigned:  # a list displaces a short form, whose kind a filter would read
+            assigned.setdefault("schedule.kind", "stages")
+        return self._defaults | assigned
 
     def _located(self, problem: Problem, assignment: Assignment) -> Problem:
-        shown = ", ".join(f"{key} = {value!r}" for key, value in assignment)
-        return Problem(f"arms.{self.arm}.{problem.where}", f"{problem.message}{f' (with {shown})' if shown else ''}")
+        values = ", ".join(f"{key} = {shown(value)}" for key, value in assignment)
+        return Problem(f"arms.{self.arm}.{problem.where}", f"{problem.message}{f' (with {values})' if values else ''}")
 
 
 def _keeps(filter_: Expression, values: Mapping[str, Any]) -> bool:
@@ -154,6 +176,11 @@ def _keeps(filter_: Expression, values: Mapping[str, Any]) -> bool:
         return filter_.keeps(values)
     except InputError as error:
         raise InputError([Problem("where", f"{filter_.text!r} {error}")]) from error
+
+
+def layered(section: str, lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """The terms of a section where an arm or an axis (`upper`) lies over what it changes."""
+    return overlaid(lower, upper) if section == "schedule" else {**lower, **upper}
 
 
 def _halves(key: str) -> tuple[str, str]:

@@ -63,11 +63,14 @@ def _choices(key: str, value: Any, place: str, convert: Convert, problems: list[
         return None
     choices = []
     for item in value:
-        clean, wrong = convert(key, item)
-        if wrong is not None:
-            problems.append(Problem(place, wrong))
+        clean, found = convert(key, item)
+        if found:
+            problems += [Problem(f"{place}{problem.where}", problem.message) for problem in found]
             return None
         choices.append(clean)
+    if any(isinstance(choice, tuple) for choice in choices):
+        problems.append(Problem(place, "lists of stages cannot be searched; make each of them an arm"))
+        return None
     if len({(type(choice), choice) for choice in choices}) < len(choices):
         problems.append(Problem(place, f"choices must differ, got {value!r}"))
     return tuple(choices)
@@ -83,11 +86,11 @@ def _range(key: str, value: Mapping[str, Any], place: str, convert: Convert, pro
         if name not in value:
             problems.append(Problem(f"{place}.{name}", "is required: an end of the range, included"))
             continue
-        clean, wrong = convert(key, value[name])
-        if wrong is None and (isinstance(clean, bool) or not isinstance(clean, (int, float))):
-            wrong = f"must be a number, got {clean!r}; list the choices instead"
-        if wrong is not None:
-            problems.append(Problem(f"{place}.{name}", wrong))
+        clean, found = convert(key, value[name])
+        problems += [Problem(f"{place}.{name}{problem.where}", problem.message) for problem in found]
+        if not found and (isinstance(clean, bool) or not isinstance(clean, (int, float))):
+            message = f"must be a number, got {clean!r}; list the choices instead"
+            problems.append(Problem(f"{place}.{name}", message))
         ends[name] = clean
     log = value.get("log", False)
     if not isinstance(log, bool):
