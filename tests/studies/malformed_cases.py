@@ -43,6 +43,18 @@ def _claim(**changes: str | None) -> str:
     return "[[claims]]\n" + "".join(f"{key} = {value}\n" for key, value in lines.items() if value is not None)
 
 
+def _listed(stages: str) -> str:
+    """A study whose arms share a list of stages."""
+    return f"{HEAD}[base]\nschedule.stages = {stages}\n[arms.narrow]\nmodel.width = 8\n[arms.wide]\n"
+
+
+def _varied(*lists: str) -> str:
+    """A study with an axis over lists of stages."""
+    return f'{HEAD}[arms.narrow]\nmodel.width = 8\n[arms.wide]\n[axes]\n"schedule.stages" = [{", ".join(lists)}]\n'
+
+
+TWO = "[{loops = 1, until = 0.3}, {loops = 2}]"
+
 CASES = [
     # --- TOML itself
     Case("no-toml", "name = ", "", "is not TOML"),
@@ -110,6 +122,87 @@ CASES = [
         _study('[arms.shift]\nschedule.kind = "shift"\nschedule.switch = 9000\n'),
         "arms.shift.schedule.switch",
         "got 9000",
+    ),
+    # --- stages: one line for each mistake, however many arms share it
+    Case("stages-no-list", _listed("3"), "base.schedule.stages:", "must be a list of tables, got 3"),
+    Case("stages-one-table", _listed("{loops = 1}"), "base.schedule.stages:", "got one table; write [{…}, {…}]"),
+    Case("stages-empty", _listed("[]"), "base.schedule.stages:", "must list at least one table"),
+    Case("stages-of-numbers", _listed("[1, {}]"), "base.schedule.stages[1]:", "must be a table of loops, until"),
+    Case("stages-unknown-key", _listed("[{lops = 1, until = 5}, {}]"), "stages[1].lops:", "did you mean 'loops'?"),
+    Case("stages-text", _listed('[{loops = "1", until = 5}, {}]'), "stages[1].loops:", "must be an integer, got '1'"),
+    Case("stages-no-loops", _listed("[{loops = 0, until = 5}, {}]"), "stages[1].loops:", "must be at least 1, got 0"),
+    Case("stages-choice", _listed('[{until = 5}, {optimizer = "rest"}]'), "stages[2].optimizer:", "mean 'reset'?"),
+    Case("stages-not-finite", _listed("[{until = nan}, {}]"), "stages[1].until:", "must be a finite number"),
+    Case("stages-truth", _listed("[{until = true}, {}]"), "stages[1].until:", "got True"),
+    Case("stages-64-bits", _listed(f"[{{loops = {2**64}, until = 5}}, {{}}]"), "stages[1].loops:", "fit in 64 bits"),
+    Case("stages-no-end", _listed("[{loops = 1}, {loops = 2}]"), "stages[1].until:", "is required"),
+    Case("stages-end-of-the-last", _listed("[{until = 0.1}, {until = 0.2}]"), "stages[2].until:", "the last stage"),
+    Case("stages-out-of-order", _listed("[{until = 0.5}, {until = 0.4}, {}]"), "base.schedule.stages[2].until", "0.4"),
+    Case("stages-beyond-the-end", _listed("[{until = 4000}, {}]"), "base.schedule.stages[1].until", "got 4000"),
+    Case(
+        "stages-beside-a-kind",
+        _study(f'[arms.x.schedule]\nkind = "shift"\nstages = {TWO}\n'),
+        "x.schedule.stages",
+        "are listed",
+    ),
+    Case("stages-missing", _study('[arms.x]\nschedule.kind = "stages"\n'), "arms.x.schedule.stages", "is required"),
+    Case("stages-kind", _study('[arms.x]\nschedule.kind = "stage"\n'), "arms.x.schedule.kind", "mean 'stages'?"),
+    Case("criterion-unknown-key", _listed("[{until = {dleta1 = 0.1}}, {}]"), "[1].until.dleta1:", "mean 'delta1'?"),
+    Case("criterion-out-of-range", _listed("[{until = {delta1 = -0.1}}, {}]"), "[1].until.delta1:", "got -0.1"),
+    Case("criterion-text", _listed('[{until = {latest = "end"}}, {}]'), "[1].until.latest:", "got 'end'"),
+    Case("criterion-choice", _listed('[{until = {criterion = "spc"}}, {}]'), "[1].until.criterion:", "mean 'scp'?"),
+    Case("criterion-no-patience", _listed("[{until = {patience = 0}}, {}]"), "[1].until.patience:", "at least 1"),
+    Case("criterion-too-late", _listed("[{until = {latest = 4000}}, {}]"), "base.schedule.stages[1].until", "got 4000"),
+    Case("criterion-of-the-last", _listed("[{until = {}}]"), "stages[1].until:", "the last stage"),
+    Case(
+        "criterion-checked-without-end",
+        _study(
+            "[base.train]\nsteps = 1000000\nevaluate_every = 1000\n"
+            '[arms.x.schedule]\nkind = "shift-scp"\ncheck_every = 1\n'
+        ),
+        "arms.x.schedule.check_every",
+        "must give at most 100000 checks",
+    ),
+    Case("stages-axis-of-tables", _varied("{until = 0.1}", "{}"), 'axes."schedule.stages":', "got one table"),
+    Case(
+        "stages-axis-key",
+        _varied(TWO, "[{until = 0.1, lops = 1}, {}]"),
+        '"schedule.stages"[2][1].lops:',
+        "mean 'loops'?",
+    ),
+    Case("stages-axis-criterion", _varied(TWO, "[{until = {delta3 = 1}}, {}]"), "[2][1].until.delta3:", "unknown key"),
+    Case("stages-axis-no-end", _varied(TWO, "[{}, {}]"), 'axes."schedule.stages"[2][1].until:', "is required"),
+    Case(
+        "stages-axis-twice", _varied(TWO, TWO), 'axes."schedule.stages":', '[{"loops":1,"until":0.3},{"loops":2}] twice'
+    ),
+    Case(
+        "stages-axis-beyond-the-end",
+        _varied(TWO, "[{until = 4000}, {}]"),
+        'axes."schedule.stages": schedule.stages[1].until',
+        'got 4000 (with schedule.stages = [{"until":4000},{}])',
+    ),
+    Case(
+        "stages-axis-over-a-kind",
+        _study(
+            f'[axes]\n"schedule.stages" = [{TWO}, [{{loops = 4}}]]\n', arms='[arms.single]\nschedule.kind = "single"\n'
+        ),
+        "arms.single.schedule.kind",
+        "an axis of this arm over schedule.stages would displace it",
+    ),
+    Case(
+        "kind-axis-over-stages",
+        _study('[axes]\n"schedule.kind" = ["grow", "looped"]\n', arms=f"[arms.x]\nschedule.stages = {TWO}\n"),
+        "arms.x.schedule.stages",
+        "an axis of this arm over schedule.kind would displace it",
+    ),
+    Case(
+        "criterion-axis-idle", _study('[axes]\n"schedule.delta1" = [0.1, 0.2]\n'), "schedule.delta1", "acts on no arm"
+    ),
+    Case(
+        "stages-searched",
+        _study(f'{SEARCH}space."schedule.stages" = [{TWO}, [{{loops = 4}}]]\n', arms="[arms.x]\n"),
+        'search.space."schedule.stages":',
+        "cannot be searched",
     ),
     # --- axes
     Case("axis-is-no-list", _study('[axes]\n"model.loops" = 3\n'), "model.loops", "must be a list of values, got 3"),
@@ -180,6 +273,9 @@ CASES = [
     ),
     Case("filter-too-long", _study(head=f'{HEAD}where = ["{"1 + " * 300}1 > 0"]\n'), "where[1]", "must be at most"),
     Case("filter-too-deep", _study(head=f'{HEAD}where = ["{"(1 + " * 90}1{")" * 90} > 0"]\n'), "where[1]", "deep"),
+    Case(
+        "filter-of-stages", _study(head=HEAD + 'where = ["schedule.stages == 1"]\n'), "where[1]", "cannot be compared"
+    ),
     Case("filter-drops-all", _study(head=HEAD + "where = [\"arm != 'single'\"]\n"), "arms.single", "no trial left"),
     Case("filter-is-no-list", _study(head=HEAD + 'where = "model.loops < 3"\n'), "where", "must be a list"),
     # --- nuisance and search
@@ -305,4 +401,4 @@ CASES = [
     ),
     Case("terminal-escapes", _study('[base.model]\n"\\u001b[31mwidth" = 3\n'), "\\x1b[31mwidth", "unknown key"),
 ]
-"""At least sixty; names are unique."""
+"""At least sixty; names are unique. Those of stages and criteria give one line each."""
