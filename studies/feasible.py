@@ -71,8 +71,14 @@ def _possible_ends(config: TrialConfig) -> frozenset[int]:
     """The steps at which a link of a trial may end; a criterion decides while it trains, so all of its checks may."""
     train = config.train
     ends = {train.steps - train.decay_steps} if train.lr_schedule == "wsd" else set()
+    begun = 0  # of a stage, at the earliest
     for stage in declared(config.model, train, config.schedule):
-        ends |= {stage.until} if isinstance(stage.until, int) else {*stage.until.grid(0), stage.until.latest}
+        if isinstance(stage.until, int):
+            ends.add(begun := stage.until)
+        else:  # patience counts changes from check to check, so one check more
+            found = [*stage.until.grid(begun)[stage.until.patience :], stage.until.latest]
+            ends.update(found)
+            begun = found[0]
     return frozenset(ends)
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 
 import jsonschema
 import pytest
 
+from core.config import CriterionConfig, StageConfig
+from core.terms import terms
 from studies.expand import count, expand
 from studies.json_schema import schema, text
 from studies.spec import CATALOGUE, catalogue, load_study
 from tests.studies.malformed_cases import CASES
 
 NAMES = [path.stem for path in catalogue()]
+EXAMPLES = re.findall(
+    r"^```toml\n(.*?)^```", (CATALOGUE.parents[1] / "docs/studies.md").read_text(encoding="utf-8"), re.M | re.S
+)
 VALIDATOR = jsonschema.Draft202012Validator(schema())
 
 
@@ -63,6 +69,24 @@ def test_the_schema_accepts_the_catalogue(name):
     VALIDATOR.validate(tomllib.loads((CATALOGUE / f"{name}.toml").read_text(encoding="utf-8")))
 
 
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_the_schema_accepts_what_the_documentation_shows(number):
+    VALIDATOR.validate(tomllib.loads(EXAMPLES[number]))
+
+
+def test_the_schema_describes_stages_and_criteria_once():
+    definitions = schema()["$defs"]
+    assert set(definitions["stage"]["properties"]) == set(terms(StageConfig))
+    assert set(definitions["criterion"]["properties"]) == set(terms(CriterionConfig))
+    for table in ("stage", "criterion"):
+        assert not definitions[table]["additionalProperties"]
+        assert all(term["description"] for term in definitions[table]["properties"].values())
+    axis = definitions["axis"]["properties"]["schedule.stages"]
+    assert (
+        axis["items"]["items"] == definitions["schedule"]["properties"]["stages"]["items"] == {"$ref": "#/$defs/stage"}
+    )
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -81,6 +105,24 @@ def test_the_schema_accepts_the_catalogue(name):
         "axis-of-observation",
         "search-kind",
         "search-one-choice",
+        "stages-no-list",
+        "stages-one-table",
+        "stages-empty",
+        "stages-unknown-key",
+        "stages-text",
+        "stages-no-loops",
+        "stages-choice",
+        "stages-kind",
+        "criterion-unknown-key",
+        "criterion-out-of-range",
+        "criterion-text",
+        "criterion-choice",
+        "criterion-no-patience",
+        "stages-axis-of-tables",
+        "stages-axis-key",
+        "stages-axis-criterion",
+        "stages-axis-twice",
+        "stages-searched",
         "unknown-quantity",
         "claim-unknown-key",
         "claim-expects-nonsense",

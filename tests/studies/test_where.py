@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import InputError
+from studies.expand import expand
+from studies.spec import parse_study
 from studies.where import MAX_DEPTH, MAX_LENGTH, parse
 
 VALUES = {"model.loops": 3, "model.depth": 2, "train.lr": 1e-3, "arm": "shift", "seed": 1, "task.data_seed": None}
@@ -37,6 +39,35 @@ VALUES = {"model.loops": 3, "model.depth": 2, "train.lr": 1e-3, "arm": "shift", 
 )
 def test_it_means_what_python_means(text, expected):
     assert parse(text).keeps(VALUES) is expected
+
+
+def kept(where):
+    axes = {"schedule.kind": ["shift", "shift-scp", "grow"], "schedule.patience": [2, 4]}
+    document = {"name": "s", "question": "?", "seeds": 1, "arms": {"a": {}}, "axes": axes, "where": where}
+    return [tuple(trial.varied.values()) for trial in expand(parse_study(document, file="s.toml"))]
+
+
+def test_filters_read_the_terms_of_schedules():
+    rest = "schedule.delta1 < 0.1 and schedule.latest == 0.9 and schedule.on == 'val'"
+    assert kept(["schedule.kind != 'shift-scp' or schedule.patience > 2", rest]) == [
+        ("shift",),
+        ("shift-scp", 4),
+        ("grow",),
+    ]
+    assert kept(["schedule.kind == 'shift-scp' and schedule.switch == 0.5"]) == [("shift-scp", 2), ("shift-scp", 4)]
+
+
+def test_a_list_of_stages_is_of_the_kind_stages_to_a_filter():
+    listed = [[{"until": 0.5}, {"loops": 2}], [{"loops": 4}]]
+    document = {"name": "s", "question": "?", "seeds": 1, "base": {"schedule": {"kind": "grow"}}}
+    document |= {
+        "arms": {"a": {"axes": {"schedule.stages": listed}}, "b": {"schedule": {"stages": listed[0]}}, "c": {}}
+    }
+
+    def trials(text):
+        return [trial.arm for trial in expand(parse_study(document | {"where": [text]}, file="s.toml"))]
+
+    assert trials("arm != 'c' and schedule.kind == 'stages' or arm == 'c' and schedule.kind == 'grow'") == [*"aabc"]
 
 
 def test_it_knows_what_it_reads():
