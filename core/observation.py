@@ -30,6 +30,10 @@ class Asked:
         return self.evaluate, self.measure, self.check
 
 
+NOTHING = Asked()
+"""Nothing is observed."""
+
+
 def asked(config: TrialConfig, chain: Sequence[Link], watch: Watch | None) -> Asked:
     """What a trial asks for, as far as its chain is known; checks only for what it still waits for."""
     last = chain[-1].end

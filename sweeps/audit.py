@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.compute as pc
 
-from core.config import TrialConfig
 from core.errors import LoopsweepError, StoreError
-from core.lineage import links
-from core.observation import evaluation_steps, measurement_steps
 from studies.expand import Trial
 from studies.schemas import probe_observed
 from studies.store import Store
 from sweeps.executor import Committed, Executor, Finished, LaneOutcome, Lost
-from sweeps.plan import look
+from sweeps.look import look
 from sweeps.round import POLL_SECONDS
 from sweeps.units import Bundle, Lane, Unit, unit
 from sweeps.worker import Context, Done
@@ -106,17 +103,7 @@ def audit(
 
 def _whole(trial: Trial) -> Lane:
     """A lane that stands for a whole trial, through all its links."""
-    config = trial.config
-    return Lane(
-        config=config,
-        link=len(trial.links) - 1,
-        start=0,
-        end=config.train.steps,
-        evaluate=tuple(evaluation_steps(config)),
-        measure=tuple(measurement_steps(config)),
-        checkpoint=False,
-        lineage=trial.links[-1].lineage,
-    )
+    return Lane(config=trial.config, chain=trial.links, start=0, end=trial.config.train.steps)
 
 
 # --- in a worker ---------------------------------------------------------------------------------------------------
@@ -124,10 +111,17 @@ def _whole(trial: Trial) -> Lane:
 
 def recompute(unit: Unit, context: Context) -> Done:
     """Trains the whole trial of the unit's one lane, and says for each recorded row whether its bits are the same."""
+    from core.alone import train_alone
     from core.numerics import numerics_class
 
     lane = unit.lanes[0]
-    lineages = [link.lineage for link in links(lane.config)]
+    alone, probe = train_alone(lane.config, device=context.device), probe_observed(lane.config.measure)
+    fresh = {
+        "metrics": alone.metrics,
+        "curvature": [{"observed": probe, **row} for row in alone.curvature],
+        "checks": alone.checks,
+    }
+    lineages = [link.lineage for link in alone.chain]
     here = numerics_class(context.device)
     elsewhere = {
         (row["lineage"], step)
@@ -136,7 +130,6 @@ def recompute(unit: Unit, context: Context) -> Done:
         for step in range(row["start"], row["end"] + 1)
     }
     notes = []
-    fresh = _train(lane, context.device)
     for table, rows in fresh.items():
         known = {_key(row): row for row in _rows(context.store, table, lineages)}
         for row in rows:
@@ -155,35 +148,6 @@ def _rows(store: Store, table: str, lineages: Sequence[str]) -> list[dict[str, A
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["lineage"], row["step"], row.get("observed")
-
-
-def _train(lane: Lane, device: str) -> dict[str, list[dict[str, Any]]]:
-    """The rows of a trial that is run alone from step 0, link by link, its state never leaving memory."""
-    from core.train import Segment, initial_state, train_segments
-
-    config: TrialConfig = lane.config
-    state, probe = initial_state(config), probe_observed(config.measure)
-    tables: dict[str, list[dict[str, Any]]] = {"metrics": [], "curvature": []}
-    for link in links(config):
-        segment = Segment(
-            config=config,
-            link=link,
-            start=link.start,
-            end=link.end,
-            evaluate=_inside(lane.evaluate, link.start, link.end),
-            measure=_inside(lane.measure, link.start, link.end),
-        )
-        (result,) = train_segments([segment], [state], device=device)
-        tables["metrics"] += [{"lineage": link.lineage, **row} for row in result.metrics]
-        tables["curvature"] += [{"lineage": link.lineage, "observed": probe, **row} for row in result.curvature]
-        if result.status != "ok":
-            break
-        state = result.state
-    return tables
-
-
-def _inside(steps: Iterable[int], start: int, end: int) -> tuple[int, ...]:
-    return tuple(step for step in steps if start < step <= end or step == start == 0)
 
 
 def _difference(table: str, fresh: Mapping[str, Any], recorded: Mapping[str, Any] | None) -> str:

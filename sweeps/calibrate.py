@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from core.lineage import links
 from studies.tree import shape_key
 from sweeps.executor import LaneOutcome
 from sweeps.packs import GAIN, PACK_SIZES
@@ -65,7 +64,7 @@ def _step_seconds(lanes: Sequence[Lane], device: str) -> float:
     from core.train import Segment, initial_state, train_segments
 
     config = lanes[0].config
-    link = links(config)[lanes[0].link]
+    chain, link = lanes[0].chain, lanes[0].where
     state = replace(initial_state(config), step=link.start)
     ends = (link.start + 1, link.end)
     stamps: list[tuple[int, float]] = []
@@ -77,7 +76,7 @@ def _step_seconds(lanes: Sequence[Lane], device: str) -> float:
     for end in ends:  # the first step alone brings data and kernels into memory
         stamps.clear()
         begun = time.perf_counter()
-        segments = [Segment(config=config, link=link, start=link.start, end=end, evaluate=())] * len(lanes)
+        segments = [Segment(config=config, chain=chain, start=link.start, end=end, evaluate=())] * len(lanes)
         results = train_segments(segments, [state] * len(lanes), device=device, stop=stop)
         total = time.perf_counter() - begun
     reached = max(result.reached for result in results)

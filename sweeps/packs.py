@@ -71,7 +71,7 @@ def lane_shape(lane: Lane) -> str:
 def pack_key(lane: Lane) -> tuple[Any, ...]:
     """What must agree for lanes to form one unit."""
     measure = lane.config.measure
-    observed = (lane.evaluate, lane.measure, *((measure.quantities, measure.probe) if lane.measure else ()))
+    observed = (lane.asked, *((measure.quantities, measure.probe) if lane.asked.measure else ()))
     return (pack_shape(lane.config, lane.where), lane.start, lane.end, observed)
 
 
@@ -116,6 +116,16 @@ class Ready:
         group.append(lane)
         self._lanes += 1
         self._share = None
+
+    def clear(self) -> None:
+        """Forgets the lanes that wait, but for the units that were put back."""
+        self._groups.clear()
+        self._order.clear()
+        self._lanes, self._share = 0, None
+
+    def again(self) -> list[Unit]:
+        """The units that were put back and wait."""
+        return [unit for units in self._again for unit in units]
 
     def put_back(self, units: Iterable[Unit]) -> None:
         """Units that go again as they are, in one bundle of their own, before everything else."""

@@ -4,21 +4,29 @@ Nodes are submitted as their parents finish. What a worker committed is settled 
 unit an attempt, and a pack that was lost is halved, so that one poisonous trial ends up alone and its neighbours do
 not suffer. A lane that was lost alone as often as is allowed is recorded as a failure, with its reason.
 
+Where trials wait for a criterion, a trunk's rows decide what comes next: whenever a watched stretch was committed, the
+round is planned anew from the store, and what runs goes on.
+
 Nothing of this is durable: after any end, planned or not, the next round starts from what the store holds.
 """
 
 from __future__ import annotations
 
 import itertools
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
 from core.errors import StoreError
+from core.observation import NOTHING
+from core.watch import Check
 from studies.expand import Trial
 from studies.store import Store
 from studies.tree import Node, Tree
+from studies.watchers import Checks
 from sweeps.executor import Committed, Event, Executor, Finished, LaneOutcome, Lost, Outcome, Progress, Started
 from sweeps.packs import Ready
 from sweeps.units import Bundle, Lane, Unit
@@ -92,25 +100,39 @@ class _Flight:
     running: str | None = None
 
 
-@dataclass
-class Round:
-    """Runs the nodes of one tree; make one, call `run` once."""
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What a round is planned from: one look at the store."""
 
     trials: Sequence[Trial]
     tree: Tree
+    checks: Checks
+    """Of the lineages on which trials wait for a criterion."""
+
+
+@dataclass
+class Round:
+    """Runs the nodes of a tree; make one, call `run` once."""
+
+    outlook: Outlook
     store: Store
     executor: Executor
     ready: Ready
     limits: Limits
     observer: Observer
+    anew: Callable[[], Outlook] | None = None
+    """Looks at the store again, where rows have decided a criterion; None: the round ends, and the next one looks."""
     draining: Callable[[], bool] = lambda: False
     """Asked often: let running units end at their next block, begin no other?"""
     at_once: Callable[[], bool] = lambda: False
     """Asked often: kill what runs?"""
-    made: set[tuple[str, int]] = field(default_factory=set)
-    """States (lineage, step) that were saved, in this round or before it; another study's are never removed."""
+    clock: Callable[[], float] = time.monotonic
     progressed: bool = False
     """Whether anything new was recorded, or a state was found to be gone."""
+    _due: bool = False
+    """Rows that criteria wait for were committed since the last look."""
+    _looked: tuple[float, float] = (0.0, 0.0)
+    """When the last look ended, and how long it took."""
     _flights: dict[str, _Flight] = field(default_factory=dict)
     _status: list[str | None] = field(default_factory=list)
     _waiting: dict[int, list[int]] = field(default_factory=dict)
@@ -118,7 +140,19 @@ class Round:
     _height: list[int] = field(default_factory=list)
     _passing: list[list[int]] = field(default_factory=list)
     _left: list[int] = field(default_factory=list)
+    _begins: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """By state, the nodes that are to begin from it and have not ended."""
     _serial: itertools.count[int] = field(default_factory=itertools.count)
+
+    @property
+    def trials(self) -> Sequence[Trial]:
+        """The trials, as far as rows have decided them."""
+        return self.outlook.trials
+
+    @property
+    def tree(self) -> Tree:
+        """Their tree."""
+        return self.outlook.tree
 
     def run(self) -> None:
         """Runs until nothing is left to run, or the drain is over.
@@ -128,7 +162,7 @@ class Round:
         """
         self._prepare()
         stopping = False
-        while self._flights or (len(self.ready) and not stopping):
+        while self._flights or ((len(self.ready) or self._may_look) and not stopping):
             if self.at_once():
                 self.executor.stop(drain=False)
                 return
@@ -139,14 +173,43 @@ class Round:
                 )
                 self.executor.stop(drain=True)
             if not stopping:
+                if self._may_look and (self._is_time or not self._flights):
+                    self._look()
                 self._submit()
-            for event in self.executor.poll(POLL_SECONDS):
-                self._handle(event)
+            if self._flights:
+                for event in self.executor.poll(POLL_SECONDS):
+                    self._handle(event)
 
     # --- set-up ---
 
+    @property
+    def _may_look(self) -> bool:
+        return self._due and self.anew is not None
+
+    @property
+    def _is_time(self) -> bool:
+        """Whether another look takes at most a tenth of the driver's time."""
+        ended, took = self._looked
+        return self.clock() - ended >= 9 * took
+
+    def _look(self) -> None:
+        """Plans the round anew from the store; what runs goes on."""
+        if self.anew is None:
+            return
+        begun = self.clock()
+        self.outlook, self._due = self.anew(), False
+        self.ready.clear()
+        self._prepare()
+        self._looked = (self.clock(), self.clock() - begun)
+
+    def _flying(self) -> dict[tuple[str, int], Lane]:
+        """The lanes that executors have, or that are put back, by lineage and end."""
+        units = [unit for flight in self._flights.values() for unit in flight.units.values()]
+        return {(lane.lineage, lane.end): lane for unit in (*units, *self.ready.again()) for lane in unit.lanes}
+
     def _prepare(self) -> None:
-        nodes = self.tree.nodes
+        nodes, flying = self.tree.nodes, self._flying()
+        self._waiting.clear()
         self._status = [node.status for node in nodes]
         todo = self.tree.todo()
         self._index = {(nodes[i].lineage, nodes[i].end): i for i in todo}
@@ -155,10 +218,16 @@ class Round:
                 self._waiting.setdefault(nodes[i].after, []).append(i)  # type: ignore[arg-type]  # just tested
         self._height = [0] * len(nodes)
         for i in reversed(todo):
-            below = max((self._height[child] for child in self._waiting.get(i, ())), default=0)
-            self._height[i] = below + nodes[i].end - nodes[i].begin
+            node = nodes[i]
+            # What follows where a criterion ends the stage is not in the tree: the rest of the longest trial.
+            ahead = node.config.train.steps - node.end if node.watches else 0
+            below = max((self._height[child] for child in self._waiting.get(i, ())), default=ahead)
+            self._height[i] = below + node.end - node.begin
+        waiting = [i for i in todo if (nodes[i].lineage, nodes[i].end) not in flying]
+        origins = [*(nodes[i].origin for i in waiting), *(lane.origin for lane in flying.values())]
+        self._begins = Counter(state for state in origins if state is not None)
         self._announce(todo)
-        for i in todo:
+        for i in waiting:
             if nodes[i].after is None:
                 self._release(i)
 
@@ -169,19 +238,20 @@ class Round:
         for trial in self.trials:
             arms[trial.arm] = arms.get(trial.arm, 0) + 1
         self.observer.planned(arms, sum(nodes[i].end - nodes[i].begin for i in todo))
-        self._passing = [[] for _ in nodes]
+        self._passing, self._left = [[] for _ in nodes], []
         for number, trial in enumerate(self.trials):
             missing = [i for i in self.tree.path(number) if nodes[i].run and nodes[i].record]
             self._left.append(len(missing))
             for i in missing:
                 self._passing[i].append(number)
-            if not missing:
-                self.observer.settled(trial.arm, str(self.tree.statuses[number]))
+            if (status := self.tree.statuses[number]) is not None:
+                self.observer.settled(trial.arm, status)
 
     # --- submitting ---
 
     def _release(self, index: int) -> None:
-        self.ready.add(_lane(self.tree.nodes[index], self.tree.nodes[index].begin), self._height[index])
+        node = self.tree.nodes[index]
+        self.ready.add(self._lane(node, node.begin), self._height[index])
 
     def _submit(self) -> None:
         """Keeps one bundle per slot waiting beside the one that runs, so no worker idles."""
@@ -222,7 +292,8 @@ class Round:
     def _by_arm(self, unit: Unit, losses: Sequence[float | None]) -> dict[str, float]:
         arms: dict[str, list[float]] = {}
         for lane, value in zip(unit.lanes, losses, strict=True):
-            passing = self._passing[self._index[lane.lineage, lane.end]]
+            index = self._index.get((lane.lineage, lane.end))
+            passing = [] if index is None else self._passing[index]
             if value is not None and passing:
                 arms.setdefault(self.trials[passing[0]].arm, []).append(value)
         return {arm: sum(values) / len(values) for arm, values in arms.items()}
@@ -236,24 +307,33 @@ class Round:
         self.observer.ended(unit.id, steps=steps)
 
     def _settle_lane(self, lane: Lane, result: LaneOutcome) -> None:
-        index = self._index[lane.lineage, lane.end]
-        node = self.tree.nodes[index]
         if result.status == "ok" and result.reached == lane.start:
             # Drained before its first step, or its state is gone: the next round plans it anew.
-            self.progressed |= lane.origin is not None and not self.store.checkpoint(*lane.origin).exists()
+            self.progressed |= lane.origin is not None and self.store.state(*lane.origin) is None
             return
         self.progressed = True
-        if lane.start > node.start and node.keep != "all" and (lane.lineage, lane.start) in self.made:
-            # The state of the time-cut that it went on from has served.
-            self.store.checkpoint(lane.lineage, lane.start).unlink(missing_ok=True)
-        if result.status == "ok" and (lane.checkpoint or result.reached < lane.end):
-            self.made.add((lane.lineage, result.reached))
-        if result.status == "ok" and result.reached < lane.end:
-            self.ready.add(_lane(node, result.reached), self._height[index])
-        elif not node.record and result.status != "ok":
+        self._served(lane)
+        index = self._index.get((lane.lineage, lane.end))
+        if lane.watches and lane.record:
+            self._due = True  # its rows say what comes next
+        elif index is None:  # planned otherwise since
+            return
+        elif result.status == "ok" and result.reached < lane.end:
+            rest = self._lane(self.tree.nodes[index], result.reached)
+            self._begins[lane.lineage, result.reached] += 1
+            self.ready.add(rest, self._height[index])
+        elif not lane.record and result.status != "ok":
             self._fail_waiting(index, "failed", f"the replay of its past ended {result.status}")
         else:
             self._close(index, result.status)
+
+    def _served(self, lane: Lane) -> None:
+        """A lane has begun from its state and ended: a passing state goes when nothing else is to begin from it."""
+        if lane.origin is None:
+            return
+        self._begins[lane.origin] -= 1
+        if self._begins[lane.origin] <= 0:
+            self.store.checkpoint(*lane.origin, passing=True).unlink(missing_ok=True)
 
     def _close(self, index: int, status: str) -> None:
         """A node ended: what waited for it may begin, or never will."""
@@ -263,8 +343,8 @@ class Round:
             self._status[i] = status
             for number in self._passing[i]:
                 self._left[number] -= 1
-                if self._left[number] == 0:
-                    end = self._status[self.tree.ends[number]]
+                end = self._status[self.tree.ends[number]]
+                if self._left[number] == 0 and not (self.trials[number].watch is not None and end == "ok"):
                     self.observer.settled(self.trials[number].arm, str(end))
             for child in self._waiting.pop(i, ()):
                 if status == "ok":
@@ -299,11 +379,12 @@ class Round:
 
     def _give_up(self, unit: Unit, lost: Lost) -> None:
         lane = unit.lanes[0]
-        index = self._index[lane.lineage, lane.end]
+        index = self._index.get((lane.lineage, lane.end))
         if lane.record:
             self._record_failure(lane, lost.kind, lost.reason, unit.attempt)
-            self._close(index, lost.kind)
-        else:
+            if index is not None:
+                self._close(index, lost.kind)
+        elif index is not None:
             self._fail_waiting(index, lost.kind, f"the replay of its past was lost: {lost.reason}")
 
     def _fail_waiting(self, index: int, kind: str, reason: str) -> None:
@@ -311,7 +392,7 @@ class Round:
         for child in self._waiting.pop(index, ()):
             node = self.tree.nodes[child]
             if node.record:
-                self._record_failure(_lane(node, node.begin), kind, reason, self.limits.attempts)
+                self._record_failure(self._lane(node, node.begin), kind, reason, self.limits.attempts)
                 self._close(child, kind)
             else:
                 self._fail_waiting(child, kind, reason)
@@ -323,8 +404,6 @@ class Round:
             status=kind,
             end=lane.end,
             reached=lane.start,
-            evaluated=[],
-            measured=[],
             attempts=attempts,
             error=reason,
             pack_size=1,
@@ -334,23 +413,32 @@ class Round:
         self.store.commit({"segments": [row]})
         self.progressed = True
 
+    # --- lanes ---
+
+    def _lane(self, node: Node, start: int) -> Lane:
+        """The lane that runs a node from a step on."""
+        watches = node.watches if node.record else ()
+        return Lane(
+            config=node.config,
+            chain=node.chain,
+            start=start,
+            end=node.end,
+            asked=node.asked.within(0 if start == 0 else start + 1, node.end) if node.record else NOTHING,
+            watches=watches,
+            seen=self._seen(node, start) if watches else (),
+            needed=node.needed or not watches,
+            checkpoint=node.checkpoint,
+            keep=node.keep,
+            generation=node.generation,
+            record=node.record,
+        )
+
+    def _seen(self, node: Node, start: int) -> tuple[tuple[int, Check], ...]:
+        """The recorded checks of the watched stage up to a step."""
+        stage = node.where.stage
+        rows = (self.outlook.checks.get(link.lineage, {}) for link in node.chain if link.stage == stage)
+        return tuple(sorted((step, check) for known in rows for step, check in known.items() if step <= start))
+
 
 def _again(unit: Unit, attempt: int) -> Unit:
     return Unit(id=unit.id, lanes=unit.lanes, attempt=attempt)
-
-
-def _lane(node: Node, start: int) -> Lane:
-    """The lane that runs a node from a step on."""
-    record = node.record
-    return Lane(
-        config=node.config,
-        link=node.link,
-        start=start,
-        end=node.end,
-        evaluate=tuple(step for step in node.evaluate if step > start or step == start == 0) if record else (),
-        measure=tuple(step for step in node.measure if step > start or step == start == 0) if record else (),
-        checkpoint=node.checkpoint,
-        generation=node.generation,
-        record=record,
-        lineage=node.lineage,
-    )

@@ -11,19 +11,24 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
+from core.config import TrialConfig
 from core.errors import LoopsweepError, StoreError
+from core.lineage import Link
+from core.schedule import Watch
 from studies.expand import Trial
 from studies.schemas import FAILURES
 from studies.store import Store
 from studies.tree import Tree, shape_key
+from studies.watchers import assumed, read_checks, resolved, watched_links
 from sweeps import calibrate
 from sweeps.executor import Executor, Finished, Lost
 from sweeps.interrupts import Interrupts
+from sweeps.look import look
 from sweeps.packs import PACK_SIZES, Pace, Ready, paces
-from sweeps.plan import look
-from sweeps.round import POLL_SECONDS, Limits, Observer, Round, Silent
+from sweeps.round import POLL_SECONDS, Limits, Observer, Outlook, Round, Silent
 from sweeps.units import WORK, Bundle, Lane, unit
 
 IDLE_ROUNDS = 2
@@ -77,11 +82,11 @@ def run(
     """
     limits, observer = limits or Limits(), observer or Silent()
     again, begun, rounds, idle = frozenset(retry), time.monotonic(), 0, 0
-    made: set[tuple[str, int]] = set()
     with Interrupts() as interrupts:
         while True:
             trials = ask()
-            tree = look(trials, store, again)
+            outlook = _outlook(trials, store, again)
+            tree = outlook.tree
             if rounds == 0:
                 _say_devices(trials, tree, store, device=limits.device, observer=observer)
             if not tree.todo():
@@ -92,17 +97,17 @@ def run(
             if interrupts.draining:
                 break
             known = _calibrated(
-                tree, store, executor, limits=limits, pack=pack, interrupts=interrupts, observer=observer
+                outlook, store, executor, limits=limits, pack=pack, interrupts=interrupts, observer=observer
             )
             this = Round(
-                trials=trials,
-                tree=tree,
+                outlook=outlook,
+                # What is run again is missing to the tree only until it is recorded once more: the round looks once.
+                anew=None if again else partial(_anew, trials, store),
                 store=store,
                 executor=executor,
                 ready=_ready(known, executor.slots, limits, pack),
                 limits=limits,
                 observer=observer,
-                made=made,
                 draining=lambda: interrupts.draining,
                 at_once=lambda: interrupts.at_once,
             )
@@ -112,8 +117,8 @@ def run(
             if idle >= IDLE_ROUNDS and not interrupts.draining:
                 left = len(tree.todo())
                 raise LoopsweepError(f"{left} stretches stay missing though workers ran them; try `loopsweep verify`")
-        if not tree.todo():
-            _tidy(tree, store, made)
+        if not tree.todo():  # nothing is to begin from a passing state any more
+            store.remove_passing({node.lineage for node in tree.nodes})
     counts = Counter(status or "missing" for status in tree.statuses)
     code = 1 if any(counts[status] for status in FAILURES) else 0
     if interrupts.draining and counts["missing"]:
@@ -121,6 +126,17 @@ def run(
     return RunResult(
         trials=len(trials), counts=dict(counts), exit_code=code, seconds=time.monotonic() - begun, rounds=rounds
     )
+
+
+def _outlook(trials: Sequence[Trial], store: Store, retry: Collection[str] = ()) -> Outlook:
+    tree = look(trials, store, retry)
+    lineages = {link.lineage for trial in trials for link in watched_links(trial)}
+    return Outlook(trials=trials, tree=tree, checks=read_checks(store, lineages))
+
+
+def _anew(trials: Sequence[Trial], store: Store) -> Outlook:
+    """The same trials over what is recorded now."""
+    return _outlook(resolved(trials, store), store)
 
 
 def _say_devices(trials: Sequence[Trial], tree: Tree, store: Store, *, device: str, observer: Observer) -> None:
@@ -159,7 +175,7 @@ def _ready(known: Mapping[str, Pace], slots: int, limits: Limits, pack: int | Li
 
 
 def _calibrated(
-    tree: Tree,
+    outlook: Outlook,
     store: Store,
     executor: Executor,
     *,
@@ -174,7 +190,7 @@ def _calibrated(
     known = paces(store)
     wanted = {
         shape: lanes
-        for shape, lanes in _by_shape(tree, executor.slots, pack).items()
+        for shape, lanes in _by_shape(outlook, executor.slots, pack).items()
         if _unmeasured(known.get(shape), len(lanes))
     }
     if not wanted:
@@ -196,27 +212,33 @@ def _calibrated(
     return paces(store)
 
 
-def _by_shape(tree: Tree, slots: int, pack: int | Literal["auto"]) -> dict[str, list[Lane]]:
+def _by_shape(outlook: Outlook, slots: int, pack: int | Literal["auto"]) -> dict[str, list[Lane]]:
     """By shape, the lanes of a calibration: one lane as often as the largest pack would hold it."""
     counts: Counter[str] = Counter()
-    first: dict[str, Any] = {}
-    for index in tree.todo():
-        node = tree.nodes[index]
-        lane = Lane(
-            config=node.config,
-            link=node.link,
-            start=node.start,
-            end=node.end,
-            evaluate=(),
-            measure=(),
-            checkpoint=False,
-            lineage=node.lineage,
-        )
-        shape = shape_key(lane.config, lane.where)
+    first: dict[str, Lane] = {}
+
+    def add(config: TrialConfig, chain: tuple[Link, ...]) -> None:
+        shape = shape_key(config, chain[-1])
         counts[shape] += 1
-        first.setdefault(shape, lane)
+        first.setdefault(shape, Lane(config=config, chain=chain, start=chain[-1].start, end=chain[-1].end))
+
+    for index in outlook.tree.todo():
+        node = outlook.tree.nodes[index]
+        add(node.config, node.chain)
+    for trial in _futures(outlook.trials):
+        for index in range(len(trial.links)):
+            add(trial.config, trial.links[: index + 1])
     largest = PACK_SIZES[-1] if pack == "auto" else 1  # alone is always measured: cost alone is stated from it
     return {shape: [first[shape]] * min(largest, -(-counts[shape] // slots)) for shape in first}
+
+
+def _futures(trials: Sequence[Trial]) -> list[Trial]:
+    """Trials that wait for a criterion, as if it ended its stage at the first check: what they may become."""
+
+    def first(_trial: Trial, watch: Watch) -> int:
+        return next(iter(watch.criterion.grid(watch.start)), watch.criterion.latest)
+
+    return assumed([trial for trial in trials if trial.watch is not None], first)
 
 
 def _unmeasured(pace: Pace | None, lanes: int) -> bool:
@@ -225,13 +247,3 @@ def _unmeasured(pace: Pace | None, lanes: int) -> bool:
         return True
     tried = max(pace.step_s)
     return pace.best() == tried and any(tried < size <= lanes for size in PACK_SIZES)
-
-
-# --- checkpoints ---------------------------------------------------------------------------------------------------
-
-
-def _tidy(tree: Tree, store: Store, made: Collection[tuple[str, int]]) -> None:
-    """Removes the states that this run saved of trials that keep none: nothing is to begin from them any more."""
-    for node in tree.nodes:
-        if node.keep == "none" and (node.lineage, node.end) in made:
-            store.checkpoint(node.lineage, node.end).unlink(missing_ok=True)

@@ -11,7 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from core.config import TrialConfig
-from core.lineage import Link, digest16, links
+from core.lineage import Link, digest16
+from core.observation import NOTHING, Asked
+from core.schedule import Watch
+from core.watch import Check
+from studies.tree import origin
 
 WORK = "sweeps.worker:train_unit"
 """The work function of a bundle where none is named: it trains."""
@@ -23,42 +27,41 @@ class Lane:
 
     config: TrialConfig
     """Of a trial that goes through it; ``config.measure`` says what is measured."""
-    link: int
-    """Index into ``links(config)``."""
+    chain: tuple[Link, ...]
+    """That trial's links up to the one that the lane lies in."""
     start: int
     end: int
-    evaluate: tuple[int, ...]
-    """Steps in (start, end], and 0 where start is 0, at which metrics are taken."""
-    measure: tuple[int, ...]
-    """Likewise for curvature."""
-    checkpoint: bool
-    """Save the state at `end`: somebody begins from it, or ``train.keep`` says so."""
+    asked: Asked = NOTHING
+    """Steps in (start, end], and 0 where start is 0, at which something is observed."""
+    watches: tuple[Watch, ...] = ()
+    """What trials wait for on it: it is checked, and its state saved where a criterion ends the stage."""
+    seen: tuple[tuple[int, Check], ...] = ()
+    """(step, check) of the watched stage that are recorded already."""
+    needed: bool = True
+    """It is trained to its end though every criterion that waits on it has ended the stage before."""
+    checkpoint: bool = False
+    """Save the state at `end`: somebody begins from it, or it is kept."""
+    keep: bool = False
+    """That state stays when nobody needs it any more."""
     generation: int = 0
     """Raised by ``--retry``: rows of a higher generation replace those of a lower one."""
     record: bool = True
     """False for a replay that only brings back a lost checkpoint: its rows are recorded already."""
-    lineage: str = ""
-    """Of its rows and of the states on it; computed where it is not given."""
-
-    def __post_init__(self) -> None:
-        """Fills in the lineage: hashing it again at every use would cost more than the rest of the driver's work."""
-        if not self.lineage:
-            object.__setattr__(self, "lineage", self.where.lineage)
 
     @property
     def where(self) -> Link:
         """The link it lies in."""
-        return links(self.config)[self.link]
+        return self.chain[-1]
+
+    @property
+    def lineage(self) -> str:
+        """Of its rows and of the states on it."""
+        return self.chain[-1].lineage
 
     @property
     def origin(self) -> tuple[str, int] | None:
         """The address (lineage, step) of the state it begins from; None where that is the initial one."""
-        chain = links(self.config)
-        if self.start == 0:
-            return None
-        # The state at the start of a link was reached on the link before: it is kept under that lineage.
-        index = self.link - 1 if self.start == chain[self.link].start else self.link
-        return chain[index].lineage, self.start
+        return origin(self.chain, self.start)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -181,6 +181,7 @@ def train_unit(unit: Unit, context: Context) -> Done:
 
     A lane whose state to begin from is gone does not begin: its outcome has `reached` at its start.
     """
+    from core.checkpoint import save
     from core.train import Segment, train_segments
 
     started_at, begun = datetime.now(UTC), time.monotonic()
@@ -191,14 +192,23 @@ def train_unit(unit: Unit, context: Context) -> Done:
     segments = [
         Segment(
             config=lane.config,
-            link=lane.where,
+            chain=lane.chain,
             start=lane.start,
             end=lane.end,
-            evaluate=lane.evaluate,
-            measure=lane.measure,
+            evaluate=lane.asked.evaluate,
+            measure=lane.asked.measure,
+            check=lane.asked.check,
+            watches=lane.watches,
+            seen=lane.seen,
+            needed=lane.end if lane.needed else lane.start,
         )
         for lane, _ in ready
     ]
+
+    def keep(index: int, state: TrialState) -> None:
+        lane = ready[index][0]
+        save(state, context.store.checkpoint(lane.lineage, state.step, passing=lane.config.train.keep != "all"))
+
     results = iter(
         train_segments(
             segments,
@@ -206,6 +216,7 @@ def train_unit(unit: Unit, context: Context) -> Done:
             device=context.device,
             stop=context.stop,
             progress=context.progress,
+            keep=keep,
         )
     )
     facts = {
@@ -239,8 +250,8 @@ def _state(lane: Lane, store: Store) -> TrialState | None:
 
     if lane.origin is None:
         return initial_state(lane.config)
-    path = store.checkpoint(*lane.origin)
-    if not path.exists():
+    path = store.state(*lane.origin)
+    if path is None:
         return None
     try:
         state = load(path)
@@ -256,10 +267,12 @@ def _save(lane: Lane, result: LaneResult, store: Store) -> None:
     """Saves the state that somebody begins from: the end where that is asked, or wherever the lane was stopped."""
     from core.checkpoint import save
 
-    stopped = result.status == "ok" and lane.start < result.reached < lane.end
-    reached = result.status == "ok" and result.reached == lane.end
-    if stopped or (reached and lane.checkpoint):
-        save(result.state, store.checkpoint(lane.lineage, result.reached))
+    if result.status != "ok":
+        return
+    if lane.start < result.reached < lane.end:
+        save(result.state, store.checkpoint(lane.lineage, result.reached, passing=True))
+    elif result.reached == lane.end and lane.checkpoint:
+        save(result.state, store.checkpoint(lane.lineage, lane.end, passing=not lane.keep))
 
 
 def _status(result: LaneResult) -> Any:
@@ -280,6 +293,7 @@ def _rows(lane: Lane, result: LaneResult, facts: Mapping[str, Any]) -> Rows:
         reached=result.reached,
         evaluated=[row["step"] for row in result.metrics],
         measured=[row["step"] for row in result.curvature],
+        checked=[row["step"] for row in result.checks],
         **facts,
     )
     return {
@@ -288,24 +302,32 @@ def _rows(lane: Lane, result: LaneResult, facts: Mapping[str, Any]) -> Rows:
         "curvature": [{"lineage": lineage, "observed": probe, **row} for row in result.curvature],
         "spectra": [{"lineage": lineage, "observed": probe, **row} for row in result.spectra],
         "events": [{"lineage": lineage, **row} for row in result.events],
+        "checks": [{"lineage": lineage, **row} for row in result.checks],
     }
 
 
 def segment_row(
-    lane: Lane, *, status: str, end: int, reached: int, evaluated: list[int], measured: list[int], **facts: Any
+    lane: Lane,
+    *,
+    status: str,
+    end: int,
+    reached: int,
+    evaluated: Sequence[int] = (),
+    measured: Sequence[int] = (),
+    checked: Sequence[int] = (),
+    **facts: Any,
 ) -> dict[str, Any]:
     """The row of table segments for a lane that ended at `end` with `status`; `facts` are its execution columns."""
-    asked = tuple(step for step in lane.evaluate if step <= end)
-    probed = tuple(step for step in lane.measure if step <= end)
     return {
         "lineage": lane.lineage,
         "start": lane.start,
         "end": end,
-        "observed": observed(asked, probed, lane.config.measure),
+        "observed": observed(lane.asked.within(0, end), lane.config.measure),
         "reached": reached,
         "status": status,
-        "evaluated": evaluated,
-        "measured": measured,
+        "evaluated": list(evaluated),
+        "measured": list(measured),
+        "checked": list(checked),
         "generation": lane.generation,
         **facts,
     }
