@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from core.config import ScheduleConfig, TrainConfig, TrialConfig
-from core.lineage import links, trial_id
-from studies.coverage import asked_steps
+from core.lineage import links, trial_id, watch
+from studies.coverage import asked_of
 from studies.expand import Trial
 from studies.schemas import probe_observed
 from studies.tree import observed
@@ -26,6 +27,7 @@ def segment(lineage: str = A, start: int = 0, end: int = 100, **values: Any) -> 
         "observed": "{}",
         "evaluated": [start, end] if start == 0 else [end],
         "measured": [],
+        "checked": [],
         "generation": 0,
         "attempts": 1,
         "spent_s": 1.0,
@@ -57,6 +59,7 @@ def of_config(config: TrialConfig, arm: str, varied: dict[str, Any]) -> Trial:
         trial_id=trial_id(config),
         links=links(config),
         varied=varied,
+        watch=watch(config),
     )
 
 
@@ -70,15 +73,15 @@ def recorded(trials: Sequence[Trial], **values: Any) -> dict[str, list[dict[str,
                 longest[link.lineage] = one, index
     rows: dict[str, list[dict[str, Any]]] = {"segments": [], "metrics": [], "curvature": []}
     for one, index in longest.values():
-        link, (_, measure) = one.links[index], asked_steps(one.config)[index]
+        link, asked = one.links[index], asked_of(one)[index]
         stops = {e.end for t in trials for e in t.links if e.lineage == link.lineage}
-        evaluate = tuple(sorted({*asked_steps(one.config)[index][0], *stops}))
+        evaluate, measure = tuple(sorted({*asked.evaluate, *stops})), asked.measure
         rows["segments"].append(
             segment(
                 link.lineage,
                 link.start,
                 link.end,
-                observed=observed(evaluate, measure, one.config.measure),
+                observed=observed(replace(asked, evaluate=evaluate), one.config.measure),
                 evaluated=list(evaluate),
                 measured=list(measure),
                 numerics_class="cpu",
