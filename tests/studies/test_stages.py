@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config import ScheduleConfig
+from core.config import CriterionConfig, ScheduleConfig, StageConfig
 from core.errors import InputError
-from core.lineage import acting_keys
+from core.lineage import acting_keys, stages, watch
+from core.terms import hints, terms
 from studies.expand import expand, slots
 from studies.nested import checked, written
 from studies.spec import parse_study
@@ -236,11 +240,11 @@ ENDS = st.one_of(st.integers(1, STEPS - 1), st.sampled_from([0.25, 0.5, 0.9]))
 @settings(max_examples=60, deadline=None)
 @given(
     kind=st.sampled_from(["single", "looped", "shift", "reverse", "shift-scp", "grow", "linear-grow"]),
-    terms=st.tuples(BEGUN, RANDOM, JUDGED, st.sampled_from([{}, {"check_every": 30}])),
+    given_terms=st.tuples(BEGUN, RANDOM, JUDGED, st.sampled_from([{}, {"check_every": 30}])),
     end=ENDS,
 )
-def test_a_short_form_and_its_stages_written_out_are_one_trial(kind, terms, end):
-    begun, random, judged, checks = terms
+def test_a_short_form_and_its_stages_written_out_are_one_trial(kind, given_terms, end):
+    begun, random, judged, checks = given_terms
     looped = [{"loops": loops} | (random if loops > 1 else {}) for loops in (2, LOOPS)]
     two, three = looped
     listed = {
@@ -262,10 +266,10 @@ STAGE = st.builds(lambda *parts: {key: value for part in parts for key, value in
 
 @st.composite
 def lists_of_stages(draw):
-    stages = [dict(draw(STAGE)) for _ in range(draw(st.integers(1, 4)))]
-    for number, stage in enumerate(stages[:-1], start=1):
+    found = [dict(draw(STAGE)) for _ in range(draw(st.integers(1, 4)))]
+    for number, stage in enumerate(found[:-1], start=1):
         stage["until"] = draw(st.one_of(st.just(number * 150), st.just(number / 4), JUDGED))
-    return [stage | draw(st.sampled_from([{}, {"loops": 2}])) for stage in stages]
+    return [stage | draw(st.sampled_from([{}, {"loops": 2}])) for stage in found]
 
 
 @settings(max_examples=60, deadline=None)
@@ -307,3 +311,59 @@ def test_a_claim_may_name_the_fixed_end_of_any_stage():
         claimed(554, {"stages": listed})
     assert claimed(480, {"kind": "shift-scp"}, lr_schedule="wsd").claims  # where the decay begins
     assert claimed(100, {"kind": "grow"}, steps=300).claims
+
+
+# --- the documentation -----------------------------------------------------------------------------------------------
+
+TEXT = (Path(__file__).parents[2] / "docs/studies.md").read_text(encoding="utf-8")
+SECTION = TEXT[TEXT.index("## Schedules") : TEXT.index("## Nuisance axes")]
+
+
+def test_the_documentation_says_every_kind_and_every_term_with_its_default():
+    cells = [line.split("|") for line in SECTION.splitlines() if line.startswith("| `")]
+    rows = {cell[1]: cell[-2] for cell in cells}
+    kinds = {name.split("`")[1] for name in rows}
+    assert set(get_args(hints(ScheduleConfig)["kind"])) <= kinds
+    said = {name: default for names, default in rows.items() for name in re.findall(r"`(\w+)`", names)}
+    for table in (StageConfig, CriterionConfig):
+        for name, spec in terms(table).items():
+            if spec.default is not None:
+                assert json.dumps(spec.default) in said[name], name
+    assert all(f"`{name}`" in SECTION or f"schedule.{name}" in SECTION for name in terms(ScheduleConfig))
+
+
+def test_the_example_of_the_documentation_has_the_stages_it_says():
+    (example,) = re.findall(r"^```toml\n(.*?)^```", SECTION, re.M | re.S)
+    trials = {}
+    for t in expand(parse_study(tomllib.loads(example) | {"seeds": 1}, file="docs")):
+        trials.setdefault(t.arm, []).append(t)
+    watching = {arm: watch(found[0].config) for arm, found in trials.items()}
+    assert [(s.start, s.end, s.acting.loops) for s in stages(trials["three"][0].config)] == [
+        (0, 900, 1),
+        (900, 2400, 2),
+    ]
+    assert watching["three"].criterion.every == watching["scp"].criterion.every == 50
+    assert [s.acting.loops for s in stages(trials["three"][0].config, (1500,))] == [1, 2, 3]
+    assert [[s.acting.loops for s in stages(t.config)] for t in trials["thirds"]] == [[1, 2, 3], [3, 2, 1]]
+    assert [link.draw for t in trials["random"] for link in t.links] == [0.25, 0.5]
+
+
+def test_a_silent_check_every_ties_a_trial_to_the_evaluation_grid_and_one_that_is_written_out_does_not():
+    def ids(**schedule):
+        return {
+            trial({"kind": "shift-scp"} | schedule, base={"train": {"steps": STEPS, "evaluate_every": every}}).trial_id
+            for every in (50, 100)
+        }
+
+    assert len(ids()) == 2
+    assert len(ids(check_every=50)) == 1
+    assert ids(check_every=50) < ids()
+
+
+def test_the_errors_that_the_documentation_shows_are_those_that_are_said():
+    shown = re.findall(r"^my-study\.toml: (.*)$", SECTION, re.M)
+    broken = [{"until": 0.1}, {"until": {"delta1": -0.1}}, {}]
+    lines = refused(
+        base={"schedule": {"stages": broken}}, axes={"schedule.stages": [TWO, [{"lops": 1, "until": 5}, {}]]}
+    )
+    assert [line.removeprefix("s.toml: ") for line in lines] == shown
