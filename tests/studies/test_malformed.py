@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core.errors import InputError
-from studies.spec import load_study
+from studies.spec import load_study, parse_study
 from tests.studies.malformed_cases import CASES
 
 
@@ -154,3 +156,56 @@ def test_an_unknown_name_gets_the_nearest_of_the_catalogue():
     assert "did you mean 'quickstart'?" in refused("quikstart")[0]
     assert "looped-vs-single, quickstart" in refused("zzz")[0]
     assert len(refused("")) == 1
+
+
+WORDS = st.sampled_from(
+    [
+        "kind",
+        "stages",
+        "until",
+        "loops",
+        "delta1",
+        "latest",
+        "criterion",
+        "switch",
+        "scp",
+        "shift",
+        "optimizer",
+        "\x1b[0m",
+    ]
+)
+LEAVES = st.one_of(
+    WORDS,
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.integers(0, 4000),
+    st.floats(),
+    st.dates(),
+    st.text(max_size=3),
+)
+ANYTHING = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(WORDS | st.text(max_size=3), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(below=ANYTHING, schedule=st.dictionaries(WORDS, ANYTHING, max_size=4), varied=ANYTHING, listed=ANYTHING)
+def test_whatever_stands_in_a_schedule_is_read_or_refused_in_clear_lines(below, schedule, varied, listed):
+    document = {
+        "name": "x",
+        "question": "?",
+        "seeds": 1,
+        "base": {"schedule": below},
+        "arms": {"a": {"schedule": schedule}, "b": {"schedule": {"stages": listed}}, "c": {}},
+        "axes": {"schedule.stages": varied},
+    }
+    try:
+        parse_study(document, file="x.toml")
+    except InputError as error:
+        lines = str(error).splitlines()
+        assert all(line.startswith("x.toml: ") and line.isprintable() for line in lines)
+        assert len(set(lines)) == len(lines)
