@@ -61,11 +61,20 @@ class Board:
         self.study = study
         self.arms = {arm: Arm(trials=trials) for arm, trials in arms.items()}
         self.steps = steps
+        self.waiting = 0
+        """Trials that wait for a criterion: what comes after it is in no number of steps yet."""
         self.started = now
         self.committed = 0
         """Lane-steps of units that have ended."""
         self._reached: dict[str, tuple[int, int, int]] = {}  # running unit: (start, step, lanes)
         self._samples: deque[tuple[float, int]] = deque([(now, 0)])
+
+    def replan(self, arms: Mapping[str, int], *, steps: int) -> None:
+        """Criteria have decided what comes next: so many lane-steps are left, those of running units included."""
+        self.steps = self.committed + steps
+        for name, trials in arms.items():
+            known = self.arms.setdefault(name, Arm(trials=trials))
+            known.trials, known.ended = trials, {}
 
     def start(self, unit: str, now: float, *, start: int, lanes: int) -> None:
         """A unit began; the first one sets the clock of the rate, for workers take seconds to come up."""
@@ -149,13 +158,17 @@ def line(board: Board, now: float) -> str:
     losses = [f"{name} {arm.loss:.4g}" for name, arm in board.arms.items() if arm.loss is not None]
     if losses:
         parts.append("loss " + " ".join(losses))
-    parts += troubles(board)
+    parts += _waiting(board) + troubles(board)
     return ", ".join(parts)
 
 
 def troubles(board: Board) -> list[str]:
     """What went wrong, counted: ``["2 diverged", "1 failed"]``."""
     return [f"{n:,} {status}" for status in ("diverged", *BAD) if (n := board.ended(status))]
+
+
+def _waiting(board: Board) -> list[str]:
+    return [f"{plural(board.waiting, 'trial')} waiting for a criterion"] if board.waiting else []
 
 
 def _percent(board: Board) -> str:
@@ -182,6 +195,7 @@ def panel(board: Board, now: float) -> RenderableType:
         f"{count(board.done_steps)}/{plural(board.steps, 'step')}{_percent(board)}",
         *([f"{count(round(rate))} steps/s"] if rate is not None else []),
         f"{plural(board.running, 'trial')} training",
+        *_waiting(board),
     ]
     arms = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     arms.add_column("arm")
@@ -233,10 +247,14 @@ class Display:
 
     # --- Observer ---
 
-    def planned(self, arms: dict[str, int], steps: int) -> None:
-        """A round begins: its board is empty."""
-        self._board = Board(self._study, arms, steps=steps, now=self._clock())
-        self._board.started = self._began
+    def planned(self, arms: dict[str, int], steps: int, *, waiting: int = 0, goes_on: bool = False) -> None:
+        """A round begins with an empty board, or goes on with what criteria have decided."""
+        if self._board is None or not goes_on:
+            self._board = Board(self._study, arms, steps=steps, now=self._clock())
+            self._board.started = self._began
+        else:
+            self._board.replan(arms, steps=steps)
+        self._board.waiting = waiting
 
     def settled(self, arm: str, status: str) -> None:
         """A trial has ended."""

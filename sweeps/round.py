@@ -38,8 +38,15 @@ POLL_SECONDS = 0.5
 class Observer(Protocol):
     """Is told what happens while a sweep runs; `sweeps.progress` shows it. Calls come from one thread."""
 
-    def planned(self, arms: dict[str, int], steps: int) -> None:
-        """A round begins: trials by arm, and lane-steps that are to be trained (a shared one counts once)."""
+    def planned(self, arms: dict[str, int], steps: int, *, waiting: int = 0, goes_on: bool = False) -> None:
+        """A round begins, or goes on after criteria have decided what comes next.
+
+        Args:
+            arms: trials by arm.
+            steps: lane-steps that are to be trained, a shared one once; what comes after a criterion is not known.
+            waiting: trials that wait for a criterion.
+            goes_on: what runs goes on; its steps are among `steps`.
+        """
 
     def settled(self, arm: str, status: str) -> None:
         """A trial of an arm has ended, now or before; told anew in every round, after `planned`."""
@@ -60,7 +67,7 @@ class Observer(Protocol):
 class Silent:
     """An observer that shows nothing."""
 
-    def planned(self, arms: dict[str, int], steps: int) -> None:
+    def planned(self, arms: dict[str, int], steps: int, *, waiting: int = 0, goes_on: bool = False) -> None:
         """Nothing."""
 
     def settled(self, arm: str, status: str) -> None:
@@ -199,7 +206,7 @@ class Round:
         begun = self.clock()
         self.outlook, self._due = self.anew(), False
         self.ready.clear()
-        self._prepare()
+        self._prepare(goes_on=True)
         self._looked = (self.clock(), self.clock() - begun)
 
     def _flying(self) -> dict[tuple[str, int], Lane]:
@@ -207,7 +214,7 @@ class Round:
         units = [unit for flight in self._flights.values() for unit in flight.units.values()]
         return {(lane.lineage, lane.end): lane for unit in (*units, *self.ready.again()) for lane in unit.lanes}
 
-    def _prepare(self) -> None:
+    def _prepare(self, *, goes_on: bool = False) -> None:
         nodes, flying = self.tree.nodes, self._flying()
         self._waiting.clear()
         self._status = [node.status for node in nodes]
@@ -226,18 +233,24 @@ class Round:
         waiting = [i for i in todo if (nodes[i].lineage, nodes[i].end) not in flying]
         origins = [*(nodes[i].origin for i in waiting), *(lane.origin for lane in flying.values())]
         self._begins = Counter(state for state in origins if state is not None)
-        self._announce(todo)
+        self._announce(todo, goes_on=goes_on)
         for i in waiting:
             if nodes[i].after is None:
                 self._release(i)
 
-    def _announce(self, todo: Iterable[int]) -> None:
+    def _announce(self, todo: Iterable[int], *, goes_on: bool) -> None:
         """Tells the observer what there is, and remembers which trials wait for which nodes."""
         nodes = self.tree.nodes
         arms: dict[str, int] = {}
         for trial in self.trials:
             arms[trial.arm] = arms.get(trial.arm, 0) + 1
-        self.observer.planned(arms, sum(nodes[i].end - nodes[i].begin for i in todo))
+        statuses = zip(self.trials, self.tree.statuses, strict=True)
+        self.observer.planned(
+            arms,
+            sum(nodes[i].end - nodes[i].begin for i in todo),
+            waiting=sum(trial.watch is not None and status is None for trial, status in statuses),
+            goes_on=goes_on,
+        )
         self._passing, self._left = [[] for _ in nodes], []
         for number, trial in enumerate(self.trials):
             missing = [i for i in self.tree.path(number) if nodes[i].run and nodes[i].record]
