@@ -58,7 +58,7 @@ def train_alone(config: TrialConfig, *, device: str = "cpu") -> Alone:
             chain=chain[: index + 1],
             start=state.step,
             end=end,
-            # Where the stage will end is not known before it is reached: all checks are evaluated, and sorted out below.
+            # Where the stage will end is not known before: all checks are evaluated, and sorted out below.
             evaluate=_inside({*evaluation_steps(config, chain), *grid}, state.step, end),
             measure=_inside(set(measurement_steps(config)), state.step, end),
             check=_inside(set(grid), state.step, end),

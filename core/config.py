@@ -384,12 +384,17 @@ def cross_rules(train: TrainConfig, schedule: ScheduleConfig) -> list[tuple[str,
         broken += _stage_rules(schedule.stages, steps)
     every = schedule.check_every or train.evaluate_every
     if schedule.watches and steps // every > MAX_ROWS:
-        broken.append(("schedule.check_every", f"must give at most {MAX_ROWS} checks of a trial, got {every}"))
+        broken.append(
+            ("schedule.check_every", f"must give at most {MAX_ROWS} checks of a trial, got {steps} steps / {every}")
+        )
     return broken
 
 
 def _stage_rules(stages: Sequence[StageConfig], steps: int) -> list[tuple[str, str]]:
-    """Rules on a list of stages: each but the last has an end, and every end is later than the latest end before."""
+    """Rules on a list of stages: each but the last has an end, and every end is later than the latest end before.
+
+    A criterion may go on to the last step, and so may those that wait for it.
+    """
     broken, before = [], 0
     for number, stage in enumerate(stages, start=1):
         where = f"schedule.stages[{number}].until"
@@ -401,9 +406,15 @@ def _stage_rules(stages: Sequence[StageConfig], steps: int) -> list[tuple[str, s
             broken.append((where, "is required: every stage but the last has an end"))
             continue
         end = stage.until.latest if isinstance(stage.until, CriterionConfig) else stage.until
-        step = step_of(end, steps)
-        if not before < step < steps:
-            rule = f"must end after the stage before, at {before}, and before train.steps = {steps}"
+        step, last = step_of(end, steps), steps - 1
+        if isinstance(stage.until, CriterionConfig):
+            where, last = f"{where}.latest", steps
+            if step == before == steps:
+                continue
+        if not before < step <= last:
+            rule = f"must be in {before + 1} … {last}, after the stage before and within train.steps = {steps}"
+            if before >= last:
+                rule = f"has no step left, since the stage before may go on to {before} of train.steps = {steps}"
             broken.append((where, f"{rule}, got {end!r}{f' = step {step}' if isinstance(end, float) else ''}"))
         before = max(before, step)
     return broken

@@ -290,17 +290,23 @@ def under_seeds(config: TrialConfig, seeds: Iterable[int]) -> Iterator[tuple[Tri
 
 
 def acting_keys(config: TrialConfig) -> frozenset[str]:
-    """The dotted keys whose values act on this trial: changing any other gives the same trial."""
+    """The dotted keys whose values act on this trial: changing any other gives the same trial.
+
+    `train.evaluate_every` is one where it says when a criterion is checked.
+    """
     declared_stages, schedule = _declared(config)[0], config.schedule
+    loops = any(stage.acting.loops > 1 for stage in declared_stages)
     keys = _section_keys("task", config.task) | _section_keys("model", config.model)
     keys |= _section_keys("train", config.train) | {"schedule.kind", "seed"}
-    if len(declared_stages) > 1 or schedule.kind == "stages":
+    if len(declared_stages) > 1 or schedule.kind in ("looped", "stages"):
         keys |= _section_keys("schedule", schedule)
-    elif declared_stages[0].acting.draw is not None:
-        keys |= {"schedule.draw", "schedule.sigma"}
+        if not loops:
+            keys -= {"schedule.draw", "schedule.sigma"}
+    if "schedule.check_every" in keys and not schedule.check_every:
+        keys |= {"train.evaluate_every"}
     if schedule.kind == "looped" or (schedule.kind != "single" and _reads_loops(schedule)):
         keys |= {"model.loops"}
-    if any(stage.acting.loops > 1 for stage in declared_stages):
+    if loops:
         keys |= {"model.injection", "model.loss_on"}
     return keys
 

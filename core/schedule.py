@@ -69,9 +69,10 @@ class Acting:
         plain |= {"rewarm": self.rewarm} if self.rewarm else {}
         return plain | ({"reset": True} if self.reset else {})
 
-    def goes_on(self, before: Acting) -> bool:
-        """Whether a stage that acts so after `before` changes nothing: the two are one."""
-        return not self.rewarm and not self.reset and self == replace(before, rewarm=0, reset=False)
+    def goes_on(self, before: Acting, updates: int) -> bool:
+        """Whether a stage that acts so after so many updates of `before`, or more, changes nothing: they are one."""
+        alike = self == replace(before, rewarm=0, reset=False)
+        return alike and not self.rewarm and not self.reset and updates >= before.rewarm
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,13 +99,13 @@ class Watch:
 
     criterion: Criterion
     start: int
-    """Step at which the stage began."""
+    """Step from which it counts: where its stage, as declared, began; the stage in its place may go on from before."""
     stage: int
-    """Index of the stage."""
+    """Index of the stage in its place."""
 
 
 def declared(model: ModelConfig, train: TrainConfig, schedule: ScheduleConfig) -> tuple[Declared, ...]:
-    """The stages of a schedule; neighbours that act alike are one, whatever would have ended the first."""
+    """The stages of a schedule, without those that change nothing (see `_merged`)."""
     steps = train.steps
     every = schedule.check_every or train.evaluate_every
     first = _acting(model, schedule, 1)
@@ -113,11 +114,18 @@ def declared(model: ModelConfig, train: TrainConfig, schedule: ScheduleConfig) -
     def begun(acting: Acting) -> Acting:
         """How a stage after the first acts."""
         reset = schedule.optimizer == "reset"
-        return replace(acting, lr_factor=schedule.lr_factor, rewarm=schedule.rewarm, reset=reset)
+        return replace(acting, lr_factor=schedule.lr_factor, rewarm=_rewarm(schedule), reset=reset)
 
     def parts(ends: Sequence[int | Criterion], acts: Sequence[Acting]) -> list[Declared]:
-        shown = [acts[0], *map(begun, acts[1:])]
-        return [Declared(acting=acting, until=end) for acting, end in zip(shown, [*ends, steps], strict=True)]
+        found: list[Declared] = []
+        before = 0
+        for acting, end in zip(acts, [*ends, steps], strict=True):
+            if isinstance(end, int):
+                if end <= before:  # more stages than updates
+                    continue
+                before = end
+            found.append(Declared(acting=begun(acting) if found else acting, until=end))
+        return found
 
     match schedule.kind:
         case "single":
@@ -139,17 +147,22 @@ def declared(model: ModelConfig, train: TrainConfig, schedule: ScheduleConfig) -
 
 
 def _acting(model: ModelConfig, schedule: ScheduleConfig | StageConfig, loops: int) -> Acting:
-    draw = schedule.sigma if schedule.draw != "fixed" and loops > 1 else None
     if loops == 1:
         return Acting(loops=1)
+    draw = None if schedule.draw == "fixed" else schedule.sigma
     return Acting(loops=loops, injection=model.injection, loss_on=model.loss_on, draw=draw)
+
+
+def _rewarm(schedule: ScheduleConfig | StageConfig) -> int:
+    """Updates of re-warm-up; one update makes none, since the last of them has the whole learning rate."""
+    return schedule.rewarm if schedule.rewarm > 1 else 0
 
 
 def _listed(stage: StageConfig, model: ModelConfig, steps: int, every: int) -> Declared:
     acting = replace(
         _acting(model, stage, model.loops if stage.loops is None else stage.loops),
         lr_factor=stage.lr_factor,
-        rewarm=stage.rewarm,
+        rewarm=_rewarm(stage),
         reset=stage.optimizer == "reset",
     )
     match stage.until:
@@ -180,22 +193,29 @@ def _grown(loops: int, steps: int, schedule: ScheduleConfig) -> list[int]:
     1 + (loops − 1) · s / ramp loops, rounded half up (the curriculum of McLeish et al., arXiv 2511.07384).
     """
     if schedule.kind == "grow":
-        return [step_of(part / loops, steps) for part in range(1, loops)]
+        return [(2 * part * steps + loops) // (2 * loops) for part in range(1, loops)]  # rounded half up
     ramp = step_of(schedule.ramp, steps)
     return [-(-ramp * (2 * part - 1) // (2 * (loops - 1))) for part in range(1, loops)]
 
 
 def _merged(stages: Sequence[Declared]) -> tuple[Declared, ...]:
-    """Without stages of no update, and with neighbours that act alike joined; the later end counts."""
+    """With neighbours joined that act alike whenever the first ends; the later end counts.
+
+    Not where the later end is a criterion, which waits for the first: it counts from there on. In their places they are
+    one stage all the same (`placed`).
+    """
     merged: list[Declared] = []
+    began = ended = 0  # of the last one: at the latest
     for stage in stages:
-        before = merged[-1].until if merged else 0
-        if isinstance(before, int) and isinstance(stage.until, int) and stage.until <= before:
-            continue
-        if merged and stage.acting.goes_on(merged[-1].acting):
-            merged[-1] = replace(merged[-1], until=stage.until)
-        else:
-            merged.append(stage)
+        if merged and isinstance(stage.until, int):
+            last = merged[-1]
+            updates = ended - began if isinstance(last.until, int) else 0
+            if stage.acting.goes_on(last.acting, updates):
+                merged[-1] = replace(last, until=stage.until)
+                ended = stage.until
+                continue
+        merged.append(stage)
+        began, ended = ended, stage.until if isinstance(stage.until, int) else stage.until.latest
     merged[0] = replace(merged[0], acting=replace(merged[0].acting, reset=False))  # at step 0 it is zero anyway
     return tuple(merged)
 
@@ -218,21 +238,26 @@ def placed(stages: tuple[Declared, ...], ended: tuple[int, ...]) -> tuple[tuple[
     found: list[Stage] = []
     start, left = 0, list(ended)
     for declared_stage in stages:
-        until = declared_stage.until
-        watch = None
+        acting, until = declared_stage.acting, declared_stage.until
+        waits: Criterion | None = None
         if isinstance(until, int):
             end = until
+        elif start >= until.latest:  # criteria before it have taken all steps
+            continue
         elif left:
             end = left.pop(0)
             if not start < end <= until.latest:
                 raise ValueError(f"a criterion ends its stage in {start + 1} … {until.latest}, got {end}")
         else:
-            end, watch = until.latest, Watch(criterion=until, start=start, stage=len(found))
+            end, waits = until.latest, until
         if end > start:
-            found.append(Stage(start=start, end=end, acting=declared_stage.acting))
+            if found and acting.goes_on(found[-1].acting, start - found[-1].start):
+                found[-1] = replace(found[-1], end=end)
+            else:
+                found.append(Stage(start=start, end=end, acting=acting))
+        if waits is not None:
+            return tuple(found), Watch(criterion=waits, start=start, stage=len(found) - 1)
         start = end
-        if watch is not None:
-            return tuple(found), watch
     if left:
         raise ValueError(f"the schedule has {len(ended) - len(left)} criteria, got {len(ended)} ends")
     return tuple(found), None

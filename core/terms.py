@@ -101,7 +101,9 @@ def _type_name(hint: Any) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(_type_name(h) for h in get_args(hint) if h is not type(None))
     if get_origin(hint) is tuple:
-        return f"a list of {_type_name(get_args(hint)[0])}"
+        item = get_args(hint)[0]
+        of = f"tables of {', '.join(terms(cast(type, item)))}" if is_dataclass(item) else _type_name(item)
+        return f"a list of {of}"
     if is_dataclass(hint):
         return f"a table of {', '.join(terms(cast(type, hint)))}"
     return {int: "an integer", float: "a number", bool: "true or false", str: "a text"}.get(hint, str(hint))
@@ -126,7 +128,7 @@ def _convert(value: Any, hint: Any) -> Any:
                 continue
     elif origin is tuple:
         if isinstance(value, (list, tuple)):
-            return tuple(_item(v, get_args(hint)[0], number) for number, v in enumerate(value, start=1))
+            return _items(value, get_args(hint)[0])
     elif is_dataclass(hint):
         table = cast(type, hint)
         if isinstance(value, table):
@@ -147,21 +149,36 @@ def _convert(value: Any, hint: Any) -> Any:
     raise TypeError
 
 
-def _item(value: Any, hint: Any, number: int) -> Any:
-    """One entry of a list; what is wrong inside a table says which entry it is, counted from 1."""
-    try:
-        return _convert(value, hint)
-    except InputError as error:
-        raise InputError([Problem(f"[{number}].{p.where}", p.message) for p in error.problems]) from error
+def _items(values: Iterable[Any], hint: Any) -> tuple[Any, ...]:
+    """The entries of a list; what is wrong inside its tables says in which, counted from 1."""
+    items: list[Any] = []
+    problems: list[Problem] = []
+    for number, value in enumerate(values, start=1):
+        try:
+            items.append(_convert(value, hint))
+        except InputError as error:
+            problems += [Problem(f"[{number}].{problem.where}", problem.message) for problem in error.problems]
+    if problems:
+        raise InputError(problems)
+    return tuple(items)
 
 
 def check(section: type, name: str, value: Any) -> tuple[Any, str | None]:
-    """One value of one term: the value in its declared type, and what is wrong with it (None: nothing)."""
+    """One value of one term: the value in its declared type, and what is wrong with it (None: nothing).
+
+    Of what is wrong inside tables each says its place in the value: ``[2].until.delta1: must be …``.
+    """
+    try:
+        return _checked(section, name, value)
+    except InputError as error:
+        return value, "; ".join(str(problem) for problem in error.problems)
+
+
+def _checked(section: type, name: str, value: Any) -> tuple[Any, str | None]:
+    """`check` that raises what is wrong inside tables as InputError, whose places begin within the value."""
     hint = hints(section)[name]
     try:
         value = _convert(value, hint)
-    except InputError as error:  # inside a table, or a list of tables
-        return value, "; ".join(f"{problem.where.lstrip('.')} {problem.message}" for problem in error.problems)
     except TypeError:
         options = [v for v in get_args(hint) if isinstance(v, str)] if get_origin(hint) is Literal else []
         near = difflib.get_close_matches(value, options, n=1) if isinstance(value, str) else []
@@ -196,7 +213,14 @@ def build(section: type[T], values: Mapping[str, Any], where: str = "") -> T:
         if name not in known:
             problems.append(Problem(f"{prefix}{name}", f"unknown key; {nearest(name, known)}"))
             continue
-        clean[name], wrong = check(section, name, value)
+        try:
+            clean[name], wrong = _checked(section, name, value)
+        except InputError as error:  # inside a table, or a list of tables
+            problems += [
+                Problem(f"{prefix}{name}{p.where if p.where.startswith('[') else f'.{p.where}'}", p.message)
+                for p in error.problems
+            ]
+            continue
         if wrong is not None:
             problems.append(Problem(f"{prefix}{name}", wrong))
     for name, spec in known.items():

@@ -62,9 +62,9 @@ class Segment:
     measure: tuple[int, ...] = ()
     """Likewise for curvature; `config.measure` says what."""
     check: tuple[int, ...] = ()
-    """Likewise for what criteria see; step 0 is never checked."""
+    """Steps in (start, end] at which what criteria see is taken."""
     watches: tuple[Watch, ...] = ()
-    """Criteria that wait for this stage's rows, each once."""
+    """Criteria that wait for this stage's rows and have not ended it yet, each once."""
     seen: tuple[tuple[int, Check], ...] = ()
     """(step, check) of the stage so far, as recorded."""
     needed: int | None = None
@@ -130,8 +130,8 @@ def train_segments(
         device: ``cpu`` or ``cuda``.
         stop: asked with the step after each block; True ends the pack there (status ok, `reached` < end).
         progress: told the step and the last training loss of each lane after each block.
-        keep: given the number of a lane and its state where one of its `watches` ends the stage; there its metrics are
-            taken too, whatever is asked. A pack ends early where no lane is needed any more.
+        keep: given the number of a lane and its state where one of its `watches` ends the stage, at its latest step
+            too; there its metrics are taken, whatever is asked. A pack ends early where no lane is needed any more.
 
     Returns:
         One result per segment, in order. On a CPU it is the same, bit for bit, whatever the other lanes are.
@@ -181,6 +181,8 @@ def _check(segments: Sequence[Segment], states: Sequence[TrialState]) -> None:
         for step in (*segment.evaluate, *segment.measure, *segment.check):
             if not (segment.start < step <= segment.end or step == segment.start == 0):
                 raise ValueError(f"step {step} cannot be observed in {segment.start}–{segment.end}")
+        if 0 in segment.check:
+            raise ValueError("step 0 is never checked")
 
 
 class _Pack:
@@ -241,7 +243,7 @@ class _Pack:
         self.curvature: list[list[dict[str, Any]]] = [[] for _ in segments]
         self.checks: list[list[dict[str, Any]]] = [[] for _ in segments]
         self.events: list[list[dict[str, Any]]] = [[] for _ in segments]
-        self.waiting = [list(segment.watches) for segment in segments]
+        self.waiting = [[w for w in segment.watches if w.criterion.latest > self.step] for segment in segments]
         self.seen = [dict(segment.seen) for segment in segments]
 
     @property
@@ -357,21 +359,28 @@ class _Pack:
 
     def _next_observation(self) -> int:
         steps = {step for s in self.segments for step in (*s.evaluate, *s.measure, *s.check)}
+        steps |= {watch.criterion.latest for waiting in self.waiting for watch in waiting}
         return min((step for step in steps if step > self.step), default=self.end)
 
     def observe(self) -> None:
-        """The rows that somebody asked for at this step; diverged lanes have none. Training is not touched."""
+        """The rows that somebody asked for at this step, and the stages that criteria end there.
+
+        Diverged lanes have none. Training is not touched.
+        """
         alive = [lane for lane, reason in enumerate(self.diverged) if reason is None]
         evaluated = [lane for lane in alive if self.step in self.segments[lane].evaluate]
         measured = [lane for lane in alive if self.step in self.segments[lane].measure]
         checked = [lane for lane in alive if self.step in self.segments[lane].check]
-        columns = self._evaluated() if evaluated or checked else []
+        latest = any(watch.criterion.latest == self.step for lane in alive for watch in self.waiting[lane])
+        columns = self._evaluated() if evaluated or checked or latest else []
         for lane in evaluated:
             self.metrics[lane].append(self._metrics_row(lane, columns[lane]))
         if measured:
             self._measure(measured)
         if checked:
             self._check(checked, columns)
+        if checked or latest:
+            self._end_stages(alive, columns)
 
     def _params(self) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -400,7 +409,7 @@ class _Pack:
             self.curvature[lane].append({"step": self.step} | row)
 
     def _check(self, lanes: Sequence[int], columns: Sequence[Mapping[str, float | None]]) -> None:
-        """What criteria see; where one ends the stage, the state is kept and its metrics are taken."""
+        """What criteria see."""
         if self.fixed_batch is None:
             drawn = {key: source.batches(0, 1) for key, source in self.sources.items()}
             batches = [drawn[key] for key in self.source_of]
@@ -417,6 +426,10 @@ class _Pack:
             )
             self.seen[lane][self.step] = check
             self.checks[lane].append({"step": self.step, **asdict(check)})
+
+    def _end_stages(self, lanes: Sequence[int], columns: Sequence[Mapping[str, float | None]]) -> None:
+        """Where a criterion ends the stage, the state is kept and its metrics are taken."""
+        for lane in lanes:
             ended = [watch for watch in self.waiting[lane] if ends_at(watch, self.step, self.seen[lane])]
             if not ended:
                 continue

@@ -50,11 +50,19 @@ def ending(criterion: Criterion, start: int, checks: Mapping[int, Check]) -> int
 
 
 def ends_at(watch: Watch, step: int, checks: Mapping[int, Check]) -> bool:
-    """Whether a criterion holds at a step, by the last rows of its own grid; where it did not before, it ends here."""
+    """Whether a criterion ends its stage at a step, where it has not before: it holds, or the step is its latest.
+
+    Args:
+        watch: the criterion, and from where it counts.
+        step: any.
+        checks: by step; those of the last W + 1 steps of its grid are read, and where one is missing it does not hold.
+    """
     criterion = watch.criterion
+    if step == criterion.latest:
+        return True
     steps = range(step - criterion.patience * criterion.every, step + 1, criterion.every)
     rows = [checks[s] for s in steps if s > watch.start and s in checks]
-    return step % criterion.every == 0 and step <= criterion.latest and holds(criterion, rows)
+    return step % criterion.every == 0 and step < criterion.latest and holds(criterion, rows)
 
 
 def holds(criterion: Criterion, seen: Sequence[Check]) -> bool:

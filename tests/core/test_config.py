@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from core.config import SECTIONS, MarkovTask, MeasureConfig, TrialConfig, switch_step, trial_config
+from core.config import SECTIONS, CriterionConfig, MarkovTask, MeasureConfig, StageConfig, TrialConfig, trial_config
 from core.errors import InputError
 from core.lineage import (
     acting_keys,
@@ -23,8 +23,9 @@ from core.lineage import (
     stages,
     trial_id,
     under_seeds,
+    watch,
 )
-from core.observation import evaluation_steps, measurement_steps, with_observation
+from core.observation import evaluation_steps, measurement_steps, with_measure
 from core.terms import hints, terms
 
 VALUES: dict[str, dict[str, list[Any]]] = {
@@ -76,10 +77,79 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "evaluate_every": [100, 7],
         "keep": ["final", "all", "none"],
     },
-    "schedule": {"kind": ["single", "looped", "shift"], "switch": [0.5, 0.25, 10, 30]},
+    "schedule": {
+        "kind": ["single", "looped", "shift", "shift-scp", "grow", "linear-grow", "reverse", "stages"],
+        "switch": [0.5, 0.25, 1, 10, 30],
+        "ramp": [0.5, 1.0, 1, 3],
+        "criterion": ["scp", "loss", "gradient"],
+        "delta1": [0.01, 0.1],
+        "delta2": [0.1, 0.5],
+        "patience": [3, 1],
+        "change": ["relative", "absolute"],
+        "on": ["val", "train"],
+        "latest": [0.9, 1.0, 1, 30],
+        "check_every": [0, 7, 50, 100],
+        "lr_factor": [1.0, 0.5],
+        "rewarm": [0, 1, 5, 20],
+        "optimizer": ["keep", "reset"],
+        "draw": ["fixed", "poisson-lognormal"],
+        "sigma": [0.5, 0.0],
+        "stages": [
+            [],
+            [{}],
+            [{"loops": 1, "until": 0.5}, {"lr_factor": 0.5, "rewarm": 5}],
+            [{"loops": 1, "until": 20}, {"loops": 1, "until": {"criterion": "loss"}}, {"optimizer": "reset"}],
+            [{"loops": 2, "until": {"latest": 1.0}}, {"until": {"latest": 1.0}}, {"loops": 1}],
+            [{"rewarm": 10, "until": 5}, {"until": 20}, {"draw": "poisson-lognormal", "sigma": 0.3}],
+        ],
+    },
     "measure": {"quantities": [[], ["lambda_max"]], "every": [0, 20], "at": [[], [0, 5]], "probe": [32, 8]},
 }
-"""Some values of every term, the default first; any combination makes a trial unless a rule forbids it."""
+"""Some values of every term, the default first; any combination makes a trial unless a rule forbids it.
+
+Stages are listed exactly where the kind is "stages" (`values_of_schedule`).
+"""
+INSIDE: dict[type, dict[str, list[Any]]] = {
+    StageConfig: {
+        "loops": [None, 1, 2],
+        "until": [None, 0.5, 20, {"latest": 0.5}],
+        "lr_factor": [1.0, 0.5],
+        "rewarm": [0, 3],
+        "optimizer": ["keep", "reset"],
+        "draw": ["fixed", "poisson-lognormal"],
+        "sigma": [0.5, 0.1],
+    },
+    CriterionConfig: {
+        "criterion": ["scp", "loss", "gradient"],
+        "delta1": [0.01, 0.1],
+        "delta2": [0.1, 0.5],
+        "patience": [3, 1],
+        "change": ["relative", "absolute"],
+        "on": ["val", "train"],
+        "latest": [0.9, 1.0, 30],
+    },
+}
+"""Likewise of the terms of a stage and of a criterion in a list of stages."""
+
+
+@st.composite
+def listed_stages(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """A list of stages: one of the table's, or any three."""
+    if draw(st.booleans()):
+        return draw(st.sampled_from(VALUES["schedule"]["stages"][1:]))
+    stages = [
+        {name: draw(st.sampled_from(options)) for name, options in INSIDE[StageConfig].items()}
+        for _ in range(draw(st.integers(1, 3)))
+    ]
+    for number, stage in enumerate(stages, start=1):
+        if number == len(stages):
+            stage["until"] = None
+        elif draw(st.booleans()):
+            criterion = {name: draw(st.sampled_from(options)) for name, options in INSIDE[CriterionConfig].items()}
+            stage["until"] = criterion | {"latest": draw(st.sampled_from([number * 12, 1.0]))}
+        else:
+            stage["until"] = number * 10
+    return stages
 
 
 @st.composite
@@ -89,6 +159,9 @@ def nested(draw: st.DrawFn) -> dict[str, Any]:
         section: {name: draw(st.sampled_from(options)) for name, options in options_of.items()}
         for section, options_of in VALUES.items()
     }
+    values["schedule"] |= (
+        {"stages": draw(listed_stages())} if values["schedule"]["kind"] == "stages" else {"stages": []}
+    )
     values["seed"] = draw(st.integers(0, 3))
     try:
         trial_config(values)
@@ -113,6 +186,7 @@ def test_the_table_of_values_covers_every_term() -> None:
         section: set(VALUES[section]) for section in SECTIONS
     }
     assert set(terms(MarkovTask)) == set(VALUES["task"]) | {"kind"}
+    assert all(set(terms(cls)) == set(values) for cls, values in INSIDE.items())
 
 
 @settings(max_examples=200, deadline=None)
@@ -123,21 +197,37 @@ def test_a_term_changes_the_trial_exactly_where_it_acts(values: dict[str, Any], 
     name = data.draw(st.sampled_from(sorted(VALUES[section])))
     other = data.draw(st.sampled_from(VALUES[section][name]))
     assume((type(other), other) != (type(values[section][name]), values[section][name]))
+    moved = {**values[section], name: other}
+    if name == "kind":  # a list of stages goes with its kind
+        moved["stages"] = VALUES["schedule"]["stages"][2] if other == "stages" else []
     try:
-        changed = trial_config({**values, section: {**values[section], name: other}})
+        changed = trial_config({**values, section: moved})
     except InputError:
         assume(False)
     key = f"{section}.{name}"
-    if key not in acting_keys(config) and key not in acting_keys(changed):
+    if key not in acting_keys(config) | acting_keys(changed):
         assert trial_id(changed) == trial_id(config)
         assert links(changed) == links(config)
-    elif stages(changed) == stages(config) and changed.train.decay_steps == config.train.decay_steps:
-        # The kind of a schedule, a switch and a decay act through the stages that they give.
-        acts = key not in ("schedule.kind", "schedule.switch", "model.loops", "train.decay")
-        acts &= not key.startswith("model.") or name not in ("injection", "loss_on")
-        assert (trial_id(changed) != trial_id(config)) == acts
+    elif section == "schedule" or key in THROUGH_STAGES:
+        assert (trial_id(changed) == trial_id(config)) == (decided(changed) == decided(config))
     else:
         assert trial_id(changed) != trial_id(config)
+
+
+THROUGH_STAGES = ("model.loops", "model.injection", "model.loss_on", "train.decay", "train.evaluate_every")
+"""What acts through the stages that it gives, as all of the schedule does."""
+
+
+def decided(config: TrialConfig) -> tuple[Any, ...]:
+    """Stages of a trial as far as known, what it waits for, and so on for every way in which its criteria may end."""
+    chain = [(link.start, link.end, link.stage, link.loops, link.injection, link.loss_on) for link in links(config)]
+    acting = [(link.decay, link.draw, link.lr_factor, link.rewarm, link.reset) for link in links(config)]
+    later = []
+    ended: tuple[int, ...] = ()
+    while (waits := watch(config, ended)) is not None:
+        ended = (*ended, waits.start + 1)
+        later.append((waits, stages(config, ended)))
+    return chain, acting, later
 
 
 @settings(max_examples=100, deadline=None)
@@ -151,10 +241,9 @@ def test_equal_ids_mean_equal_identities(first: dict[str, Any], second: dict[str
 @given(nested())
 def test_what_is_observed_is_not_identity(values: dict[str, Any]) -> None:
     config = trial_config(values)
-    watched = with_observation(
-        config, evaluate_every=3, measure=MeasureConfig(quantities=("lambda_max",), every=1, probe=2)
-    )
-    kept = replace(watched, train=replace(watched.train, keep="all"))
+    config = replace(config, schedule=replace(config.schedule, check_every=config.schedule.check_every or 9))
+    observed = with_measure(config, MeasureConfig(quantities=("lambda_max",), every=1, probe=2))
+    kept = replace(observed, train=replace(observed.train, keep="all", evaluate_every=3))
     assert trial_id(kept) == trial_id(config)
     assert lineages(kept) == lineages(config)
     assert not {key for key in acting_keys(config) if not is_identity(key)}
@@ -184,6 +273,7 @@ def test_defaults_written_out_are_the_silent_ones() -> None:
     whole["model"].update(width=32, loops=3)
     whole["train"].update(steps=3000, batch=64)
     whole["schedule"]["kind"] = "looped"
+    whole["measure"]["at"] = []
     assert trial_config(whole) == TrialConfig()
     assert trial_id(trial_config({})) == trial_id(trial_config(whole))
 
@@ -208,10 +298,19 @@ def test_the_default_trial_is_pinned() -> None:
 # --- stages and lineage --------------------------------------------------------------------------------------------
 
 
-@given(nested())
-def test_links_tile_the_trial_and_follow_its_stages(values: dict[str, Any]) -> None:
+@given(nested(), st.data())
+def test_links_tile_the_trial_and_follow_its_stages(values: dict[str, Any], data: st.DataObject) -> None:
     config = trial_config(values)
-    chain, resolved = links(config), stages(config)
+    ended: tuple[int, ...] = ()
+    while (waits := watch(config, ended)) is not None:
+        chain = links(config, ended)
+        assert chain[-1].end == waits.criterion.latest
+        assert chain[-1].stage == waits.stage
+        ended = (*ended, data.draw(st.integers(waits.start + 1, waits.criterion.latest)))
+        for before, after in zip(chain, links(config, ended), strict=False):
+            if before.start < ended[-1]:  # what has been trained stays as it is, wherever the criterion ends the stage
+                assert (before.lineage, before.start) == (after.lineage, after.start)
+    chain, resolved = links(config, ended), stages(config, ended)
     for pieces in (chain, resolved):
         assert [piece.start for piece in pieces] == [0, *(piece.end for piece in pieces[:-1])]
         assert all(piece.start < piece.end for piece in pieces)
@@ -219,8 +318,10 @@ def test_links_tile_the_trial_and_follow_its_stages(values: dict[str, Any]) -> N
     for link in chain:
         stage = resolved[link.stage]
         assert stage.start <= link.start < link.end <= stage.end
-        assert (link.loops, link.injection, link.loss_on) == (stage.loops, stage.injection, stage.loss_on)
-    assert len(set(lineages(config))) == len(chain)
+        acting = (stage.acting.loops, stage.acting.injection, stage.acting.loss_on, stage.acting.draw)
+        assert (link.loops, link.injection, link.loss_on, link.draw) == acting
+        assert (link.lr_factor, link.rewarm is not None) == (stage.acting.lr_factor, stage.acting.rewarm > 0)
+    assert len({link.lineage for link in chain}) == len(chain)
 
 
 def test_shift_shares_the_trunk_of_single_up_to_its_switch() -> None:
@@ -244,7 +345,7 @@ def test_a_fraction_and_the_step_it_means_are_one_trial() -> None:
         build(schedule={"kind": "shift", "switch": switch}, train={"steps": 101, "lr_schedule": "wsd", "decay": decay})
         for switch, decay in ((0.5, 0.2), (51, 20))  # 50.5 rounds half up
     ]
-    assert switch_step(by[0].train, by[0].schedule) == 51
+    assert stages(by[0])[1].start == 51
     assert trial_id(by[0]) == trial_id(by[1])
 
 
@@ -307,14 +408,7 @@ def test_a_shared_lineage_is_a_shared_past(first: dict[str, Any], second: dict[s
     two = trial_config({**first, "schedule": second["schedule"], "model": {**first["model"], "loops": 2}})
     common = 0
     for a, b in zip(links(one), links(two), strict=False):
-        same = (a.start, a.loops, a.injection, a.loss_on, a.decay) == (
-            b.start,
-            b.loops,
-            b.injection,
-            b.loss_on,
-            b.decay,
-        )
-        if not same:
+        if replace(a, lineage="", end=0) != replace(b, lineage="", end=0):
             break
         assert a.lineage == b.lineage
         common += 1
