@@ -10,7 +10,7 @@ import pytest
 
 from core.config import MeasureConfig, TrialConfig
 from core.lineage import Link, links
-from core.observation import evaluation_steps
+from core.observation import Asked, evaluation_steps
 from studies.coverage import Coverage
 from studies.parts import typed
 from studies.schemas import SEGMENTS
@@ -18,6 +18,7 @@ from studies.tree import observed
 from tests.studies.rows import A, of_config, recorded, segment, trial
 
 STEPS = [0, 25, 50, 75, 100]
+GRID = Asked(tuple(STEPS))
 
 
 def coverage(*rows: dict) -> Coverage:
@@ -38,7 +39,7 @@ def ok(start: int, end: int, evaluated: list[int] | None = None, **values) -> di
 
 def measured(start: int, end: int, steps: list[int], **measure) -> dict:
     asked = MeasureConfig(**measure)
-    return ok(start, end, measured=steps, observed=observed((), tuple(steps), asked))
+    return ok(start, end, measured=steps, observed=observed(Asked(measure=tuple(steps)), asked))
 
 
 # Each case: a name, the recorded segments, and the expected status, covered and reached.
@@ -93,15 +94,15 @@ CASES = [
 @pytest.mark.parametrize(("rows", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 @pytest.mark.parametrize("turned", [False, True], ids=["", "other order"])
 def test_a_stretch(rows, expected, turned):
-    state = coverage(*(reversed(rows) if turned else rows)).link(stretch(), STEPS, ())
+    state = coverage(*(reversed(rows) if turned else rows)).link(stretch(), GRID)
     assert (state.status, state.covered, state.reached) == expected
     assert state.generation == max((row["generation"] for row in rows if row["start"] < 100), default=0)
 
 
 def test_a_stretch_cut_from_a_link_asks_for_its_own_steps_only():
     known = coverage(ok(0, 50, [0]), ok(50, 100))
-    assert known.link(stretch(50, 100), STEPS, ()).status == "ok"
-    assert known.link(stretch(0, 50), STEPS, ()).status is None
+    assert known.link(stretch(50, 100), GRID).status == "ok"
+    assert known.link(stretch(0, 50), GRID).status is None
 
 
 MEASURES = [
@@ -118,7 +119,7 @@ MEASURES = [
 @pytest.mark.parametrize(("rows", "status"), MEASURES)
 def test_a_measurement_counts_for_the_quantities_and_the_probe_asked_for(rows, status):
     asked = MeasureConfig(quantities=("lambda_max",))
-    assert coverage(*rows).link(stretch(), STEPS, [100], asked).status == status
+    assert coverage(*rows).link(stretch(), Asked(tuple(STEPS), (100,)), asked).status == status
 
 
 def test_quantities_may_come_from_two_observations():
@@ -126,7 +127,7 @@ def test_quantities_may_come_from_two_observations():
         measured(0, 100, [100], quantities=("lambda_max",)), measured(0, 100, [100], quantities=("lambda_min",))
     )
     asked = MeasureConfig(quantities=("lambda_max", "lambda_min"))
-    assert known.link(stretch(), STEPS, [100], asked).status == "ok"
+    assert known.link(stretch(), Asked(tuple(STEPS), (100,)), asked).status == "ok"
 
 
 def test_a_chain_ends_as_the_first_link_that_is_not_ok():

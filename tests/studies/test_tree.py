@@ -15,6 +15,7 @@ from core.lineage import links, trial_id
 from studies.coverage import Coverage
 from studies.expand import Trial
 from studies.schemas import SEGMENTS
+from studies.states import States
 from studies.tree import Node, Tree, observed, shape_key, stage_tree
 
 NOTHING: list[dict[str, Any]] = []
@@ -45,26 +46,25 @@ def trial(
 def tree(
     trials: Iterable[Trial], rows: list[dict[str, Any]] = NOTHING, kept: Iterable[tuple[str, int]] = (), **terms: Any
 ) -> Tree:
-    states = set(kept)
     coverage = Coverage(pa.Table.from_pylist(rows, schema=SEGMENTS.schema()))
-    return stage_tree(list(trials), coverage, lambda lineage, step: (lineage, step) in states, **terms)
+    return stage_tree(list(trials), coverage, States(kept), **terms)
 
 
 def segment(node: Node, *, end: int | None = None, status: str = "ok", reached: int | None = None) -> dict[str, Any]:
     """The row that running a node (or its beginning) records."""
     last = node.end if end is None else end
     at = last if reached is None else reached
-    evaluate = tuple(step for step in node.evaluate if step <= last)
-    measure = tuple(step for step in node.measure if step <= last)
+    asked, known = node.asked.within(0, last), node.asked.within(0, at if status in ("ok", "diverged") else -1)
     return {
         "lineage": node.lineage,
         "start": node.start,
         "end": last,
-        "observed": observed(evaluate, measure, node.config.measure),
+        "observed": observed(asked, node.config.measure),
         "reached": at,
         "status": status,
-        "evaluated": [step for step in evaluate if step <= at] if status in ("ok", "diverged") else [],
-        "measured": [step for step in measure if step <= at] if status in ("ok", "diverged") else [],
+        "evaluated": list(known.evaluate),
+        "measured": list(known.measure),
+        "checked": list(known.check),
         "generation": node.generation,
     }
 
@@ -107,8 +107,8 @@ def test_parents_precede_children_and_children_wait_for_them() -> None:
 def test_a_denser_grid_does_not_fork_and_is_observed_where_its_trials_pass() -> None:
     sparse, dense = trial("single", evaluate_every=500), trial(switch=0.4, evaluate_every=100)
     first, second, *_ = tree([sparse, dense]).nodes
-    assert first.evaluate == (0, 100, 200, 300, 400)
-    assert (second.start, second.evaluate) == (400, (500, 1000))  # the dense one has left
+    assert first.asked.evaluate == (0, 100, 200, 300, 400)
+    assert (second.start, second.asked.evaluate) == (400, (500, 1000))  # the dense one has left
 
 
 def test_what_is_recorded_is_not_run_and_a_grown_study_runs_only_what_is_new() -> None:
@@ -121,7 +121,7 @@ def test_what_is_recorded_is_not_run_and_a_grown_study_runs_only_what_is_new() -
     grown = tree(SWITCHES, rows, kept)
     new = [grown.nodes[index] for index in grown.todo()]
     # Trunk rows at the new cuts were never evaluated, so those stretches are replayed from the checkpoint before.
-    branches = [node for node in new if node.link == 1]
+    branches = [node for node in new if node.where.stage == 1]
     assert len(branches) == 7
     assert all(node.begin == node.start for node in new)
 
@@ -129,7 +129,7 @@ def test_what_is_recorded_is_not_run_and_a_grown_study_runs_only_what_is_new() -
 def test_a_lost_checkpoint_is_replayed_as_far_back_as_needed() -> None:
     early, late = trial(switch=0.2), trial(switch=0.6)
     before = tree([early, late])
-    rows = [segment(node) for node in before.nodes if node.link == 0]  # the trunk 0–200–600 alone
+    rows = [segment(node) for node in before.nodes if node.where.stage == 0]  # the trunk 0–200–600 alone
     trunk = early.links[0].lineage
     lost = tree([early, late], rows)
     assert [(n.start, n.end, n.record) for n in (lost.nodes[i] for i in lost.todo())] == [
@@ -164,7 +164,7 @@ def test_children_of_a_trunk_that_diverged_inherit_it_and_are_not_run() -> None:
     built = tree([early, late], rows, [(first.lineage, 200)])
     assert built.statuses == (None, "diverged")
     assert [built.nodes[index].start for index in built.todo()] == [200]
-    assert built.nodes[built.todo()[0]].link == 1
+    assert built.nodes[built.todo()[0]].where.stage == 1
 
 
 @pytest.mark.parametrize("status", ["failed", "timeout", "oom", "diverged"])
@@ -187,7 +187,7 @@ def test_a_new_quantity_runs_what_was_recorded_without_it_and_another_probe_is_r
     wants = trial("single", measure=MeasureConfig(quantities=("lambda_max",), every=500))
     built = tree([plain, wants], [segment(node)])
     assert built.nodes[0].run
-    assert built.nodes[0].measure == (0, 500, 1000)
+    assert built.nodes[0].asked.measure == (0, 500, 1000)
     assert built.nodes[0].config.measure.quantities == ("lambda_max",)
     assert tree([plain, wants], [segment(node), segment(built.nodes[0])]).todo() == []
     other = trial("single", measure=MeasureConfig(quantities=("entropy",), every=500, probe=64))
@@ -196,12 +196,16 @@ def test_a_new_quantity_runs_what_was_recorded_without_it_and_another_probe_is_r
 
 
 def test_keep_decides_which_ends_are_saved() -> None:
-    kept = tree([trial(switch=0.4)])
-    assert [node.checkpoint for node in kept.nodes] == [True, True]
-    none = tree([trial(switch=0.4, keep="none")])
-    assert [node.checkpoint for node in none.nodes] == [True, False]  # somebody begins from the first
-    both = tree([trial(switch=0.4, keep="none"), trial("single")])
-    assert [node.keep for node in both.nodes] == ["final", "final", "none"]
+    def saved(*trials: Trial) -> list[tuple[bool, bool]]:
+        return [(node.checkpoint, node.keep) for node in tree(trials).nodes]
+
+    # Somebody begins from the first, whatever is kept; only `all` keeps it.
+    assert saved(trial(switch=0.4)) == [(True, False), (True, True)]
+    assert saved(trial(switch=0.4, keep="none")) == [(True, False), (False, False)]
+    assert saved(trial(switch=0.4, keep="all")) == [(True, True), (True, True)]
+    # Two trials on one trunk: what either keeps is kept, also where the other passes through its end.
+    assert saved(trial(switch=0.4, keep="none"), trial("single")) == [(True, False), (True, True), (False, False)]
+    assert saved(trial("single", steps=500), trial("single", keep="none")) == [(True, True), (False, False)]
 
 
 def test_equal_shapes_have_one_key_whatever_seed_and_learning_rate() -> None:

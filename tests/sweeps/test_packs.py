@@ -6,17 +6,17 @@ import dataclasses
 import math
 import pickle
 from collections import Counter
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config import MeasureConfig
-from core.observation import with_observation
+from core.lineage import links
+from core.observation import Asked, with_measure
 from sweeps.packs import BUNDLE_UNITS, Pace, Ready, even, pack_key
 from sweeps.units import Lane, Unit, unit
-from tests.sweeps.work import lane
+from tests.sweeps.work import config, lane
 
 
 def ready(size: int = 4, slots: int = 2, seconds: float = 0.0) -> Ready:
@@ -40,11 +40,11 @@ def test_lanes_pack_across_seeds_and_learning_rates_but_not_across_shapes_ends_o
         lane(1, kind="looped"),
         lane(1, start=10),
         lane(1, end=10),
-        dataclasses.replace(base, evaluate=(0, 20)),
-        dataclasses.replace(base, measure=(20,)),
+        dataclasses.replace(base, asked=Asked((0, 20))),
+        dataclasses.replace(base, asked=dataclasses.replace(base.asked, measure=(20,))),
     ]
     assert all(pack_key(base) != pack_key(other) for other in others)
-    probe = with_observation(base.config, evaluate_every=10, measure=MeasureConfig(quantities=("entropy",), probe=8))
+    probe = with_measure(base.config, MeasureConfig(quantities=("entropy",), probe=8))
     assert pack_key(dataclasses.replace(base, config=probe)) == pack_key(base)  # nothing of it is measured here
 
 
@@ -132,14 +132,14 @@ def test_units_split_in_halves_down_to_one_lane_and_pickle() -> None:
 
 
 def test_a_lane_begins_from_the_state_of_the_link_it_continues() -> None:
-    def cut(**terms: Any) -> Lane:
-        return dataclasses.replace(lane(0, kind="shift", steps=40, evaluate_every=10), lineage="", **terms)
+    made = config(0, kind="shift", steps=40, evaluate_every=10)
+    trunk, whole = links(made)[:1], links(made)
 
     first, later, branch, on = (
-        cut(link=0, start=0, end=20),
-        cut(link=0, start=10, end=20),
-        cut(link=1, start=20, end=40),
-        cut(link=1, start=30, end=40),
+        Lane(config=made, chain=trunk, start=0, end=20),
+        Lane(config=made, chain=trunk, start=10, end=20),
+        Lane(config=made, chain=whole, start=20, end=40),
+        Lane(config=made, chain=whole, start=30, end=40),
     )
     assert first.origin is None
     assert later.origin == (first.lineage, 10)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.config import MeasureConfig
-from core.observation import with_observation
+from core.observation import NOTHING, Asked, with_measure
 from studies.store import Store
 from studies.tree import observed
 from sweeps.executor import Committed, Event, Finished, LaneOutcome, Lost, Progress, Started
@@ -60,7 +60,7 @@ def test_a_row_of_segments_says_what_was_asked_how_it_ended_and_how_it_ran(store
     row = rows[pair[0].lineage]
     assert (row["start"], row["end"], row["reached"], row["status"]) == (0, 20, 20, "ok")
     assert row["evaluated"] == [0, 10, 20]
-    assert row["observed"] == observed((0, 10, 20), (), pair[0].config.measure)
+    assert row["observed"] == observed(Asked((0, 10, 20)), pair[0].config.measure)
     assert (row["pack_size"], row["attempts"], row["generation"], row["error"]) == (2, 1, 0, None)
     assert row["numerics_class"].startswith("cpu-")
     assert row["started_at"].tzinfo is not None
@@ -87,10 +87,8 @@ def test_a_divergence_is_recorded_up_to_its_last_finite_step(store: Store) -> No
 
 def test_curvature_is_recorded_with_what_it_was_measured_on(store: Store) -> None:
     base = lane(5)
-    config = with_observation(
-        base.config, evaluate_every=10, measure=MeasureConfig(quantities=("lambda_max",), at=(20,), probe=8)
-    )
-    train(store, [dataclasses.replace(base, config=config, measure=(20,))])
+    config = with_measure(base.config, MeasureConfig(quantities=("lambda_max",), at=(20,), probe=8))
+    train(store, [dataclasses.replace(base, config=config, asked=Asked(base.asked.evaluate, (20,)))])
     (row,) = store.read("curvature").to_pylist()
     assert (row["lineage"], row["step"], json.loads(row["observed"])["probe"]) == (base.lineage, 20, 8)
     assert row["lambda_max"] is not None
@@ -102,7 +100,7 @@ def test_time_is_up_ends_a_unit_at_a_block_with_its_state_saved(store: Store) ->
     (outcome,) = train(store, [dataclasses.replace(long, checkpoint=False)], checkpoint_seconds=0.0)
     assert outcome.status == "ok"
     assert 0 < outcome.reached < 400
-    assert store.checkpoint(long.lineage, outcome.reached).exists()
+    assert store.checkpoint(long.lineage, outcome.reached, passing=True).exists()
     (row,) = store.read("segments").to_pylist()
     assert row["end"] == row["reached"] == outcome.reached
     rest = dataclasses.replace(lane(6, steps=400, start=outcome.reached), checkpoint=False)
@@ -122,7 +120,7 @@ def test_a_lane_whose_state_is_gone_does_not_begin_and_its_pack_trains(store: St
 
 
 def test_a_replay_saves_its_state_and_records_nothing(store: Store) -> None:
-    replay = dataclasses.replace(lane(9), evaluate=(), record=False)
+    replay = dataclasses.replace(lane(9), asked=NOTHING, record=False)
     assert train(store, [replay]) == [LaneOutcome(status="ok", reached=20)]
     assert store.checkpoint(replay.lineage, 20).exists()
     assert store.read("segments").num_rows == 0

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from core.config import ScheduleConfig, TrainConfig, TrialConfig
-from core.lineage import links
+from core.lineage import links, watch
+from core.observation import Asked
 from studies.expand import Trial
 from sweeps.executor import LaneOutcome
 from sweeps.units import Bundle, Lane, Unit, unit
@@ -48,6 +49,7 @@ def trial(seed: int = 0, *, arm: str | None = None, **terms: Any) -> Trial:
         trial_id=trial_id(made),
         links=links(made),
         varied={},
+        watch=watch(made),
     )
 
 
@@ -55,7 +57,9 @@ def lane(seed: int = 0, *, start: int = 0, end: int | None = None, **terms: Any)
     made = config(seed, **terms)
     last = made.train.steps if end is None else end
     steps = tuple(step for step in range(0, last + 1, 10) if step > start or step == start == 0)
-    return Lane(config=made, link=0, start=start, end=last, evaluate=steps, measure=(), checkpoint=True)
+    return Lane(
+        config=made, chain=links(made)[:1], start=start, end=last, asked=Asked(steps), checkpoint=True, keep=True
+    )
 
 
 def bundle(name: str, *packs: Sequence[Lane], work: str = "noop", **terms: Any) -> Bundle:
@@ -138,8 +142,7 @@ def _done(unit: Unit, reached: Sequence[int], statuses: Sequence[str] | None = N
                 status=status,
                 end=lane.end if status == "diverged" else last,
                 reached=last,
-                evaluated=[step for step in lane.evaluate if step <= last],
-                measured=[],
+                evaluated=[step for step in lane.asked.evaluate if step <= last],
                 attempts=unit.attempt,
                 error=None,
                 pack_size=len(unit.lanes),
