@@ -21,7 +21,7 @@ from studies.schemas import FAILURES
 from studies.spec import study_text
 from studies.store import Store
 from studies.study import Study
-from studies.wanted import ended, wanted
+from studies.wanted import recorded_values, wanted
 from sweeps import output
 from sweeps.audit import AuditResult, audit
 from sweeps.commands_study import load
@@ -96,7 +96,7 @@ def _propose(study: Study, store: Store) -> bool:
     from sweeps.search import advance
 
     metric = study.search.metric if study.search else ""
-    return advance(study, store, ended(wanted(study, store), store, metric))
+    return advance(study, store, recorded_values(wanted(study, store), store, metric))
 
 
 def _check(options: RunOptions) -> None:
