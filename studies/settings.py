@@ -115,16 +115,17 @@ class ArmSettings:
             if not all(_keeps(filter_, values) for filter_ in self._static):
                 return None
         by_section: dict[str, list[_Assigned]] = {}
+        texts = {key: written(value) for key, value in assignment}
         for key, value in assignment:
             section, name = self._split.get(key) or self._split.setdefault(key, _halves(key))
-            by_section.setdefault(section, []).append((name, type(value), written(value), value))
+            by_section.setdefault(section, []).append((name, type(value), texts[key], value))
         try:
             sections = {name: self._section(name, by_section.get(name, ())) for name in TRIAL_SECTIONS}
             config = TrialConfig(measure=self._measure, **sections)
         except InputError as error:
             raise InputError([self._located(problem, assignment) for problem in error.problems]) from error
         acting = acting_keys(config)
-        varied = {key: written(value) for key, value in assignment if key in acting}
+        varied = {key: text for key, text in texts.items() if key in acting}
         return Setting(config=config, varied=varied, assignment=assignment)
 
     def keeps(self, setting: Setting, seed: int) -> bool:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config import CriterionConfig, ScheduleConfig, StageConfig
+from core.config import CriterionConfig, ScheduleConfig, StageConfig, trial_config
 from core.errors import InputError
-from core.lineage import acting_keys, stages, watch
+from core.lineage import acting_keys, canonical_json, stages, watch
 from core.terms import hints, terms
 from studies.expand import expand, slots
 from studies.nested import checked, written
@@ -196,6 +196,22 @@ def test_sigma_acts_where_loops_are_drawn_and_a_threshold_where_its_criterion_re
         ("gradient", 0.1),
         ("gradient", 0.2),
     ]
+
+
+def test_stages_move_with_other_axes_and_stand_in_unions():
+    zipped = {"zip": [{"schedule.stages": [TWO, THREE], "train.lr": [0.1, 0.2]}]}
+    assert [t.varied["train.lr"] for t in expand(study(axes=zipped))] == [0.1, 0.2]
+    union = {"union": [{"schedule.stages": [TWO, THREE]}, {"schedule.kind": ["single", "looped"]}]}
+    found = expand(study(axes=union))
+    assert [list(t.varied) for t in found] == [["schedule.stages"]] * 2 + [["schedule.kind"]] * 2
+    both = {"schedule.stages": [TWO], "schedule.kind": ["stages", "single"]}
+    (line,) = refused(axes=both)
+    assert 'arms.a.schedule.stages: are listed, so kind must be "stages" or silent, got "single" (with ' in line
+
+
+def test_the_configuration_of_a_trial_is_read_back_from_its_json():
+    for t in expand(study(axes={"schedule.stages": [TWO, THREE]})):
+        assert trial_config(json.loads(canonical_json(t.config.to_dict()))) == t.config
 
 
 def test_stages_can_be_tuned():
