@@ -16,8 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
-from core.schedule import Criterion, Watch, declared
+from core.schedule import Watch
 from studies.expand import Trial
+from studies.stage_ends import stage_ends
 from studies.stage_words import acting_text, loops_text, terms_text
 
 T = TypeVar("T")
@@ -344,8 +345,5 @@ def _criteria(group: _Group) -> Criteria | None:
 
 def _follows(trial: Trial) -> str:
     """What acts once a criterion has ended its stage, in words."""
-    config = trial.config
-    stages = declared(config.model, config.train, config.schedule)
-    places = [index for index, stage in enumerate(stages) if isinstance(stage.until, Criterion)]
-    after = stages[places[len(trial.ended)] + 1 :]
-    return acting_text(after[0].acting) if after else "nothing more"
+    follows = stage_ends(trial)[-1].follows
+    return acting_text(follows[0].acting) if follows else "nothing more"

@@ -26,6 +26,7 @@ from sweeps.plan import Plan
 from sweeps.plan import plan as plan_trials
 from sweeps.standing import counts, standing_table
 from sweeps.tables import duration, flops, pairs, plural, size, table
+from sweeps.tree_text import tree_text
 
 
 def load(name: str, *, max_trials: int) -> Study:
@@ -108,8 +109,10 @@ def plan(name: str, root: Path, *, max_trials: int, as_json: bool) -> int:
     rows = [(arm, role, n, planned.arms[arm]["done"] if first else None) for arm, role, n, first in _by_arm(roles)]
     output.emit(f"{output.clean(study.name)}: {output.clean(study.question)}\n")
     output.emit(table(["arm", "role", "trials", "done"], rows))
-    output.emit("")
+    output.emit(f"\n{tree_text(planned.tree)}\n")
     output.emit(pairs(_plan_lines(planned, later)))
+    for text in planned.notes:
+        output.emit(f"\nnote: {output.clean(text)}")
     return 0
 
 
@@ -124,9 +127,6 @@ def _by_arm(roles: Mapping[tuple[str, str], int]) -> list[tuple[str, str, int, b
 
 
 def _plan_lines(planned: Plan, later: int) -> list[tuple[str, str]]:
-    saving = f"{planned.saving:.2f}×" + (
-        "" if planned.saving == planned.saving_best else f" … {planned.saving_best:.2f}×"
-    )
     sources = {
         "calibrations": "measured step times",
         "default rate": "no step times measured yet: a rough guess",
@@ -143,10 +143,20 @@ def _plan_lines(planned: Plan, later: int) -> list[tuple[str, str]]:
             f"{plural(planned.nodes, 'node')}, {planned.missing:,} to run in {plural(planned.units, 'pack')}",
         ),
         ("cost, each trial alone", flops(planned.flops_alone)),
-        ("cost, pasts shared", f"{flops(planned.flops_spent)} ({saving} saved), {flops(planned.flops_left)} left"),
+        (
+            "cost, pasts shared",
+            f"{flops(planned.flops_spent)} ({planned.saving:.2f}× saved), {flops(planned.flops_left)} left",
+        ),
         ("time left", time_left),
         ("disk, when complete", f"about {size(planned.disk_bytes)}"),
     ]
+    if planned.disk_passing_bytes:
+        passing = f"at most {size(planned.disk_passing_bytes)} more, for states that branches begin from"
+        lines.append(("disk, while it runs", passing))
+    if planned.assumes is not None:
+        waits = f"{plural(planned.waiting, 'trial waits', 'trials wait')} for criteria; all numbers are those of the"
+        lines.append(("criteria decide", f"{waits} {planned.assumes['worst']}"))
+        lines.append(("", f"{planned.saving_best:.2f}× saved in the {planned.assumes['best']}"))
     if later:
         lines.insert(1, ("trials to come", f"at most {later:,}, once what they depend on is recorded"))
     return lines

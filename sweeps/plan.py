@@ -2,7 +2,8 @@
 
 Neither torch nor ray is imported. FLOPs *alone* are what the trials cost each by itself, *spent* what the tree trains;
 their ratio is the saving. Time comes from recorded step times of the shapes; where a shape has none, from a stated
-rate, and the plan says so.
+rate, and the plan says so. Where criteria have not decided yet, every number is that of the worst case of
+`sweeps.cases`, and the saving is said for the best case too.
 """
 
 from __future__ import annotations
@@ -14,14 +15,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.config import TrialConfig
-from core.flops import parameters, step_flops
+from core.flops import link_flops, step_flops
+from core.lineage import Link
 from core.observation import Asked
 from studies.coverage import Coverage
 from studies.expand import Trial
+from studies.outline import Outline, outline, outline_dict
+from studies.stage_words import steps_text
 from studies.store import Store
 from studies.tree import Node, Tree, shape_key
+from sweeps.cases import BEST, WORST, Case, best_case, worst_case
+from sweeps.disk import disk_need
 from sweeps.look import look
 from sweeps.packs import Pace, even, paces
+from sweeps.tables import plural
 
 DEFAULT_RATE = 1e10
 """FLOP per second and worker where a shape was never timed.
@@ -31,13 +38,6 @@ half of the lesser, since evaluation and data take time too.
 """
 DEFAULT_PACK = 16
 """Pack size assumed where a shape was never timed."""
-METRICS_ROW_BYTES = 90
-SEGMENT_ROW_BYTES = 80
-"""Bytes of a row on disk, from a part of 6,200 rows of 31 evaluations each with two strata: 86, and 69 a segment."""
-CURVATURE_ROW_BYTES = 200
-"""Estimated, not measured: it depends on the number of quantities."""
-_STATE_COPIES = {"adamw": 3, "sgd": 2}
-"""Weights, and what the optimiser keeps of the same size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,8 @@ class Plan:
     trials: int
     done: int
     """Trials that are recorded, whatever their status."""
+    waiting: int
+    """Trials whose chain depends on what criteria will decide."""
     nodes: int
     """Nodes of the stage tree, recorded ones included."""
     missing: int
@@ -60,9 +62,11 @@ class Plan:
     flops_left: int
     """Of the nodes that are to be run."""
     saving: float
-    """alone / spent; 1 where nothing is shared. The worst case, where watchers decide."""
+    """alone / spent; 1 where nothing is shared. The worst case, where criteria decide."""
     saving_best: float
-    """The best case; the same where no watcher decides."""
+    """The best case; the same where no criterion decides."""
+    assumes: Mapping[str, str] | None
+    """What the worst and the best case assume, in words; None where no criterion decides."""
     estimate_s: float
     """Wall time of what is to be run on `workers` workers."""
     estimate_from: Literal["calibrations", "default rate", "both", "nothing to run"]
@@ -70,12 +74,19 @@ class Plan:
     workers: int
     disk_bytes: int
     """What the store will take when all is recorded: rows and the checkpoints that stay."""
+    disk_passing_bytes: int
+    """The most that passing checkpoints take at once while it runs: an upper bound."""
+    tree: Outline
+    """The stage tree in short, as far as it is known."""
+    notes: tuple[str, ...]
+    """What should be known before it is run."""
     arms: Mapping[str, Mapping[str, int]]
     """By arm: trials, done."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {"tree": outline_dict(self.tree), "notes": list(self.notes)}
 
 
 def plan(
@@ -96,24 +107,26 @@ def plan(
         retry: likewise.
     """
     coverage = Coverage(store.read("segments"))
-    tree = look(trials, store, retry, coverage)
-    done = [
-        status is not None or _recorded(t, coverage, retry) for t, status in zip(trials, tree.statuses, strict=True)
-    ]
+    case = worst_case(trials, coverage)
+    tree = look(case.trials, store, retry, coverage)
     costs = _Costs()
-    step_flops_of = [costs.step(node) for node in tree.nodes]
-    spent = sum(flops * (node.end - node.start) for flops, node in zip(step_flops_of, tree.nodes, strict=True))
+    alone = sum(costs.alone(trial) * number for trial, number in zip(case.trials, case.numbers, strict=True))
+    spent = sum(costs.between(node.config, node.where, node.start, node.end) for node in tree.nodes)
     todo = [tree.nodes[index] for index in tree.todo()]
-    left = sum(step_flops_of[index] * (tree.nodes[index].end - tree.nodes[index].begin) for index in tree.todo())
-    alone = sum(costs.alone(trial) for trial in trials)
+    left = sum(costs.between(node.config, node.where, node.begin, node.end) for node in todo)
     units, seconds, sources = _time(todo, paces(store), costs, workers=workers, pack=pack)
+    done = _done(trials, tree, coverage, retry)
     arms: dict[str, Counter[str]] = defaultdict(Counter)
     for trial, is_done in zip(trials, done, strict=True):
         arms[trial.arm].update(trials=1, done=int(is_done))
+    waiting = sum(trial.watch is not None for trial in trials)
     saving = alone / spent if spent else 1.0
+    best = max(saving, _saving(best_case(trials, coverage), costs)) if waiting else saving
+    disk = disk_need(tree, trials)
     return Plan(
         trials=len(trials),
         done=sum(done),
+        waiting=waiting,
         nodes=len(tree.nodes),
         missing=len(todo),
         units=units,
@@ -121,13 +134,27 @@ def plan(
         flops_spent=spent,
         flops_left=left,
         saving=saving,
-        saving_best=saving,
+        saving_best=best,
+        assumes={"worst": WORST, "best": BEST} if waiting else None,
         estimate_s=seconds,
         estimate_from=_source(sources),
         workers=workers,
-        disk_bytes=_disk_bytes(tree),
+        disk_bytes=disk.complete,
+        disk_passing_bytes=disk.passing,
+        tree=outline(trials),
+        notes=_unshared_budgets(trials),
         arms={arm: dict(counts) for arm, counts in arms.items()},
     )
+
+
+def _done(trials: Sequence[Trial], tree: Tree, coverage: Coverage, retry: Collection[str]) -> list[bool]:
+    """By trial: whether it is recorded; the tree's first trials are those that wait for nothing, in their order."""
+    known = iter(tree.statuses)
+    done = []
+    for trial in trials:
+        status = next(known) if trial.watch is None else None
+        done.append(status is not None or _recorded(trial, coverage, retry))
+    return done
 
 
 def _recorded(trial: Trial, coverage: Coverage, retry: Collection[str]) -> bool:
@@ -142,21 +169,50 @@ class _Costs:
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], int] = {}
 
-    def of(self, config: TrialConfig, loops: int, loss_on: str) -> int:
-        """FLOPs of one update."""
-        key = (config.model, config.train.batch, config.task.context, config.task.vocabulary, loops, loss_on)
+    def between(self, config: TrialConfig, link: Link, start: int, end: int) -> int:
+        """`core.flops.link_flops` from what is at hand; loops that are drawn are those of the seed."""
+        if link.draw is not None:
+            return link_flops(config, link, start, end)
+        key = (config.model, config.train.batch, config.task.context, config.task.vocabulary, link.loops, link.loss_on)
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = step_flops(config, loops=loops, loss_on=loss_on)
-        return found
-
-    def step(self, node: Node) -> int:
-        """FLOPs of one update of a node."""
-        return self.of(node.config, node.where.loops, node.where.loss_on)
+            found = self._known[key] = step_flops(config, loops=link.loops, loss_on=link.loss_on)
+        return found * (end - start)
 
     def alone(self, trial: Trial) -> int:
         """FLOPs of a whole trial; `core.flops.flops_alone` from what is at hand."""
-        return sum(self.of(trial.config, link.loops, link.loss_on) * (link.end - link.start) for link in trial.links)
+        return sum(self.between(trial.config, link, link.start, link.end) for link in trial.links)
+
+
+def _saving(case: Case, costs: _Costs) -> float:
+    """FLOPs alone over FLOPs spent, where every lineage is trained to the last step that a trial needs."""
+    alone = 0
+    reach: dict[str, tuple[TrialConfig, Link]] = {}
+    for trial, number in zip(case.trials, case.numbers, strict=True):
+        alone += costs.alone(trial) * number
+        for link in trial.links:
+            known = reach.get(link.lineage)
+            if known is None or known[1].end < link.end:
+                reach[link.lineage] = trial.config, link
+    spent = sum(costs.between(config, link, link.start, link.end) for config, link in reach.values())
+    return alone / spent if spent else 1.0
+
+
+def _unshared_budgets(trials: Sequence[Trial]) -> tuple[str, ...]:
+    """Arms whose trials of different length share nothing since their learning rate depends on the whole length."""
+    lengths: dict[str, set[int]] = defaultdict(set)
+    for trial in trials:
+        if trial.config.train.lr_schedule == "cosine":
+            lengths[trial.arm].add(trial.config.train.steps)
+    arms = [arm for arm, steps in lengths.items() if len(steps) > 1]
+    if not arms:
+        return ()
+    steps = sorted(set().union(*(lengths[arm] for arm in arms)))
+    return (
+        f'train.lr_schedule = "cosine": trials of {steps_text(steps)} steps share nothing in '
+        f"{plural(len(arms), 'arm')} ({', '.join(arms)}), since the learning rate depends on the whole length from the "
+        'first update on; with lr_schedule = "wsd" they share one stable phase and only their decays are trained apart',
+    )
 
 
 def _time(
@@ -175,7 +231,9 @@ def _time(
         best = pack if pack != "auto" else DEFAULT_PACK if pace is None else pace.best()
         size = even(lanes, min(best, math.ceil(lanes / workers)))
         count = math.ceil(lanes / size)
-        step_s = size * costs.step(example[shape]) / DEFAULT_RATE if pace is None else pace.seconds(size)
+        one = example[shape]
+        flops = costs.between(one.config, one.where, one.start, one.end) / (one.end - one.start)
+        step_s = size * flops / DEFAULT_RATE if pace is None else pace.seconds(size)
         sources.add("default rate" if pace is None else "calibrations")
         units += count
         seconds += count * step_s * (end - begin)
@@ -186,24 +244,3 @@ def _source(sources: set[str]) -> Any:
     if not sources:
         return "nothing to run"
     return "both" if len(sources) > 1 else next(iter(sources))
-
-
-def _disk_bytes(tree: Tree) -> int:
-    """Rows of all nodes, and the states that stay."""
-    sizes: dict[tuple[object, ...], int] = {}
-    total = 0
-    for node in tree.nodes:
-        total += (
-            METRICS_ROW_BYTES * len(node.asked.evaluate)
-            + CURVATURE_ROW_BYTES * len(node.asked.measure)
-            + SEGMENT_ROW_BYTES
-        )
-        if not node.keep:
-            continue
-        config = node.config
-        key = (config.model, config.task.context, config.task.vocabulary, config.train.optimizer)
-        if key not in sizes:
-            width = 8 if config.train.precision == "float64" else 4
-            sizes[key] = _STATE_COPIES[config.train.optimizer] * width * parameters(config)
-        total += sizes[key]
-    return total
