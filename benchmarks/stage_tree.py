@@ -10,8 +10,9 @@ Three grids of the Markov toy: switch points, settings of SCP (64), budgets unde
 
 Step times are measured before any clock starts, and recorded in every store: no way pays for them. The ideal is FLOPs
 alone over FLOPs spent, as the plan of the finished study states it; the share is that of the ideal which the ratio of
-wall times reaches. *Busy* is the part of its two workers' time in which a way trained. The trials and metrics of both
-ways must be equal in every result column, to the last bit.
+wall times reaches; the packs of both ways are not alike, since more lanes are ready at once where settings are not run
+one by one, and fewer where they share a trunk, so it may exceed 100 %. The trials and metrics of both ways must be
+equal in every result column, to the last bit.
 
     python benchmarks/stage_tree.py [--size small|full] [--grid switch|scp|budgets|all] [--plain] [--rounds 1]
 """
@@ -65,6 +66,7 @@ def compare(grid: str, size: Size, pools: Sequence[Pool], folder: Path, *, round
         facts |= {"trials": len(trials), "alone_flops": stated.flops_alone, "spent_flops": stated.flops_spent}
         times = {"tree_s": shared.seconds, "single_s": alone.seconds, "ratio": alone.seconds / shared.seconds}
         times |= {"tree_busy": shared.busy, "single_busy": alone.busy}
+        times |= {"tree_pack": shared.pack, "single_pack": alone.pack}
         if plain:
             tell(f"{grid}: plain trials under Ray Tune")
             times |= plain_times(trials, shared, size)
@@ -107,11 +109,9 @@ def shown(found: dict[str, Any]) -> Iterator[str]:
     grid = found["grid"]
     ideal_target = f" (target {IDEAL_TARGETS[grid]:g}x)" if grid in IDEAL_TARGETS else ""
     yield f"{grid}: {found['equal']}"
-    for name, seconds, busy in (
-        ("with the tree", found["tree_s"], found["tree_busy"]),
-        ("without", found["single_s"], found["single_busy"]),
-    ):
-        yield f"  {name:16}{seconds:9.1f} s   workers train {100 * busy:3.0f} % of the time"
+    for name, way in (("with the tree", "tree"), ("without", "single")):
+        how = f"workers train {100 * found[f'{way}_busy']:.0f} % of the time, in packs of {found[f'{way}_pack']:.1f}"
+        yield f"  {name:16}{found[f'{way}_s']:9.1f} s   {how}"
     yield f"  {'ratio':16}{found['ratio']:9.2f} x"
     flops = f"{found['alone_flops']:.3g} FLOPs alone / {found['spent_flops']:.3g} spent"
     yield f"  {'ideal':16}{found['ideal']:9.2f} x   {flops}{ideal_target}"

@@ -53,7 +53,7 @@ class _Measured(Exception):  # noqa: N818 - not an error
 
 
 class _Measuring(Said):
-    def planned(self, arms: dict[str, int], steps: int) -> None:  # noqa: ARG002 - the protocol's names
+    def planned(self, *_given: Any, **_named: Any) -> None:
         """The end of it."""
         raise _Measured
 
@@ -124,6 +124,8 @@ class Way:
     seconds: float
     busy: float
     """Share of the workers' time in which they trained."""
+    pack: float
+    """Lanes of a pack, the mean over updates of packs."""
     rows: dict[str, list[str]]
     """Result columns of the views `trials` and `metrics`, a text per row that tells doubles apart to the last bit."""
     losses: dict[str, float]
@@ -178,9 +180,12 @@ def found(seconds: float, parts: Sequence[tuple[Sequence[Trial], Store]]) -> Way
     """What some trials gave, wherever their rows lie."""
     rows: dict[str, list[str]] = {"trials": [], "metrics": []}
     losses: dict[str, float] = {}
-    trained = 0.0
+    trained, lane_steps, pack_steps = 0.0, 0, 0.0
     for trials, store in parts:
-        trained += sum(store.read("segments", ["spent_s"]).column("spent_s").to_pylist())
+        for row in store.read("segments", ["start", "reached", "pack_size", "spent_s"]).to_pylist():
+            trained += row["spent_s"]
+            lane_steps += row["reached"] - row["start"]
+            pack_steps += (row["reached"] - row["start"]) / row["pack_size"]
         with open_views(trials, store) as views:
             for name, texts in rows.items():
                 for row in views.arrow(name).to_pylist():
@@ -190,7 +195,8 @@ def found(seconds: float, parts: Sequence[tuple[Sequence[Trial], Store]]) -> Way
                         losses[row["trial_id"]] = row["final_val_loss"]
     for texts in rows.values():
         texts.sort()
-    return Way(seconds=seconds, busy=trained / WORKERS / seconds, rows=rows, losses=losses)
+    busy, pack = trained / WORKERS / seconds, lane_steps / pack_steps
+    return Way(seconds=seconds, busy=busy, pack=pack, rows=rows, losses=losses)
 
 
 def check_equal(ours: Way, alone: Way) -> str:
