@@ -278,7 +278,8 @@ def _mean_losses(
         return token_losses(logits, targets).view(len(inputs), -1).mean(1)
     layers = _Layers.of(params, arch, inputs.shape[2], math=math)
     x = start = lanes.sort(layers.apply(_embed(params, inputs, arch), "prelude"))
-    layers, targets = layers.map(lanes.sort, ("blocks.", "coda.", "norm.", "head")), lanes.sort(targets)
+    head = "embedding" if arch.tied else "head"
+    layers, targets = layers.map(lanes.sort, ("blocks.", "coda.", "norm.", head)), lanes.sort(targets)
     total, ended = torch.zeros(0), []
     for loop, active in enumerate(lanes.active):
         if active < x.shape[0]:
@@ -317,8 +318,9 @@ def _embed(params: Parameters, inputs: Tensor, arch: Architecture) -> Tensor:
 class _Layers:
     """The blocks of one forward pass, for some lanes: what is computed once per pass, however often a block is applied.
 
-    `weights` are the parameters but for the embedding's, with the queries scaled; where attention is folded, a block
-    has ``scores`` and ``mixture`` in place of the four matrices.
+    `weights` are the parameters with the queries scaled; where attention is folded, a block has ``scores`` and
+    ``mixture`` in place of its four matrices. All are laid out alike for any lanes: products of a transposed matrix
+    may have other bits.
     """
 
     def __init__(self, weights: Parameters, arch: Architecture, length: int, rotation: Tensor | None, *, math: bool):
@@ -342,8 +344,6 @@ class _Layers:
                 )
             else:
                 weights[f"{block}.query"] = query
-        if arch.tied:
-            weights["head"] = params["embedding"].mT
         return cls(weights, arch, length, rotation, math=math)
 
     def map(self, change: Callable[[Tensor], Tensor], kinds: tuple[str, ...] = ("",)) -> _Layers:
@@ -369,7 +369,8 @@ class _Layers:
 
     def logits(self, x: Tensor) -> Tensor:
         """Coda, norm and head: `[K, B·T, D]` → `[K, B·T, V]`."""
-        return torch.bmm(self.normalise(self.apply(x, "coda"), "norm"), self.weights["head"])
+        head = self.weights["embedding"].mT if self.arch.tied else self.weights["head"]
+        return torch.bmm(self.normalise(self.apply(x, "coda"), "norm"), head)
 
     def attend(self, h: Tensor, block: str) -> Tensor:
         """Attention by heads, `[K, B·T, D]` → the same."""
