@@ -6,6 +6,7 @@ against it in float64, and `benchmarks/packs.py` measures packs against it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -14,8 +15,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from core.config import TrialConfig, trial_config
+from core.draws import loop_draws
 from core.lineage import stages
-from core.optim import lr_factor
+from core.schedule import Stage
 from core.tasks import task_data
 
 SMALL = {"states": 8, "chains": 4, "length": 16, "train_size": 0, "val_size": 64, "data_seed": 7}
@@ -53,10 +55,52 @@ CASES: dict[str, dict[str, dict]] = {
 }
 """Overrides of `case`, by name: every term of the model and of training is in one of them."""
 
+SCHEDULES: dict[str, dict[str, dict]] = {
+    "lr_factor": {"schedule": {"kind": "shift", "switch": 5, "lr_factor": 0.3}},
+    "rewarm": {"schedule": {"kind": "shift", "switch": 5, "rewarm": 4}, "train": {"warmup": 3}},
+    "reset": {"schedule": {"kind": "shift", "switch": 5, "optimizer": "reset"}},
+    "reset_sgd": {
+        "schedule": {"kind": "reverse", "switch": 5, "optimizer": "reset", "rewarm": 3},
+        "train": {"optimizer": "sgd", "lr": 0.1},
+    },
+    "grow_all": {
+        "schedule": {"kind": "grow", "lr_factor": 0.5, "rewarm": 3, "optimizer": "reset"},
+        "train": {"weight_decay": 0.1, "clip": 0.5},
+    },
+    "rewarm_cosine": {
+        "schedule": {"kind": "linear-grow", "ramp": 8, "rewarm": 2},
+        "train": {"lr_schedule": "cosine", "lr_final": 0.1},
+    },
+    "reset_wsd": {
+        "schedule": {"kind": "shift", "switch": 4, "optimizer": "reset", "rewarm": 6, "lr_factor": 2.0},
+        "train": {"lr_schedule": "wsd", "decay": 5, "lr_final": 0.1},
+    },
+    "reset_in_decay": {
+        "schedule": {"kind": "shift", "switch": 8, "optimizer": "reset", "rewarm": 2},
+        "train": {"lr_schedule": "wsd", "decay": 8},
+    },
+    "listed": {
+        "schedule": {
+            "stages": [
+                {"loops": 2, "until": 3, "lr_factor": 0.5, "rewarm": 5},
+                {"loops": 2, "until": 0.5, "lr_factor": 0.5},
+                {"loops": 1, "until": 9, "optimizer": "reset"},
+                {"lr_factor": 2.0},
+            ]
+        }
+    },
+    "drawn": {"schedule": {"draw": "poisson-lognormal"}},
+    "drawn_shift": {
+        "schedule": {"kind": "shift", "switch": 5, "draw": "poisson-lognormal", "sigma": 1.0},
+        "model": {"injection": "add", "loss_on": "all", "norm": "rms", "mlp_ratio": 2.0, "coda": 1},
+    },
+}
+"""Likewise of schedules."""
+
 
 def case(name: str, **train: object) -> TrialConfig:
     """The small trial of a case; keywords override its training terms."""
-    given = CASES[name]
+    given = (CASES | SCHEDULES)[name]
     return trial_config(
         {
             "task": SMALL | given.get("task", {}),
@@ -194,31 +238,46 @@ def plain_loss(
     return sum(F.cross_entropy(y.flatten(0, 1), targets.flatten()) for y in outputs) / len(outputs)
 
 
+def plain_optimizer(config: TrialConfig, model: PlainModel) -> torch.optim.Optimizer:
+    train = config.train
+    if train.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=train.lr, momentum=train.momentum)
+    kinds = {"betas": (train.beta1, train.beta2), "eps": train.eps, "weight_decay": train.weight_decay}
+    return torch.optim.AdamW(model.parameters(), lr=train.lr, **kinds)
+
+
+def plain_rate(config: TrialConfig, stage: Stage, update: int) -> float:
+    """The learning rate of an update, 1 … steps, that lies in a stage."""
+    train, floor = config.train, config.train.lr_final
+    rate = train.lr * stage.acting.lr_factor
+    for begin, updates in ((0, train.warmup), (stage.start, stage.acting.rewarm)):
+        if update - begin < updates:
+            rate *= (update - begin) / updates
+    if train.lr_schedule == "cosine" and update > train.warmup:
+        done = (update - train.warmup) / (train.steps - train.warmup)
+        rate *= floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2
+    if train.lr_schedule == "wsd":
+        left = train.steps - update
+        rate *= min(1.0, floor + (1 - floor) * left / train.decay_steps)
+    return rate
+
+
 def plain_training(config: TrialConfig, parameters: Mapping[str, Tensor]) -> tuple[list[float], dict[str, Tensor]]:
     """Trains one trial in the ordinary way: losses of all updates, final weights."""
-    from core.lineage import links
-
     train = config.train
     model = PlainModel(config).to(next(iter(parameters.values())).dtype)
     model.take(parameters)
-    if train.optimizer == "adamw":
-        kinds = {"betas": (train.beta1, train.beta2), "eps": train.eps, "weight_decay": train.weight_decay}
-        optimizer: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), lr=train.lr, **kinds)
-    else:
-        optimizer = torch.optim.SGD(model.parameters(), lr=train.lr, momentum=train.momentum)
+    optimizer = plain_optimizer(config, model)
     data, losses = task_data(config), []
     for step in range(train.steps):
         stage = next(s for s in stages(config) if s.start <= step < s.end)
-        link = next(s for s in links(config) if s.start <= step < s.end)
+        acting, loops = stage.acting, stage.acting.loops
+        if step == stage.start and acting.reset:
+            optimizer = plain_optimizer(config, model)
+        if acting.draw is not None:
+            loops = int(loop_draws(config.seed, mean=loops, sigma=acting.draw, start=step, count=1)[0])
         inputs, targets = (torch.from_numpy(np.asarray(a)[0]) for a in data.batches(step, 1))
-        loss = plain_loss(
-            model,
-            inputs,
-            targets,
-            loops=stage.acting.loops,
-            injection=stage.acting.injection,
-            loss_on=stage.acting.loss_on,
-        )
+        loss = plain_loss(model, inputs, targets, loops=loops, injection=acting.injection, loss_on=acting.loss_on)
         optimizer.zero_grad()
         loss.backward()
         if train.clip:
@@ -226,7 +285,7 @@ def plain_training(config: TrialConfig, parameters: Mapping[str, Tensor]) -> tup
             for p in model.parameters():
                 p.grad.mul_(min(1.0, train.clip / norm))
         for group in optimizer.param_groups:
-            group["lr"] = train.lr * lr_factor(config, link, step + 1)
+            group["lr"] = plain_rate(config, stage, step + 1)
         optimizer.step()
         losses.append(loss.item())
     return losses, model.weights()

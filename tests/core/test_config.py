@@ -159,9 +159,7 @@ def nested(draw: st.DrawFn) -> dict[str, Any]:
         section: {name: draw(st.sampled_from(options)) for name, options in options_of.items()}
         for section, options_of in VALUES.items()
     }
-    values["schedule"] |= (
-        {"stages": draw(listed_stages())} if values["schedule"]["kind"] == "stages" else {"stages": []}
-    )
+    values["schedule"]["stages"] = draw(listed_stages()) if values["schedule"]["kind"] == "stages" else []
     values["seed"] = draw(st.integers(0, 3))
     try:
         trial_config(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,18 +14,27 @@ import torch
 from core.checkpoint import TrialState, load, save
 from core.config import MeasureConfig, TrialConfig, trial_config
 from core.flops import flops_alone
-from core.lineage import links
-from core.observation import evaluation_steps, with_observation
+from core.lineage import canonical_json, links
+from core.model import architecture, forward, token_losses
+from core.observation import evaluation_steps, with_measure
+from core.tasks import task_data
 from core.train import LaneResult, Segment, initial_state, train_segments
-from tests.core.reference import CASES, case, plain_training
+from tests.core.reference import CASES, SCHEDULES, case, plain_training
 
 PACKS = (2, 3, 8, 16)
 
 
 def run(
-    configs: Sequence[TrialConfig], *, states: Sequence[TrialState] | None = None, until: int | None = None
+    configs: Sequence[TrialConfig],
+    *,
+    states: Sequence[TrialState] | None = None,
+    until: int | None = None,
+    **given: Any,
 ) -> list[LaneResult]:
-    """Trains a pack along its whole chain, or from the given states, and joins the rows of its links."""
+    """Trains a pack along its whole chain, or from the given states, and joins the rows of its links.
+
+    What is `given` goes to its segments.
+    """
     states = states or [initial_state(config) for config in configs]
     joined: list[LaneResult] | None = None
     begin = states[0].step
@@ -33,7 +43,7 @@ def run(
         start, end = max(begin, link.start), min(last, link.end)
         if start >= end:
             continue
-        segments = [segment(config, index, start, end) for config in configs]
+        segments = [segment(config, index, start, end, **given) for config in configs]
         results = train_segments(segments, states)
         states = [result.state for result in results]
         joined = results if joined is None else [join(a, b) for a, b in zip(joined, results, strict=True)]
@@ -59,6 +69,7 @@ def join(first: LaneResult, second: LaneResult) -> LaneResult:
         metrics=first.metrics + second.metrics,
         curvature=first.curvature + second.curvature,
         events=first.events + second.events,
+        checks=first.checks + second.checks,
     )
 
 
@@ -67,7 +78,7 @@ def bits(result: LaneResult) -> dict[str, Any]:
     tensors = dict(result.state.parameters) | dict(result.state.optimizer)
     assert len(tensors) == len(result.state.parameters) + len(result.state.optimizer)
     return {
-        "rows": (result.metrics, result.curvature, result.spectra, result.events),
+        "rows": (result.metrics, result.curvature, result.spectra, result.events, result.checks),
         "status": (result.status, result.reached, result.state.lineage, result.state.step),
         "tensors": {name: tensor.numpy().tobytes() for name, tensor in tensors.items()},
     }
@@ -178,7 +189,18 @@ def test_stopping_ends_the_pack_between_blocks() -> None:
 def test_a_switch_is_an_event_of_the_stage_that_begins_and_nothing_else_is() -> None:
     config = trial_config({"train": {"steps": 6, "batch": 2}, "schedule": {"kind": "shift", "switch": 4}})
     config = replace(config, model=replace(config.model, width=8, loops=3))
-    assert run([config])[0].events == [{"step": 4, "kind": "switch", "detail": "loops 1 to 3"}]
+    events = run([config])[0].events
+    assert events == [{"step": 4, "kind": "switch", "detail": events[0]["detail"]}]
+    detail = json.loads(events[0]["detail"])
+    assert canonical_json(detail) == events[0]["detail"]
+    assert detail["loops"] == [1, 3]
+    assert set(detail) == {"loops"} | {k for k in run([config])[0].metrics[0] if k.startswith("val_")}
+    # After the switch: the weights of the last row before it, looped.
+    weights = {name: p[None] for name, p in run([config], until=4)[0].state.parameters.items()}
+    link, validation = links(config)[1], task_data(config).validation()
+    inputs, targets = (torch.from_numpy(a)[None] for a in (validation.inputs, validation.targets))
+    logits = forward(weights, inputs, architecture(config), loops=link.loops, injection=link.injection)
+    assert detail["val_loss"] == pytest.approx(token_losses(logits, targets).mean().item(), rel=1e-5)
     half = run([config], until=5)[0].state
     assert run([config], states=[half])[0].events == []
     decaying = trial_config({"train": {"steps": 6, "batch": 2, "lr_schedule": "wsd", "decay": 2}})
@@ -199,9 +221,8 @@ def test_progress_tells_step_and_losses() -> None:
 @pytest.mark.parametrize("name", ["toy", "gpt2", "wsd"])
 def test_measuring_and_evaluating_change_no_bits_of_training(name: str) -> None:
     config = case(name)
-    measured = with_observation(
-        config, evaluate_every=5, measure=MeasureConfig(quantities=("lambda_max",), at=(0, 4, 12), probe=4)
-    )
+    measured = with_measure(config, MeasureConfig(quantities=("lambda_max",), at=(0, 4, 12), probe=4))
+    measured = replace(measured, train=replace(measured.train, evaluate_every=5))
     plain = run([config])[0]
     results = None
     states = [initial_state(measured)]
@@ -218,7 +239,7 @@ def test_measuring_and_evaluating_change_no_bits_of_training(name: str) -> None:
     assert shared == [row for row in plain.metrics if row["step"] in (0, 12)]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *SCHEDULES])
 def test_training_follows_the_plain_loop_in_float64(name: str) -> None:
     config = case(name, precision="float64", evaluate_every=1)
     state = initial_state(config)
