@@ -29,11 +29,13 @@ from sweeps.options import (
     AuditOption,
     CheckpointOption,
     DeviceOption,
+    ExplainOption,
     FormatOption,
     JsonOption,
     MaxTrialsOption,
     OnOption,
     PackOption,
+    PlannedArgument,
     RetryOption,
     StoreOption,
     StudyArgument,
@@ -85,19 +87,26 @@ def studies(store: StoreOption = RESULTS, as_json: JsonOption = False) -> int:
     return commands_study.studies(store, as_json=as_json)
 
 
-@command("plan quickstart", "plan my-study.toml --json")
+@command("plan quickstart", "plan my-study.toml --json", "plan quickstart --explain 3f9a")
 def plan(
-    study: StudyArgument,
+    study: PlannedArgument = None,
     store: StoreOption = RESULTS,
+    explain: ExplainOption = None,
     max_trials: MaxTrialsOption = 10**6,
     as_json: JsonOption = False,
 ) -> int:
     """Say what a study would train and cost, before it runs.
 
-    That is: trials by arm, what is recorded already, what sharing saves, time and disk. Writes nothing.
+    That is: trials by arm, the stage tree, what is recorded already, what sharing saves, time and disk. Writes nothing.
+
+    With --explain, one trial: its chain link by link, what ends each, what is recorded and who shares it.
     """
     from sweeps import commands_study
 
+    if explain is not None:
+        return commands_study.explain(explain, study, store, max_trials=max_trials, as_json=as_json)
+    if study is None:
+        raise typer.BadParameter("name a study; without one, --explain ID searches all", param_hint="STUDY")
     return commands_study.plan(study, store, max_trials=max_trials, as_json=as_json)
 
 

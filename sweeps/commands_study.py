@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from core.errors import InputError, Problem
 from studies.coverage import Coverage
-from studies.expand import count
+from studies.expand import Trial, count
 from studies.spec import catalogue, load_study
 from studies.store import Store
 from studies.study import Study
 from studies.wanted import wanted
 from sweeps import output
+from sweeps.explain import explain_text, explained
+from sweeps.known import known_trials
 from sweeps.local_executor import available_cores
 from sweeps.plan import Plan
 from sweeps.plan import plan as plan_trials
+from sweeps.show import HEX, find
 from sweeps.standing import counts, standing_table
 from sweeps.tables import duration, flops, pairs, plural, size, table
 from sweeps.tree_text import tree_text
@@ -114,6 +117,30 @@ def plan(name: str, root: Path, *, max_trials: int, as_json: bool) -> int:
     for text in planned.notes:
         output.emit(f"\nnote: {output.clean(text)}")
     return 0
+
+
+def explain(beginning: str, name: str | None, root: Path, *, max_trials: int, as_json: bool) -> int:
+    """One trial's place in the stage tree: of a study, or of all that are known where none is named."""
+    store = Store.open(root)
+    if name is None:
+        trials, searched = known_trials((), store)
+    else:
+        study = load(name, max_trials=max_trials)
+        trials, searched = wanted(study, store), f"the study {study.name}"
+        _of_study(beginning, trials, study)
+    facts = explained(find(beginning, trials, searched=searched), trials, store)
+    if as_json:
+        output.emit_json(facts)
+    else:
+        output.emit(explain_text(facts))
+    return 0
+
+
+def _of_study(beginning: str, trials: Sequence[Trial], study: Study) -> None:
+    """Refuses what may be an id but is none of the study's; what cannot be one is `find`'s to refuse."""
+    if set(beginning.lower()) <= HEX and not any(trial.trial_id.startswith(beginning.lower()) for trial in trials):
+        message = f"no such trial in the study {study.name}; leave STUDY out to search all that are known"
+        raise InputError([Problem(beginning, message)])
 
 
 def _by_arm(roles: Mapping[tuple[str, str], int]) -> list[tuple[str, str, int, bool]]:

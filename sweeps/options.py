@@ -59,6 +59,14 @@ def statuses(text: str) -> tuple[str, ...]:
 
 RESULTS = Path("results")
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A name in the catalogue, or a TOML file.")]
+PlannedArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="STUDY", help="A name in the catalogue, or a TOML file; --explain may go without."),
+]
+ExplainOption = Annotated[
+    str | None,
+    typer.Option("--explain", metavar="ID", help="Explain this trial (its id, or a beginning that only it has)."),
+]
 StoreOption = Annotated[
     Path, typer.Option("--store", metavar="DIR", envvar="LOOPSWEEP_STORE", help="Folder of the results.")
 ]
