@@ -9,18 +9,24 @@ wall time of packs.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from core.flops import step_flops
+from core.config import TrialConfig
+from core.flops import link_flops
+from core.lineage import Link
 from studies.coverage import ChainState, Coverage
+from studies.records import first_step
 from studies.tree import shape_key
 
 if TYPE_CHECKING:
     from studies.expand import Trial
+
+Reach = Mapping[str, Sequence[int]]
+"""By trial_id: for each of its links, the step up to which it is known to be the trial's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,63 +39,91 @@ class Spent:
     """Wall time of units, in seconds."""
 
 
-def spent_shares(trials: Sequence[Trial], chains: Sequence[ChainState], coverage: Coverage) -> list[Spent | None]:
+@dataclass(slots=True)
+class _Run:
+    """A segment, and who needs it."""
+
+    config: TrialConfig
+    """Of one of them; what acts on the segment is the same for all."""
+    link: Link
+    needs: dict[str, int]
+    """By trial_id: the step up to which it is needed."""
+
+
+def spent_shares(
+    trials: Sequence[Trial], chains: Sequence[ChainState], coverage: Coverage, ends: Reach
+) -> list[Spent | None]:
     """By trial: its share of the segments on its chain; None where nothing is recorded.
 
     Equal trials (of two arms) count as one among those who share, and show the same.
+
+    Args:
+        trials: all among whom costs are shared.
+        chains: what is recorded of each.
+        coverage: of the store.
+        ends: the step up to which each needs its links.
     """
-    users = _users(trials, chains, coverage)
-    parts: dict[tuple[int, str], tuple[float, float]] = {}
-    for row, needs in users.items():
+    runs = _runs(trials, chains, coverage, ends)
+    parts: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for row, run in runs.items():
         start, reached = coverage.value("start", row), coverage.value("reached", row)
         seconds = coverage.value("spent_s", row) or 0.0
-        for trial_id, steps in _shared_steps(start, needs).items():
-            share = steps / (reached - start) if reached > start else 1 / len(needs)
-            parts[row, trial_id] = steps, share * seconds
-    result: list[Spent | None] = []
-    for trial, chain in zip(trials, chains, strict=True):
-        if not chain.rows:
-            result.append(None)
+        if reached == start:  # no update: a measurement, or an attempt that failed at once
+            for key in run.needs:
+                parts[key].append((0.0, seconds / len(run.needs)))
             continue
-        flops = seconds = 0.0
-        for link, state in zip(trial.links, chain.links, strict=True):
-            per_step = step_flops(trial.config, loops=link.loops, loss_on=link.loss_on)
-            for row in state.rows:
-                steps, share = parts[row, trial.trial_id]
-                flops, seconds = flops + steps * per_step, seconds + share
-        result.append(Spent(flops, seconds))
-    return result
+        steps = flops = 0.0
+        for first, last, leaving, left in _stretches(start, run.needs):
+            if last > first:
+                steps += (last - first) / left
+                flops += link_flops(run.config, run.link, first, last) / left
+            parts[leaving].append((flops, steps / (reached - start) * seconds))
+    return [
+        Spent(*(sum(column) for column in zip((0.0, 0.0), *parts.get(trial.trial_id, ()), strict=True)))
+        if chain.rows
+        else None
+        for trial, chain in zip(trials, chains, strict=True)
+    ]
 
 
-def _users(trials: Sequence[Trial], chains: Sequence[ChainState], coverage: Coverage) -> dict[int, dict[str, int]]:
-    """By segment: the step up to which each trial needs it."""
-    users: dict[int, dict[str, int]] = defaultdict(dict)
+def _runs(trials: Sequence[Trial], chains: Sequence[ChainState], coverage: Coverage, ends: Reach) -> dict[int, _Run]:
+    """The segments that somebody needs, by row."""
+    runs: dict[int, _Run] = {}
     for trial, chain in zip(trials, chains, strict=True):
-        for link, state in zip(trial.links, chain.links, strict=True):
+        for link, state, end in zip(trial.links, chain.links, ends[trial.trial_id], strict=True):
             for row in state.rows:
-                users[row][trial.trial_id] = min(coverage.value("reached", row), link.end)
-    return users
+                start = coverage.value("start", row)
+                if first_step(start, coverage.value("end", row)) > end:
+                    continue
+                run = runs.get(row)
+                if run is None:
+                    run = runs[row] = _Run(trial.config, link, {})
+                run.needs[trial.trial_id] = max(start, min(coverage.value("reached", row), end))
+    return runs
 
 
-def _shared_steps(start: int, needs: Mapping[str, int]) -> dict[str, float]:
-    """Each trial's share of the steps from `start` to where it leaves, every step divided by those who need it."""
-    shares: dict[str, float] = {}
-    paid, step, left = 0.0, start, len(needs)
+def _stretches(start: int, needs: Mapping[str, int]) -> Iterator[tuple[int, int, str, int]]:
+    """A segment cut where somebody leaves it: (first, last, who leaves there, how many share it)."""
+    step, left = start, len(needs)
     for trial_id, end in sorted(needs.items(), key=lambda need: need[1]):
-        paid += max(end - step, 0) / left
-        step, left = max(step, end), left - 1
-        shares[trial_id] = paid
-    return shares
+        yield step, end, trial_id, left
+        step, left = end, left - 1
 
 
 def alone_seconds(trial: Trial, chain: ChainState, step_times: Mapping[tuple[str, int, str], float]) -> float | None:
-    """Wall time of a trial by itself, in seconds; None where a stretch has no calibration or is not recorded.
+    """Wall time of a trial by itself, in seconds.
 
     Args:
         trial: the trial.
         chain: what is recorded of it; tells the numerics class in which each link ran.
         step_times: seconds of a step at a pack of one, by shape, loops and numerics class; see `step_times`.
+
+    Returns:
+        The sum over its links of updates × step time; None where a link has no calibration or is not recorded, or is
+        not known because the trial waits for a criterion.
     """
+    if trial.watch is not None:
+        return None
     total = 0.0
     for link, state in zip(trial.links, chain.links, strict=True):
         if not state.rows:

@@ -2,35 +2,37 @@
 
 Rows in the store belong to lineages; here each trial gets those on its own chain, at the steps that it asks for itself,
 once each. The views are DuckDB relations over the store's Parquet parts: nothing is loaded until a query asks for it.
-Their columns and keys are part of the contract (`docs/store.md`); `trials` alone is computed from the configurations
-and the segments, in Python.
+Their columns and keys are part of the contract (`docs/store.md`). What configurations and segments decide of `trials`
+is computed in Python (`studies.trial_rows`); what follows from rows of metrics and events is SQL (`studies.drops`).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from core.errors import InputError, Problem
-from core.flops import flops_alone, parameters
-from core.lineage import canonical_json
+from core.lineage import Link
 from core.quantities import QUANTITIES
 from core.terms import nearest
-from studies.cost import alone_seconds, spent_shares, step_times
-from studies.coverage import ChainState, Coverage, asked_steps
-from studies.schemas import HISTORY, STRATIFIED, metric, table
+from studies.coverage import ChainState, Coverage, asked_of
+from studies.drops import DROPS, EVENTS, FIRST_DROPS, SWITCH_COLUMNS
+from studies.schemas import FAILURES, HISTORY, STRATIFIED, metric, table
 from studies.store import Store
+from studies.switches import frontiers, own_checks, switches, watcher_events
+from studies.trial_rows import trial_rows
 
 if TYPE_CHECKING:
     from studies.expand import Trial
 
-VIEWS = ("trials", "metrics", "curvature", "curves", "spectra", "events")
+VIEWS = ("trials", "metrics", "curvature", "curves", "spectra", "events", "checks")
 """The names that a query may read."""
 
 _LAST_COLUMNS = ("tokens", "flops_alone")
@@ -84,6 +86,7 @@ _ORDER: Mapping[str, tuple[str, ...]] = {
     "curves": ("trial_id", "step", "quantity", "x"),
     "spectra": ("trial_id", "step", "kind"),
     "events": ("trial_id", "step", "kind", "detail"),
+    "checks": ("trial_id", "step"),
 }
 
 
@@ -94,6 +97,9 @@ def _described(view: str, field: pa.Field) -> pa.Field:
             return field.with_metadata(table(view).column(field.name).field.metadata)
         except InputError:  # trial_id, which no table has
             return field
+    if field.name in SWITCH_COLUMNS:
+        _, unit, doc = SWITCH_COLUMNS[field.name]
+        return field.with_metadata({"unit": unit, "doc": doc})
     try:
         found = metric(field.name)
     except InputError:
@@ -102,17 +108,23 @@ def _described(view: str, field: pa.Field) -> pa.Field:
 
 
 def _define(connection: Any, trials: Sequence[Trial], store: Store) -> None:
-    for name in ("metrics", "curvature", "curves", "spectra", "events"):
+    for name in ("metrics", "curvature", "curves", "spectra", "events", "checks"):
         connection.register(f"_{name}", store.dataset(name))
     coverage = Coverage(store.read("segments"))
     chains = [coverage.chain(trial) for trial in trials]
-    distinct = _distinct(trials)
-    # What an attempt recorded beyond where the latest one ended (a divergence that was run again) does not show.
-    reached = {t.trial_id: [link.reached for link in chain.links] for t, chain in zip(trials, chains, strict=True)}
-    connection.register("_asked", _asked(distinct, reached))
-    connection.register("_probed", _probed(distinct, reached))
-    connection.register("_chains", _chains(distinct, reached))
-    strata = list(dict.fromkeys(name for trial in trials for name in trial.config.task.stratum_names))
+    checks = store.dataset("checks")
+    ends = _ends(trials, frontiers(trials, checks))
+    groups = _groups(trials, chains, ends)
+    for name, rows in (
+        ("_asked", _asked(groups)),
+        ("_probed", _probed(groups)),
+        ("_checked", _checked(groups)),
+        ("_chains", _chains(groups)),
+        ("_switches", _switches(groups)),
+        ("_watchers", watcher_events([group.trials[0] for group in groups], checks)),
+    ):
+        connection.register(name, rows)
+    strata = list(dict.fromkeys(name for task in _distinct_tasks(trials) for name in task.stratum_names))
     values = [*HISTORY, *(f"{base.name}_{stratum}" for base in STRATIFIED for stratum in strata)]
     there = set(store.dataset("metrics").schema.names)
     columns = [_column(name, there) for name in ("stage", "loops", "lr", *values, *_LAST_COLUMNS)]
@@ -120,11 +132,9 @@ def _define(connection: Any, trials: Sequence[Trial], store: Store) -> None:
         f"""CREATE VIEW metrics AS SELECT asked.trial_id, asked.step, {", ".join(columns)}
         FROM _asked AS asked JOIN _metrics AS m ON m.lineage = asked.lineage AND m.step = asked.step"""  # noqa: S608
     )
-    connection.execute(_CURVATURE)
-    connection.execute(_CURVES)
-    connection.execute(_SPECTRA)
-    connection.execute(_EVENTS)
-    rows, varied = _trial_rows(trials, chains, coverage, store)
+    for statement in (_CURVATURE, _CURVES, _SPECTRA, _CHECKS, DROPS, EVENTS):
+        connection.execute(statement)
+    rows, varied = trial_rows(trials, chains, coverage, ends, store.read("calibrations"))
     connection.register("_trials", rows)
     connection.execute(_trials_view(varied, values))
 
@@ -167,28 +177,73 @@ _SPECTRA = f"""CREATE VIEW spectra AS SELECT asked.trial_id, asked.step, c.kind,
     arg_min(c.eigenvalues, c.observed) AS eigenvalues, arg_min(c.weights, c.observed) AS weights
     {_MATCHED.format(table="spectra")} GROUP BY ALL"""
 
-_EVENTS = """CREATE VIEW events AS SELECT chain.trial_id, e.step, e.kind, e.detail
-    FROM _chains AS chain JOIN _events AS e
-    ON e.lineage = chain.lineage AND e.step BETWEEN chain.start AND chain."end"
-    AND (e.kind <> 'divergence' OR e.step = chain.reached + 1)"""
+_CHECKS = """CREATE VIEW checks AS SELECT own.trial_id, own.step, c.val_loss, c.train_loss, c.grad_norm
+    FROM _checked AS own JOIN _checks AS c ON c.lineage = own.lineage AND c.step = own.step"""
 
 
 # --- which rows are a trial's ----------------------------------------------------------------------------------------
 
 
-def _distinct(trials: Sequence[Trial]) -> list[list[Trial]]:
-    """Trials grouped by id: those of a group train the same, and may be observed differently."""
-    groups: dict[str, list[Trial]] = defaultdict(list)
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Trials with one id: they train the same, and may be observed differently."""
+
+    trials: list[Trial]
+    links: list[tuple[Link, int, int]]
+    """Each link that the trial has come to, up to where it is known to be its own, and how far it is recorded there.
+
+    What an attempt recorded beyond where the latest one ended (a divergence that was run again) is not among it.
+    """
+    settled: bool
+    """All that each of them asks is recorded, to its end or to where it diverged."""
+
+    @property
+    def key(self) -> str:
+        """Their id."""
+        return self.trials[0].trial_id
+
+
+def _ends(trials: Sequence[Trial], known: Mapping[str, int]) -> dict[str, list[int]]:
+    """By trial_id: the step up to which each link is known to be the trial's own; `known` of those that wait."""
+    ends: dict[str, list[int]] = {}
     for trial in trials:
-        groups[trial.trial_id].append(trial)
+        last = known.get(trial.trial_id)
+        ends[trial.trial_id] = [link.end if last is None else min(link.end, last) for link in trial.links]
+    return ends
+
+
+def _groups(trials: Sequence[Trial], chains: Sequence[ChainState], ends: Mapping[str, Sequence[int]]) -> list[_Group]:
+    """Trials by id, in the order in which they first come."""
+    groups: dict[str, _Group] = {}
+    for trial, chain in zip(trials, chains, strict=True):
+        settled = chain.status is not None and chain.status not in FAILURES
+        known = groups.get(trial.trial_id)
+        if known is not None:
+            known.trials.append(trial)
+            groups[trial.trial_id] = replace(known, settled=known.settled and settled)
+            continue
+        links = []
+        for link, state, end in zip(trial.links, chain.links, ends[trial.trial_id], strict=True):
+            links.append((link, end, min(state.reached, end)))
+            if state.reached < link.end:
+                break
+        groups[trial.trial_id] = _Group([trial], links, settled)
     return list(groups.values())
 
 
-def _exploded(entries: Sequence[tuple[str, str, tuple[int, ...]]]) -> dict[str, Any]:
-    """Columns trial_id, lineage and step from (trial_id, lineage, steps), one row per step."""
-    counts = np.array([len(steps) for _, _, steps in entries], dtype=np.int64)
-    index = pa.array(np.repeat(np.arange(len(entries)), counts))
-    steps = [np.asarray(steps, dtype=np.int64) for _, _, steps in entries]
+def _distinct_tasks(trials: Iterable[Trial]) -> Iterable[Any]:
+    """Each object that is a task of some trials, once."""
+    return {id(trial.config.task): trial.config.task for trial in trials}.values()
+
+
+_Entry = tuple[str, str, npt.NDArray[np.int64]]
+"""trial_id, lineage, steps."""
+
+
+def _exploded(entries: Sequence[_Entry]) -> dict[str, Any]:
+    """Columns trial_id, lineage and step, one row per step of each entry."""
+    index = pa.array(np.repeat(np.arange(len(entries)), [len(steps) for _, _, steps in entries]))
+    steps = [steps for _, _, steps in entries]
     return {
         "trial_id": pa.array([trial_id for trial_id, _, _ in entries], pa.string()).take(index),
         "lineage": pa.array([lineage for _, lineage, _ in entries], pa.string()).take(index),
@@ -196,132 +251,103 @@ def _exploded(entries: Sequence[tuple[str, str, tuple[int, ...]]]) -> dict[str, 
     }
 
 
-_Reached = Mapping[str, Sequence[int]]
-"""By trial_id: the step up to which each of its links is recorded."""
+class _Steps:
+    """Steps up to a last one, as arrays; each worked out once, since the trials of a grid ask alike."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], tuple[tuple[int, ...], npt.NDArray[np.int64]]] = {}
+
+    def until(self, steps: tuple[int, ...], last: int) -> npt.NDArray[np.int64]:
+        """Those of some ascending steps that are at most `last`."""
+        found = self._known.get((id(steps), last))
+        if found is None:  # the steps are kept beside it, so that their identity stays theirs
+            array = np.asarray(steps, dtype=np.int64)
+            found = self._known[id(steps), last] = steps, array[array <= last]
+        return found[1]
+
+    def asked(self, group: _Group, link: int, kind: str, last: int) -> npt.NDArray[np.int64]:
+        """Those that anyone of a group asks for on a link, to ``evaluate`` or to ``measure``."""
+        if len(group.trials) == 1:
+            return self.until(getattr(asked_of(group.trials[0])[link], kind), last)
+        return self.until(tuple(sorted({s for t in group.trials for s in getattr(asked_of(t)[link], kind)})), last)
 
 
-def _asked(groups: Sequence[Sequence[Trial]], reached: _Reached) -> pa.Table:
+def _asked(groups: Iterable[_Group]) -> pa.Table:
     """The evaluations that are a trial's: trial_id, lineage, step."""
-    entries = []
-    for group in groups:
-        key = group[0].trial_id
-        for index, link in enumerate(group[0].links):
-            entries.append((key, link.lineage, _steps(group, index, 0, reached[key][index])))
-    return pa.table(_exploded(entries))
+    steps = _Steps()
+    return pa.table(
+        _exploded(
+            [
+                (group.key, link.lineage, steps.asked(group, index, "evaluate", last))
+                for group in groups
+                for index, (link, _, last) in enumerate(group.links)
+            ]
+        )
+    )
 
 
-def _steps(group: Sequence[Trial], link: int, kind: int, last: int) -> tuple[int, ...]:
-    """The steps up to the last one that a group of equal trials asks for on a link; kind 0 evaluates, 1 measures."""
-    if len(group) == 1:
-        steps: Iterable[int] = asked_steps(group[0].config)[link][kind]
-    else:
-        steps = sorted({step for trial in group for step in asked_steps(trial.config)[link][kind]})
-    return tuple([step for step in steps if step <= last])
-
-
-def _probed(groups: Sequence[Sequence[Trial]], reached: _Reached) -> pa.Table:
+def _probed(groups: Iterable[_Group]) -> pa.Table:
     """The measurements that are a trial's: trial_id, lineage, step, probe (sequences), quantities."""
-    entries: list[tuple[str, str, tuple[int, ...]]] = []
+    entries: list[_Entry] = []
     probes: list[int] = []
     asked: list[list[str]] = []
+    grids = _Steps()
     for group in groups:
-        measures = [trial.config.measure for trial in group if trial.config.measure.quantities]
+        measures = [trial.config.measure for trial in group.trials if trial.config.measure.quantities]
         if not measures:
             continue
         probe = min(measure.probe for measure in measures)
         quantities = sorted({name for measure in measures for name in measure.quantities})
-        key = group[0].trial_id
-        for index, link in enumerate(group[0].links):
-            steps = _steps(group, index, 1, reached[key][index])
-            entries.append((key, link.lineage, steps))
+        for index, (link, _, last) in enumerate(group.links):
+            steps = grids.asked(group, index, "measure", last)
+            entries.append((group.key, link.lineage, steps))
             probes += [probe] * len(steps)
             asked += [quantities] * len(steps)
     columns = {"probe": pa.array(probes, pa.int64()), "quantities": pa.array(asked, pa.list_(pa.string()))}
     return pa.table(_exploded(entries) | columns)
 
 
-def _chains(groups: Sequence[Sequence[Trial]], reached: _Reached) -> pa.Table:
-    """The links of each trial: trial_id, lineage, start, end, reached."""
+def _checked(groups: Iterable[_Group]) -> pa.Table:
+    """The checks that are a trial's: trial_id, lineage, step."""
+    return pa.table(
+        _exploded(
+            [
+                (group.key, lineage, np.arange(steps.start, steps.stop, steps.step, dtype=np.int64))
+                for group in groups
+                if group.trials[0].watch is not None or group.trials[0].ended
+                for lineage, steps in own_checks(group.trials[0], group.links[-1][2])
+            ]
+        )
+    )
+
+
+def _chains(groups: Iterable[_Group]) -> pa.Table:
+    """The links of each trial, as far as it has come: trial_id, lineage, start, end, reached."""
+    rows = [(group.key, link.lineage, link.start, end, last) for group in groups for link, end, last in group.links]
+    names = {"trial_id": _TEXT, "lineage": _TEXT, "start": _WHOLE, "end": _WHOLE, "reached": _WHOLE}
+    return _table(rows, names)
+
+
+def _switches(groups: Iterable[_Group]) -> pa.Table:
+    """The switches that each trial has come to: trial_id, number (from 1), step, lineage after it, settled."""
     rows = [
-        (trials[0].trial_id, link.lineage, link.start, link.end, last)
-        for trials in groups
-        for link, last in zip(trials[0].links, reached[trials[0].trial_id], strict=True)
+        (group.key, number, link.start, link.lineage, group.settled)
+        for group in groups
+        for number, link in enumerate(switches([link for link, _, _ in group.links]), start=1)
     ]
-    kinds = (pa.string(), pa.string(), pa.int64(), pa.int64(), pa.int64())
-    columns = zip(*rows, strict=True) if rows else ((),) * 5
-    arrays = [pa.array(list(column), kind) for column, kind in zip(columns, kinds, strict=True)]
-    return pa.table(arrays, names=["trial_id", "lineage", "start", "end", "reached"])
+    return _table(rows, {"trial_id": _TEXT, "number": _WHOLE, "step": _WHOLE, "lineage": _TEXT, "settled": pa.bool_()})
+
+
+_TEXT, _WHOLE = pa.string(), pa.int64()
+
+
+def _table(rows: Sequence[tuple[Any, ...]], types: Mapping[str, Any]) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else ((),) * len(types)
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, types.values(), strict=True)]
+    return pa.table(arrays, names=list(types))
 
 
 # --- the view trials -------------------------------------------------------------------------------------------------
-
-
-def _trial_rows(
-    trials: Sequence[Trial], chains: Sequence[ChainState], coverage: Coverage, store: Store
-) -> tuple[pa.Table, list[str]]:
-    """One row per trial, without what the view takes from its metrics; and the varied keys."""
-    shares = spent_shares(trials, chains, coverage)
-    times = step_times(store.read("calibrations"))
-    columns: dict[str, Any] = {name: pa.array([read(t) for t in trials], kind) for name, kind, read in _FROM_TRIAL}
-    columns |= {name: pa.array([read(c) for c in chains], kind) for name, kind, read in _FROM_CHAIN}
-    columns["flops_spent"] = pa.array([share and share.flops for share in shares], pa.float64())
-    columns["spent_s"] = pa.array([share and share.seconds for share in shares], pa.float64())
-    alone = [alone_seconds(trial, chain, times) for trial, chain in zip(trials, chains, strict=True)]
-    columns["alone_s"] = pa.array(alone, pa.float64())
-    varied = list(dict.fromkeys(key for trial in trials for key in trial.varied))
-    for key in varied:
-        columns[key] = _varied_column([trial.varied.get(key) for trial in trials])
-    return pa.table(columns), varied
-
-
-def _switch_step(trial: Trial) -> int | None:
-    return next((link.start for link in trial.links if link.stage > 0), None)
-
-
-def _of_last(column: str) -> Callable[[ChainState], Any]:
-    return lambda chain: chain.coverage.value(column, chain.rows[-1]) if chain.rows else None
-
-
-_FROM_TRIAL: tuple[tuple[str, Any, Callable[[Trial], Any]], ...] = (
-    ("trial_id", pa.string(), lambda t: t.trial_id),
-    ("study", pa.string(), lambda t: t.study),
-    ("arm", pa.string(), lambda t: t.arm),
-    ("role", pa.string(), lambda t: t.role),
-    ("seed", pa.int64(), lambda t: t.config.seed),
-    ("config", pa.string(), lambda t: canonical_json(t.config.to_dict())),
-    ("steps", pa.int64(), lambda t: t.config.train.steps),
-    ("switch_step", pa.int64(), _switch_step),
-    ("parameters", pa.int64(), lambda t: parameters(t.config)),
-    ("flops_alone", pa.int64(), lambda t: flops_alone(t.config)),
-)
-
-_TIME = pa.timestamp("us", tz="UTC")
-
-_FROM_CHAIN: tuple[tuple[str, Any, Callable[[ChainState], Any]], ...] = (
-    ("status", pa.string(), lambda c: c.status),
-    ("attempts", pa.int32(), lambda c: c.attempts),
-    ("numerics_class", pa.string(), lambda c: "; ".join(c.numerics_classes) or None),
-    ("pack_size", pa.int32(), _of_last("pack_size")),
-    ("error", pa.string(), lambda c: c.error),
-    ("started_at", _TIME, lambda c: c.started_at),
-    ("finished_at", _TIME, lambda c: c.finished_at),
-    ("provenance", pa.string(), _of_last("provenance")),
-)
-
-
-def _varied_column(values: Sequence[Any]) -> Any:
-    """Values of an axis as one type: integers, numbers, truth values or text; lists as JSON text."""
-    kinds = {type(value) for value in values if value is not None}
-    for kind, allowed in (
-        (pa.bool_(), {bool}),
-        (pa.int64(), {int}),
-        (pa.float64(), {int, float}),
-        (pa.string(), {str}),
-    ):
-        if kinds <= allowed:
-            return pa.array([float(v) if v is not None and pa.types.is_floating(kind) else v for v in values], kind)
-    plain = [None if v is None else canonical_json(list(v) if isinstance(v, tuple) else v) for v in values]
-    return pa.array(plain, pa.string())
 
 
 def _trials_view(varied: Sequence[str], values: Sequence[str]) -> str:
@@ -333,10 +359,12 @@ def _trials_view(varied: Sequence[str], values: Sequence[str]) -> str:
         best.append(f"{choose}(m.{_quoted(name)}) AS {_quoted('best_' + name)}")
     shown = [ended.format(_quoted(prefix + name)) for prefix in ("final_", "best_") for name in values]
     head = ["trial_id", "study", "arm", "role", "seed", "status", *varied, "config"]
-    tail = ["steps", "switch_step", "parameters", "flops_alone", "flops_spent", "alone_s", "spent_s", "attempts"]
+    length = ["steps", "switch_step", "switches"]
+    tail = ["parameters", "flops_alone", "flops_spent", "alone_s", "spent_s", "attempts"]
     tail += ["numerics_class", "pack_size", "error", "started_at", "finished_at", "provenance"]
-    columns = [*(f"t.{_quoted(name)}" for name in head), *shown, *(f"t.{_quoted(name)}" for name in tail)]
+    columns = [*(f"t.{_quoted(name)}" for name in head), *shown, *(f"t.{name}" for name in length)]
+    columns += [*(f"d.{name}" for name in SWITCH_COLUMNS), *(f"t.{name}" for name in tail)]
     return f"""CREATE VIEW trials AS SELECT {", ".join(columns)} FROM _trials AS t LEFT JOIN (
         SELECT m.trial_id, {", ".join([*ends, *best])} FROM metrics AS m
         JOIN (SELECT DISTINCT trial_id, steps FROM _trials) AS s USING (trial_id) GROUP BY m.trial_id
-    ) AS h USING (trial_id)"""  # noqa: S608 - names are the registry's, quoted
+    ) AS h USING (trial_id) LEFT JOIN ({FIRST_DROPS}) AS d USING (trial_id)"""  # noqa: S608 - names are the registry's, quoted
