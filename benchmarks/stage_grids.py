@@ -25,7 +25,7 @@ class Size:
 
 SIZES = {
     "small": Size(seeds=2, steps=80, plain_seeds=1),
-    "full": Size(seeds=10, steps=2000, plain_seeds=1),
+    "full": Size(seeds=8, steps=2000, plain_seeds=1),
 }
 
 
