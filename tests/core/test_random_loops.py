@@ -16,7 +16,7 @@ from core.config import TrialConfig, trial_config
 from core.draws import loop_draws
 from core.flat import Layout
 from core.model import architecture, forward, init_parameters, loss, parameter_shapes
-from core.ragged import by_falling_loops
+from core.ragged import by_falling_loops, first
 from tests.core.reference import CASES, PlainModel, case, plain_loss
 
 Pack = tuple[TrialConfig, Tensor, Tensor, Tensor]
@@ -226,6 +226,18 @@ def test_lanes_are_active_exactly_as_often_as_they_ask(loops: list[int]) -> None
         if following < count:
             pieces.append(rest[following:count])
     assert torch.equal(lanes.join(pieces), numbers)
+
+
+def test_moves_of_lanes_keep_the_sign_of_zero() -> None:
+    """−0 + 0 is +0: a gradient filled with +0 where a lane had no part would tell of its neighbours."""
+    lanes = by_falling_loops([1, 3, 2])
+    x = torch.ones(3, 4, requires_grad=True)
+    placed = lanes.sort(x)
+    uses = [placed * 2, first(placed, 2) * 2, first(first(placed, 2), 1) * 2, lanes.join([placed]) * 2]
+    (grad,) = torch.autograd.grad(uses, x, [torch.full_like(use, -0.0) for use in uses])
+    assert torch.signbit(grad).all()
+    (grad,) = torch.autograd.grad(first(lanes.sort(x), 2).sum(), x)
+    assert grad[:, 0].tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize("loops", [[3, 3], [3, 3, 3, 3], [3, 0, 3], []])
