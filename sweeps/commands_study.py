@@ -28,7 +28,7 @@ from sweeps.plan import Plan
 from sweeps.plan import plan as plan_trials
 from sweeps.show import HEX, find
 from sweeps.standing import counts, standing_table
-from sweeps.tables import duration, flops, pairs, plural, size, table
+from sweeps.tables import Quantity, duration, flops, pairs, plural, size, table
 from sweeps.tree_text import tree_text
 
 
@@ -77,12 +77,13 @@ def studies(root: Path, *, as_json: bool) -> int:
             row["trials"],
             row["done"],
             flops(row["flops_alone"]),
+            Quantity(f"{row['saving']:.2f}×"),
             duration(row["estimate_s"]),
             row["question"],
         )
         for row in rows
     ]
-    output.emit(table(["study", "trials", "done", "cost alone", "time left", "question"], shown))
+    output.emit(table(["study", "trials", "done", "cost alone", "saved", "time left", "question"], shown))
     return 0
 
 
@@ -190,7 +191,7 @@ def _plan_lines(planned: Plan, later: int) -> list[tuple[str, str]]:
 
 
 def _numbers(planned: Plan) -> dict[str, Any]:
-    names = ("trials", "done", "flops_alone", "flops_spent", "estimate_s", "estimate_from")
+    names = ("trials", "done", "flops_alone", "flops_spent", "saving", "saving_best", "estimate_s", "estimate_from")
     return {name: getattr(planned, name) for name in names}
 
 

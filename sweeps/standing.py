@@ -17,23 +17,26 @@ def counts(trials: Sequence[Trial], coverage: Coverage) -> dict[str, Any]:
 
     done (ok or diverged), running, failed (failed, timeout or oom) and remaining add up to trials. Nobody keeps a list
     of who runs what, so *running* is what the store shows: trials of which a part is recorded and the rest is not.
+    Of those that run or remain, *waiting* counts the ones whose chain depends on what a criterion will decide.
     """
     arms: dict[str, Counter[str]] = {}
     for trial in trials:
         state = coverage.chain(trial)
         stands = state.status or ("running" if state.covered > 0 else "remaining")
-        arms.setdefault(trial.arm, Counter())[stands] += 1
+        waits = state.status is None and trial.watch is not None
+        arms.setdefault(trial.arm, Counter()).update({stands: 1, "waiting": int(waits)})
     whole = sum(arms.values(), Counter())
     return _standing(whole) | {"arms": {arm: _standing(found) for arm, found in arms.items()}}
 
 
 def _standing(found: Counter[str]) -> dict[str, Any]:
     return {
-        "trials": found.total(),
+        "trials": found.total() - found["waiting"],
         "done": found["ok"] + found["diverged"],
         "running": found["running"],
         "failed": sum(found[name] for name in FAILURES),
         "remaining": found["remaining"],
+        "waiting": found["waiting"],
         "status": {name: found[name] for name in STATUSES if found[name]},
     }
 
@@ -54,8 +57,14 @@ def standing_table(counts: Mapping[str, Any]) -> str:
     columns = ["arm", "trials", "done", "running", "failed", "remaining"]
     lines = {**counts["arms"], "all": counts} if len(counts["arms"]) > 1 else counts["arms"]
     kinds = [name for name in STATUSES[1:] if name in counts["status"]]
+    waits = ["waiting"] if counts["waiting"] else []
     rows = [
-        [arm, *(line[name] for name in columns[1:]), *(line["status"].get(kind, 0) for kind in kinds)]
+        [
+            arm,
+            *(line[name] for name in columns[1:]),
+            *(line[name] for name in waits),
+            *(line["status"].get(kind, 0) for kind in kinds),
+        ]
         for arm, line in lines.items()
     ]
-    return table([*columns, *(f"of these {kind}" for kind in kinds)], rows)
+    return table([*columns, *(f"of these {kind}" for kind in (*waits, *kinds))], rows)
