@@ -58,6 +58,10 @@ class Results:
         """Rows of trial_id, step, kind, detail."""
         return self._frame("events")
 
+    def checks(self) -> pd.DataFrame:
+        """What criteria saw: one row per (trial_id, step) of a trial's own criteria."""
+        return self._frame("checks")
+
     def arrow(self, table: str) -> pa.Table:
         """A view as an Arrow table, sorted by its key.
 

@@ -10,23 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from core.errors import InputError, Problem
-from core.lineage import Link
 from core.quantities import QUANTITIES
 from core.terms import nearest
-from studies.coverage import ChainState, Coverage, asked_of
+from studies.coverage import Coverage
 from studies.drops import DROPS, EVENTS, FIRST_DROPS, SWITCH_COLUMNS
-from studies.schemas import FAILURES, HISTORY, STRATIFIED, metric, table
+from studies.own_rows import grouped, known_ends, own_rows
+from studies.schemas import HISTORY, STRATIFIED, metric, table
 from studies.store import Store
-from studies.switches import frontiers, own_checks, switches, watcher_events
+from studies.switches import frontiers
 from studies.trial_rows import trial_rows
 
 if TYPE_CHECKING:
@@ -113,16 +110,8 @@ def _define(connection: Any, trials: Sequence[Trial], store: Store) -> None:
     coverage = Coverage(store.read("segments"))
     chains = [coverage.chain(trial) for trial in trials]
     checks = store.dataset("checks")
-    ends = _ends(trials, frontiers(trials, checks))
-    groups = _groups(trials, chains, ends)
-    for name, rows in (
-        ("_asked", _asked(groups)),
-        ("_probed", _probed(groups)),
-        ("_checked", _checked(groups)),
-        ("_chains", _chains(groups)),
-        ("_switches", _switches(groups)),
-        ("_watchers", watcher_events([group.trials[0] for group in groups], checks)),
-    ):
+    ends = known_ends(trials, frontiers(trials, checks))
+    for name, rows in own_rows(grouped(trials, chains, ends), checks).items():
         connection.register(name, rows)
     strata = list(dict.fromkeys(name for task in _distinct_tasks(trials) for name in task.stratum_names))
     values = [*HISTORY, *(f"{base.name}_{stratum}" for base in STRATIFIED for stratum in strata)]
@@ -137,6 +126,11 @@ def _define(connection: Any, trials: Sequence[Trial], store: Store) -> None:
     rows, varied = trial_rows(trials, chains, coverage, ends, store.read("calibrations"))
     connection.register("_trials", rows)
     connection.execute(_trials_view(varied, values))
+
+
+def _distinct_tasks(trials: Iterable[Trial]) -> Iterable[Any]:
+    """Each object that is a task of some trials, once."""
+    return {id(trial.config.task): trial.config.task for trial in trials}.values()
 
 
 def _quoted(name: str) -> str:
@@ -179,172 +173,6 @@ _SPECTRA = f"""CREATE VIEW spectra AS SELECT asked.trial_id, asked.step, c.kind,
 
 _CHECKS = """CREATE VIEW checks AS SELECT own.trial_id, own.step, c.val_loss, c.train_loss, c.grad_norm
     FROM _checked AS own JOIN _checks AS c ON c.lineage = own.lineage AND c.step = own.step"""
-
-
-# --- which rows are a trial's ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Trials with one id: they train the same, and may be observed differently."""
-
-    trials: list[Trial]
-    links: list[tuple[Link, int, int]]
-    """Each link that the trial has come to, up to where it is known to be its own, and how far it is recorded there.
-
-    What an attempt recorded beyond where the latest one ended (a divergence that was run again) is not among it.
-    """
-    settled: bool
-    """All that each of them asks is recorded, to its end or to where it diverged."""
-
-    @property
-    def key(self) -> str:
-        """Their id."""
-        return self.trials[0].trial_id
-
-
-def _ends(trials: Sequence[Trial], known: Mapping[str, int]) -> dict[str, list[int]]:
-    """By trial_id: the step up to which each link is known to be the trial's own; `known` of those that wait."""
-    ends: dict[str, list[int]] = {}
-    for trial in trials:
-        last = known.get(trial.trial_id)
-        ends[trial.trial_id] = [link.end if last is None else min(link.end, last) for link in trial.links]
-    return ends
-
-
-def _groups(trials: Sequence[Trial], chains: Sequence[ChainState], ends: Mapping[str, Sequence[int]]) -> list[_Group]:
-    """Trials by id, in the order in which they first come."""
-    groups: dict[str, _Group] = {}
-    for trial, chain in zip(trials, chains, strict=True):
-        settled = chain.status is not None and chain.status not in FAILURES
-        known = groups.get(trial.trial_id)
-        if known is not None:
-            known.trials.append(trial)
-            groups[trial.trial_id] = replace(known, settled=known.settled and settled)
-            continue
-        links = []
-        for link, state, end in zip(trial.links, chain.links, ends[trial.trial_id], strict=True):
-            links.append((link, end, min(state.reached, end)))
-            if state.reached < link.end:
-                break
-        groups[trial.trial_id] = _Group([trial], links, settled)
-    return list(groups.values())
-
-
-def _distinct_tasks(trials: Iterable[Trial]) -> Iterable[Any]:
-    """Each object that is a task of some trials, once."""
-    return {id(trial.config.task): trial.config.task for trial in trials}.values()
-
-
-_Entry = tuple[str, str, npt.NDArray[np.int64]]
-"""trial_id, lineage, steps."""
-
-
-def _exploded(entries: Sequence[_Entry]) -> dict[str, Any]:
-    """Columns trial_id, lineage and step, one row per step of each entry."""
-    index = pa.array(np.repeat(np.arange(len(entries)), [len(steps) for _, _, steps in entries]))
-    steps = [steps for _, _, steps in entries]
-    return {
-        "trial_id": pa.array([trial_id for trial_id, _, _ in entries], pa.string()).take(index),
-        "lineage": pa.array([lineage for _, lineage, _ in entries], pa.string()).take(index),
-        "step": pa.array(np.concatenate(steps) if steps else np.empty(0, np.int64)),
-    }
-
-
-class _Steps:
-    """Steps up to a last one, as arrays; each worked out once, since the trials of a grid ask alike."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[int, int], tuple[tuple[int, ...], npt.NDArray[np.int64]]] = {}
-
-    def until(self, steps: tuple[int, ...], last: int) -> npt.NDArray[np.int64]:
-        """Those of some ascending steps that are at most `last`."""
-        found = self._known.get((id(steps), last))
-        if found is None:  # the steps are kept beside it, so that their identity stays theirs
-            array = np.asarray(steps, dtype=np.int64)
-            found = self._known[id(steps), last] = steps, array[array <= last]
-        return found[1]
-
-    def asked(self, group: _Group, link: int, kind: str, last: int) -> npt.NDArray[np.int64]:
-        """Those that anyone of a group asks for on a link, to ``evaluate`` or to ``measure``."""
-        if len(group.trials) == 1:
-            return self.until(getattr(asked_of(group.trials[0])[link], kind), last)
-        return self.until(tuple(sorted({s for t in group.trials for s in getattr(asked_of(t)[link], kind)})), last)
-
-
-def _asked(groups: Iterable[_Group]) -> pa.Table:
-    """The evaluations that are a trial's: trial_id, lineage, step."""
-    steps = _Steps()
-    return pa.table(
-        _exploded(
-            [
-                (group.key, link.lineage, steps.asked(group, index, "evaluate", last))
-                for group in groups
-                for index, (link, _, last) in enumerate(group.links)
-            ]
-        )
-    )
-
-
-def _probed(groups: Iterable[_Group]) -> pa.Table:
-    """The measurements that are a trial's: trial_id, lineage, step, probe (sequences), quantities."""
-    entries: list[_Entry] = []
-    probes: list[int] = []
-    asked: list[list[str]] = []
-    grids = _Steps()
-    for group in groups:
-        measures = [trial.config.measure for trial in group.trials if trial.config.measure.quantities]
-        if not measures:
-            continue
-        probe = min(measure.probe for measure in measures)
-        quantities = sorted({name for measure in measures for name in measure.quantities})
-        for index, (link, _, last) in enumerate(group.links):
-            steps = grids.asked(group, index, "measure", last)
-            entries.append((group.key, link.lineage, steps))
-            probes += [probe] * len(steps)
-            asked += [quantities] * len(steps)
-    columns = {"probe": pa.array(probes, pa.int64()), "quantities": pa.array(asked, pa.list_(pa.string()))}
-    return pa.table(_exploded(entries) | columns)
-
-
-def _checked(groups: Iterable[_Group]) -> pa.Table:
-    """The checks that are a trial's: trial_id, lineage, step."""
-    return pa.table(
-        _exploded(
-            [
-                (group.key, lineage, np.arange(steps.start, steps.stop, steps.step, dtype=np.int64))
-                for group in groups
-                if group.trials[0].watch is not None or group.trials[0].ended
-                for lineage, steps in own_checks(group.trials[0], group.links[-1][2])
-            ]
-        )
-    )
-
-
-def _chains(groups: Iterable[_Group]) -> pa.Table:
-    """The links of each trial, as far as it has come: trial_id, lineage, start, end, reached."""
-    rows = [(group.key, link.lineage, link.start, end, last) for group in groups for link, end, last in group.links]
-    names = {"trial_id": _TEXT, "lineage": _TEXT, "start": _WHOLE, "end": _WHOLE, "reached": _WHOLE}
-    return _table(rows, names)
-
-
-def _switches(groups: Iterable[_Group]) -> pa.Table:
-    """The switches that each trial has come to: trial_id, number (from 1), step, lineage after it, settled."""
-    rows = [
-        (group.key, number, link.start, link.lineage, group.settled)
-        for group in groups
-        for number, link in enumerate(switches([link for link, _, _ in group.links]), start=1)
-    ]
-    return _table(rows, {"trial_id": _TEXT, "number": _WHOLE, "step": _WHOLE, "lineage": _TEXT, "settled": pa.bool_()})
-
-
-_TEXT, _WHOLE = pa.string(), pa.int64()
-
-
-def _table(rows: Sequence[tuple[Any, ...]], types: Mapping[str, Any]) -> pa.Table:
-    columns = zip(*rows, strict=True) if rows else ((),) * len(types)
-    arrays = [pa.array(column, kind) for column, kind in zip(columns, types.values(), strict=True)]
-    return pa.table(arrays, names=list(types))
 
 
 # --- the view trials -------------------------------------------------------------------------------------------------

@@ -70,9 +70,13 @@ def test_columns_carry_their_units(store):
                 ("curvature", "lambda_max"),
                 ("trials", "final_val_loss_high_ic"),
                 ("trials", "alone_s"),
+                ("trials", "switch_drop"),
+                ("trials", "switch_recovery_steps"),
+                ("checks", "grad_norm"),
             ]
         }
-    assert list(units.values()) == [b"nats/token", b"nats/token", b"tokens", b"nats", b"nats/token", b"s"]
+    expected = ["nats/token", "nats/token", "tokens", "nats", "nats/token", "s", "nats/token", "updates", "1"]
+    assert [unit.decode() for unit in units.values()] == expected
 
 
 def test_an_empty_study_has_its_views(store):
@@ -268,7 +272,8 @@ def test_load_gives_frames_arrow_and_sql(loaded):
     assert str(loaded.metrics().dtypes["val_loss"]) == "float64"
     assert len(loaded.metrics()) == 20
     assert isinstance(loaded.arrow("metrics"), pa.Table)
-    assert [len(f) for f in (loaded.curvature(), loaded.curves(), loaded.spectra(), loaded.events())] == [0] * 4
+    others = (loaded.curvature(), loaded.curves(), loaded.spectra(), loaded.events(), loaded.checks())
+    assert [len(frame) for frame in others] == [0] * 5
     means = loaded.sql("SELECT arm, avg(final_val_loss) AS loss FROM trials GROUP BY arm ORDER BY arm")
     assert means.to_dict("list") == {"arm": ["looped", "single"], "loss": [2.0, 2.0]}
     with pytest.raises(InputError):
