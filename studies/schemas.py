@@ -137,7 +137,16 @@ COST = (
     Metric(name="flops_spent", unit="FLOP", better="lower", scale="log", doc="its share of what was run"),
     Metric(name="alone_s", unit="s", better="lower", scale="log", doc="time of the trial by itself, from calibrations"),
     Metric(name="spent_s", unit="s", better="lower", scale="log", doc="its share of the wall time of its units"),
+    Metric(name="switch_step", unit="updates", better="lower", doc="updates before the first switch"),
+    Metric(name="switch_drop", unit="nats/token", better="lower", doc="rise of val_loss at the first switch"),
+    Metric(
+        name="switch_recovery_steps",
+        unit="updates",
+        better="lower",
+        doc="from the first switch to the first evaluation with val_loss at most that before it",
+    ),
 )
+"""What a trial costs, and what its first switch costs it: columns of the view trials alone."""
 
 _LOG = frozenset({"lambda_max", "trace", "frobenius", "sam_sharpness"})
 _HIGHER = frozenset({"lambda_min", "entropy", "effective_rank", "mutual_information"})
