@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core.config import ScheduleConfig, TrainConfig, TrialConfig
-from core.lineage import links, watch
+from core.lineage import links, trial_id, watch
 from core.observation import Asked
 from studies.expand import Trial
 from sweeps.executor import LaneOutcome
@@ -37,13 +37,14 @@ def config(seed: int = 0, *, steps: int = 20, kind: str = "single", switch: floa
 
 
 def trial(seed: int = 0, *, arm: str | None = None, **terms: Any) -> Trial:
-    from core.lineage import trial_id
+    return of_config(config(seed, **terms), arm)
 
-    made = config(seed, **terms)
-    name = arm or made.schedule.kind
+
+def of_config(made: TrialConfig, arm: str | None = None) -> Trial:
+    """The trial of a configuration, nothing of it decided yet."""
     return Trial(
         study="test",
-        arm=name,
+        arm=arm or made.schedule.kind,
         role="compare",
         config=made,
         trial_id=trial_id(made),

@@ -1,0 +1,109 @@
+"""Whether a store holds of each trial what the trial gives alone, bit for bit: no row more, none less."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from core.alone import Alone, train_alone
+from core.config import TrialConfig
+from core.lineage import links
+from core.observation import evaluation_grid
+from studies.coverage import Coverage
+from studies.expand import Trial
+from studies.schemas import probe_observed
+from studies.store import Store
+from studies.watchers import resolved
+
+Key = tuple[str, int]
+Row = Mapping[str, Any]
+
+cached_alone = lru_cache(maxsize=4096)(train_alone)
+"""`train_alone`, once for each configuration."""
+
+
+def differences(trials: Sequence[Trial], store: Store) -> list[str]:
+    """What of some trials, nothing of which is decided yet, is not as alone; a line each, empty where all is."""
+    found: list[str] = []
+    coverage = Coverage(store.read("segments"))
+    tables = {name: store.read(name).to_pylist() for name in ("metrics", "curvature", "checks", "events")}
+    by_key = {name: keyed(rows) for name, rows in tables.items()}
+    allowed: set[Key] = set()
+    for trial in resolved(trials, store):
+        config, alone = trial.config, cached_alone(trial.config)
+        name = f"{trial.trial_id} (seed {config.seed}, {config.schedule})"
+        if trial.ended != alone.ended:
+            found.append(f"{name}: its criteria ended at {trial.ended}, alone at {alone.ended}")
+            continue
+        if (status := coverage.chain(trial).status) != alone.status:
+            found.append(f"{name}: {status}, alone {alone.status}")
+        probe = probe_observed(config.measure)
+        mine: dict[str, Iterable[Row]] = {
+            "metrics": alone.metrics,
+            "curvature": [{"observed": probe, **row} for row in alone.curvature],
+            "checks": alone.checks,
+            "events": alone.events,
+        }
+        for table, rows in mine.items():
+            for row in rows:
+                found += [f"{name}: {each}" for each in unlike(table, row, by_key[table].get(key(row)))]
+        found += [f"{name}: {each}" for each in _extra(trial, alone, tables["events"])]
+        allowed |= _asked(trial, config)
+    keys = [(row["lineage"], row["step"]) for row in tables["metrics"]]
+    found += [f"metrics {each} are asked by no trial" for each in sorted(set(keys) - allowed)]
+    found += [f"metrics {each} are there twice" for each in sorted({k for k in keys if keys.count(k) > 1})]
+    return found
+
+
+def key(row: Row) -> tuple[Any, ...]:
+    return row["lineage"], row["step"], row.get("observed"), row.get("kind")
+
+
+def keyed(rows: Iterable[Row]) -> dict[tuple[Any, ...], Row]:
+    return {key(row): row for row in rows}
+
+
+def unlike(table: str, mine: Row, theirs: Row | None) -> list[str]:
+    """The columns in which a recorded row is not the trial's own."""
+    where = f"{table} of {mine['lineage']} at {mine['step']}"
+    if theirs is None:
+        return [f"{where}: not recorded"]
+    return [
+        f"{where}: {column} is recorded as {theirs.get(column)!r}, alone {value!r}"
+        for column, value in mine.items()
+        if bits(theirs.get(column)) != bits(value)
+    ]
+
+
+def bits(value: Any) -> Any:
+    """A value that is equal where all bits are."""
+    if isinstance(value, float):
+        return value.hex()
+    if isinstance(value, Mapping):
+        return sorted((name, bits(item)) for name, item in value.items())
+    if isinstance(value, list):
+        return [bits(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(bits(item) for item in value)
+    return value
+
+
+def _extra(trial: Trial, alone: Alone, events: Iterable[Row]) -> list[str]:
+    """Events that lie on the trial's chain and that it does not have alone."""
+    known = {key(row) for row in alone.events}
+    spans = {link.lineage: link for link in trial.links}
+    mine = [
+        row
+        for row in events
+        if (link := spans.get(row["lineage"])) is not None and link.start <= row["step"] <= link.end
+    ]
+    return [f"event {row} is not its own" for row in mine if key(row) not in known]
+
+
+def _asked(trial: Trial, config: TrialConfig) -> set[Key]:
+    """Where metrics of a trial's lineages may be: its own, and those that were asked before a criterion had ended."""
+    chains = [links(config, trial.ended[:known]) for known in range(len(trial.ended) + 1)]
+    ends = {link.end for chain in chains for link in chain}
+    whole = evaluation_grid(config.train.steps, config.train.evaluate_every, ends)
+    return {(link.lineage, step) for chain in chains for link in chain for step in whole}
