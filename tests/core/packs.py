@@ -1,0 +1,90 @@
+"""Packs in tests: trained along their chains, and their results as bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from core.checkpoint import TrialState
+from core.config import TrialConfig
+from core.lineage import links
+from core.observation import evaluation_steps
+from core.train import LaneResult, Segment, initial_state, train_segments
+
+
+def run(
+    configs: Sequence[TrialConfig],
+    *,
+    states: Sequence[TrialState] | None = None,
+    until: int | None = None,
+    check: Sequence[int] = (),
+) -> list[LaneResult]:
+    """Trains a pack along its whole chain, or from the given states, and joins the rows of its links."""
+    states = states or [initial_state(config) for config in configs]
+    joined: list[LaneResult] | None = None
+    begin = states[0].step
+    last = until or configs[0].train.steps
+    for index, link in enumerate(links(configs[0])):
+        start, end = max(begin, link.start), min(last, link.end)
+        if start >= end:
+            continue
+        checked = tuple(step for step in check if start < step <= end)
+        segments = [segment(config, index, start, end, check=checked) for config in configs]
+        results = train_segments(segments, states)
+        states = [result.state for result in results]
+        joined = results if joined is None else [join(a, b) for a, b in zip(joined, results, strict=True)]
+        if any(result.reached < end for result in results):
+            break
+    assert joined is not None
+    return joined
+
+
+def segment(config: TrialConfig, index: int, start: int, end: int, **given: Any) -> Segment:
+    evaluate = tuple(s for s in evaluation_steps(config) if start < s <= end or s == start == 0)
+    return Segment(
+        **(
+            {"config": config, "chain": links(config)[: index + 1], "start": start, "end": end, "evaluate": evaluate}
+            | given
+        )
+    )
+
+
+def join(first: LaneResult, second: LaneResult) -> LaneResult:
+    return replace(
+        second,
+        metrics=first.metrics + second.metrics,
+        curvature=first.curvature + second.curvature,
+        events=first.events + second.events,
+        checks=first.checks + second.checks,
+    )
+
+
+def bits(result: LaneResult) -> dict[str, Any]:
+    """All of a result, tensors as bytes: equal only where every bit is."""
+    tensors = dict(result.state.parameters) | dict(result.state.optimizer)
+    assert len(tensors) == len(result.state.parameters) + len(result.state.optimizer)
+    return {
+        "rows": (result.metrics, result.curvature, result.spectra, result.events, result.checks),
+        "status": (result.status, result.reached, result.state.lineage, result.state.step),
+        "tensors": {name: tensor.numpy().tobytes() for name, tensor in tensors.items()},
+    }
+
+
+def lanes(config: TrialConfig, count: int) -> list[TrialConfig]:
+    """Trials of one shape that differ in all that may differ: seeds, data, and the optimiser's terms."""
+    found = []
+    for lane in range(count):
+        train = replace(
+            config.train,
+            lr=config.train.lr * (1 + 0.2 * lane),
+            beta1=0.9 - 0.01 * lane,
+            beta2=0.999 - 0.002 * lane,
+            eps=1e-8 * (1 + lane),
+            momentum=config.train.momentum * (1 - 0.02 * lane),
+            weight_decay=config.train.weight_decay + 0.01 * (lane % 3),
+            clip=(0.0, 0.3, 2.0)[lane % 3] if lane else config.train.clip,
+        )
+        task = replace(config.task, data_seed=None if lane % 2 else 7)
+        found.append(replace(config, train=train, task=task, seed=10 + lane))
+    return found
