@@ -233,7 +233,7 @@ class StageConfig:
     draw: Literal["fixed", "poisson-lognormal"] = term(
         "fixed", "the loops of each update: `loops`, or drawn with this mean"
     )
-    sigma: float = term(0.5, "poisson-lognormal: standard deviation of the logarithm of the rate", ge=0, le=4)
+    sigma: float = term(0.5, "poisson-lognormal: standard deviation of the logarithm of the rate", ge=0, le=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,7 +260,7 @@ class ScheduleConfig(CriterionConfig):
     draw: Literal["fixed", "poisson-lognormal"] = term(
         "fixed", "loops of an update where a stage has more than one: these, or drawn with this mean"
     )
-    sigma: float = term(0.5, "poisson-lognormal: standard deviation of the logarithm of the rate", ge=0, le=4)
+    sigma: float = term(0.5, "poisson-lognormal: standard deviation of the logarithm of the rate", ge=0, le=1)
     stages: tuple[StageConfig, ...] = term((), "stages written out, in order")
 
     @property

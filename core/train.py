@@ -140,7 +140,7 @@ def train_segments(
         ValueError: the segments do not fit together, or a state does not fit its segment.
     """
     _check(segments, states)
-    if len(segments) == 1 and _has_unit_axis(architecture(segments[0].config)):
+    if len(segments) == 1 and device == "cpu" and _differs_alone(segments[0].config):
         told = None if progress is None else lambda step, losses: progress(step, losses[:1])
         kept = None if keep is None else lambda lane, state: None if lane else keep(lane, state)
         return train_segments([*segments] * 2, [*states] * 2, device=device, stop=stop, progress=told, keep=kept)[:1]
@@ -157,12 +157,12 @@ def train_segments(
     return pack.results()
 
 
-def _has_unit_axis(arch: Architecture) -> bool:
-    """Whether a matrix has an axis of one: the products of a lone lane then run as matrix times vector.
+def _differs_alone(config: TrialConfig) -> bool:
+    """Whether products of a batch of one can have other bits than in a larger batch: such a lane trains beside a copy.
 
-    That gives other bits than the same product in a batch, so such a lane is trained beside a copy of itself.
+    Always where a matrix has an axis of one (they run as matrix times vector), rarely under bf16.
     """
-    return arch.width == 1 or arch.hidden == 1
+    return architecture(config).unit_axis or config.train.precision == "bf16"
 
 
 def _check(segments: Sequence[Segment], states: Sequence[TrialState]) -> None:
