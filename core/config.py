@@ -393,9 +393,10 @@ def cross_rules(train: TrainConfig, schedule: ScheduleConfig) -> list[tuple[str,
 def _stage_rules(stages: Sequence[StageConfig], steps: int) -> list[tuple[str, str]]:
     """Rules on a list of stages: each but the last has an end, and every end is later than the latest end before.
 
-    A criterion may go on to the last step, and so may those that wait for it.
+    Of criteria in a row the latest ends may be the same step: where one has taken all until then, the next has none.
     """
-    broken, before = [], 0
+    broken = []
+    first = 1  # step at which a stage may end
     for number, stage in enumerate(stages, start=1):
         where = f"schedule.stages[{number}].until"
         if number == len(stages):
@@ -405,18 +406,18 @@ def _stage_rules(stages: Sequence[StageConfig], steps: int) -> list[tuple[str, s
         if stage.until is None:
             broken.append((where, "is required: every stage but the last has an end"))
             continue
-        end = stage.until.latest if isinstance(stage.until, CriterionConfig) else stage.until
-        step, last = step_of(end, steps), steps - 1
         if isinstance(stage.until, CriterionConfig):
-            where, last = f"{where}.latest", steps
-            if step == before == steps:
-                continue
-        if not before < step <= last:
-            rule = f"must be in {before + 1} … {last}, after the stage before and within train.steps = {steps}"
-            if before >= last:
-                rule = f"has no step left, since the stage before may go on to {before} of train.steps = {steps}"
+            where, end, last = f"{where}.latest", stage.until.latest, steps
+            low = first - 1 if number > 1 and isinstance(stages[number - 2].until, CriterionConfig) else first
+        else:
+            end, last, low = stage.until, steps - 1, first
+        step = step_of(end, steps)
+        if not low <= step <= last:
+            rule = f"must be in {low} … {last}, after the stage before and within train.steps = {steps}"
+            if low > last:
+                rule = f"has no step left, since the stage before may go on to {first - 1} of train.steps = {steps}"
             broken.append((where, f"{rule}, got {end!r}{f' = step {step}' if isinstance(end, float) else ''}"))
-        before = max(before, step)
+        first = max(first, step + 1)
     return broken
 
 

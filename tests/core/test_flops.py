@@ -10,7 +10,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from core.config import TrialConfig, trial_config
-from core.flops import flops_alone, parameters, step_flops
+from core.draws import loop_draws
+from core.flops import flops_alone, link_flops, parameters, step_flops
 from core.lineage import links
 from core.model import ONE_HOT_TOKENS, architecture, init_parameters, loss, parameter_shapes
 
@@ -120,3 +121,42 @@ def test_large_counts_stay_exact_integers() -> None:
         }
     )
     assert flops_alone(config) == 10**9 * step_flops(config, loops=4096)
+
+
+@pytest.mark.parametrize("name", ["toy", "stack", "loss-on-all"])
+def test_drawn_loops_are_counted_as_drawn(name: str) -> None:
+    config = case(name)
+    drawn = replace(config, schedule=replace(config.schedule, draw="poisson-lognormal", sigma=0.7))
+    [link] = links(drawn)
+    loops = loop_draws(drawn.seed, mean=link.loops, sigma=0.7, start=0, count=40)
+    assert len(set(loops)) > 2
+    each = [step_flops(drawn, loops=int(count), loss_on=link.loss_on) for count in loops]
+    assert flops_alone(drawn) == sum(each)
+    assert flops_alone(drawn, 13) == sum(each[:13])
+    assert [link_flops(drawn, link, a, b) for a, b in ((0, 40), (7, 20), (5, 5))] == [sum(each), sum(each[7:20]), 0]
+    assert flops_alone(replace(drawn, seed=1)) != flops_alone(drawn)
+
+
+def test_drawn_loops_cost_by_the_steps_of_their_stage() -> None:
+    config = trial_config(
+        {
+            "train": {"steps": 60, "batch": 2},
+            "schedule": {"kind": "shift", "switch": 20, "draw": "poisson-lognormal"},
+        }
+    )
+    loops = loop_draws(0, mean=3, sigma=0.5, start=20, count=40)
+    single = step_flops(config, loops=1)
+    assert flops_alone(config, 20) == 20 * single
+    assert flops_alone(config) == 20 * single + sum(step_flops(config, loops=int(count)) for count in loops)
+
+
+def test_a_trial_whose_criterion_ended_costs_what_the_fixed_switch_there_costs() -> None:
+    scp, fixed = (
+        trial_config({"train": {"steps": 100, "batch": 2}, "schedule": schedule})
+        for schedule in ({"kind": "shift-scp", "latest": 0.9}, {"kind": "shift", "switch": 30})
+    )
+    for step in (0, 29, 30, 31, 100):
+        assert flops_alone(scp, step, chain=links(scp, (30,))) == flops_alone(fixed, step)
+    assert flops_alone(scp, 25) == flops_alone(fixed, 25)  # as far as it is known
+    before = step_flops(scp, loops=1)
+    assert flops_alone(scp, chain=links(scp, (100 - 10,))) == 90 * before + 10 * step_flops(scp, loops=3)

@@ -126,3 +126,53 @@ def test_a_longer_stable_phase_has_the_same_learning_rates() -> None:
     short, long = (trial_config({"train": {"steps": s, "lr_schedule": "wsd", "decay": 10}}) for s in (50, 100))
     for step in range(1, 41):
         assert optim.coefficients(short, links(short)[0], step) == optim.coefficients(long, links(long)[0], step)
+
+
+def rates(schedule: dict[str, Any], **train: Any) -> list[float]:
+    config = trial_config({"train": {"steps": 20, "lr": 1.0, **train}, "schedule": schedule})
+    return [
+        optim.learning_rate(config, link, step)
+        for link in links(config)
+        for step in range(link.start + 1, link.end + 1)
+    ]
+
+
+def test_a_stage_has_its_factor_and_warms_up_again_linearly() -> None:
+    got = rates({"kind": "shift", "switch": 10, "lr_factor": 0.5, "rewarm": 4})
+    assert got == pytest.approx([1.0] * 10 + [0.125, 0.25, 0.375] + [0.5] * 7)
+
+
+def test_factor_re_warm_up_warm_up_and_decay_multiply() -> None:
+    got = rates(
+        {"stages": [{"until": 2}, {"rewarm": 4, "lr_factor": 2.0, "until": 17}, {"rewarm": 3}]},
+        warmup=5,
+        lr_schedule="wsd",
+        decay=5,
+    )
+    expected = [0.2, 0.4, 0.6 * 2 / 4, 0.8 * 2 * 2 / 4, 2 * 3 / 4] + [2.0] * 10
+    expected += [2.0 * 0.8, 2.0 * 0.6, 0.4 / 3, 0.2 * 2 / 3, 0.0]
+    assert got == pytest.approx(expected)
+
+
+def test_step_zero_shows_the_learning_rate_of_the_first_update() -> None:
+    config = trial_config({"train": {"warmup": 10, "lr": 1.0}})
+    [link] = links(config)
+    assert optim.learning_rate(config, link, 0) == optim.learning_rate(config, link, 1) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("schedule", [{}, {"lr_schedule": "wsd", "decay": 8}])
+def test_the_bias_correction_counts_from_the_reset_also_in_a_decay_that_began_since(schedule: dict[str, Any]) -> None:
+    reset, keep = (
+        trial_config(
+            {"train": {"steps": 20, **schedule}, "schedule": {"kind": "shift", "switch": 10, "optimizer": kind}}
+        )
+        for kind in ("reset", "keep")
+    )
+    fresh = trial_config({})
+    for config, age in ((reset, 10), (keep, 0)):
+        for link in links(config)[1:]:
+            for step in range(link.start + 1, link.end):
+                eps, rate = (optim.coefficients(config, link, step)[i] for i in (3, 4))
+                other = optim.coefficients(fresh, links(fresh)[0], step - age)
+                assert eps == other[3]
+                assert rate == pytest.approx(other[4] * optim.lr_factor(config, link, step))

@@ -262,6 +262,13 @@ def test_criteria_that_may_go_on_to_the_end_leave_nothing_to_those_behind() -> N
     assert shape(config, (40, 100)) == [(0, 40, 1), (40, 100, 2)]
 
 
+def test_criteria_in_a_row_may_have_one_latest_step_and_then_the_last_may_have_none_of_it() -> None:
+    config = listed({"loops": 1, "until": CRITERION}, {"loops": 2, "until": CRITERION}, {})
+    assert shape(config, (40,)) == [(0, 40, 1), (40, 90, 2)]
+    assert shape(config, (90,)) == [(0, 90, 1), (90, 100, 3)]
+    assert watch(config, (90,)) is None
+
+
 def test_the_grid_of_the_checks_is_identity_and_named_as_acting() -> None:
     ids = {
         every: trial_id(trial(kind="shift-scp", check_every=check, train={"evaluate_every": evaluate}))
@@ -344,6 +351,7 @@ def test_a_list_of_stages_and_a_short_form_displace_each_other() -> None:
         ({"stages": [{"until": {}}, {"until": 50}, {}]}, "stages[2].until", ["91 … 99", "got 50"]),
         ({"stages": [{"until": {"latest": 1.0}}, {"until": 50}, {}]}, "stages[2].until", ["no step left", "got 50"]),
         ({"stages": [{"until": 50}, {"until": {"latest": 9}}, {}]}, "stages[2].until.latest", ["51 … 100", "got 9"]),
+        ({"stages": [{"until": {}}, {"until": {"latest": 89}}, {}]}, "stages[2].until.latest", ["90 … 100", "got 89"]),
         ({"stages": [{"loops": 0}]}, "stages[1].loops", ["at least 1", "got 0"]),
         ({"stages": [{"until": 5}, {"loop": 2}]}, "stages[2].loop", ["unknown key", "did you mean 'loops'?"]),
         ({"stages": [{"until": {"delta1": -1}}, {}]}, "stages[1].until.delta1", ["more than 0", "got -1"]),
