@@ -223,6 +223,57 @@ def test_a_stage_that_begins_where_a_decay_begins_is_one_link() -> None:
     assert links(scp, (60,)) == links(config)
 
 
+STEPS = 10
+terms_of_a_stage = st.fixed_dictionaries(
+    {
+        "loops": st.integers(1, 2),
+        "lr_factor": st.sampled_from([1.0, 0.3]),
+        "rewarm": st.sampled_from([0, 0, 1, 4]),
+        "optimizer": st.sampled_from(["keep", "keep", "reset"]),
+        "draw": st.sampled_from(["fixed", "fixed", "poisson-lognormal"]),
+    }
+)
+
+
+@st.composite
+def fixed_lists(draw: st.DrawFn) -> list[dict[str, Any]]:
+    ends = sorted(draw(st.sets(st.integers(1, STEPS - 1), max_size=3)))
+    begun = draw(st.lists(terms_of_a_stage, min_size=1, max_size=2))  # few kinds, so that neighbours are often alike
+    return [dict(draw(st.sampled_from(begun))) | ({} if end is None else {"until": end}) for end in (*ends, None)]
+
+
+def trained(listed_stages: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """What is done at each update: loops, whether drawn, learning rate over that of the trial, a reset before it."""
+    updates: list[tuple[Any, ...]] = []
+    for stage in listed_stages:
+        start = len(updates)
+        for number in range(1, stage.get("until", STEPS) - start + 1):
+            warm = min(1.0, number / stage["rewarm"]) if stage["rewarm"] else 1.0
+            drawn = stage["loops"] > 1 and stage["draw"] != "fixed"
+            reset = number == 1 and start > 0 and stage["optimizer"] == "reset"
+            updates.append((stage["loops"], drawn, stage["lr_factor"] * warm, reset))
+    return updates
+
+
+@settings(max_examples=300, deadline=None)
+@given(fixed_lists(), fixed_lists(), st.booleans())
+def test_equal_training_is_equal_lineage_up_to_every_step(
+    one: list[dict[str, Any]], two: list[dict[str, Any]], related: bool
+) -> None:
+    if related:  # the same stages, with one cut in two, or its end moved
+        cut = dict(one[0]) | {"until": max(1, one[0].get("until", STEPS) // 2)}
+        two = [cut, {**one[0], "rewarm": 0, "optimizer": "keep"}, *one[1:]]
+        if len(one) > 1 and cut["until"] == one[0]["until"]:
+            two = one
+    first, second = listed(*one, steps=STEPS), listed(*two, steps=STEPS)
+    for step in range(1, STEPS + 1):
+        lineage, other = (
+            next(link.lineage for link in links(c) if link.start < step <= link.end) for c in (first, second)
+        )
+        assert (lineage == other) == (trained(one)[:step] == trained(two)[:step])
+    assert (trial_id(first) == trial_id(second)) == (trained(one) == trained(two))
+
+
 # --- criteria one after the other ------------------------------------------------------------------------------------
 
 
