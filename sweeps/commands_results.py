@@ -87,19 +87,25 @@ def show(beginning: str, root: Path, *, studies: Sequence[str], as_json: bool) -
 
     store = Store.open(root)
     trials, searched = _known(studies, store)
-    facts = about.facts(about.find(beginning, trials, searched=searched), store)
+    found = about.find(beginning, trials, searched=searched)
+    facts = about.facts(found, store)
     if as_json:
         output.emit_json(facts)
         return 0
-    head = [("trial", facts["trial_id"]), ("status", facts["status"] or "not complete"), ("error", facts["error"])]
+    missing = "waits for a criterion" if facts["waits"] else "not complete"
+    head = [("trial", facts["trial_id"]), ("status", facts["status"] or missing), ("error", facts["error"])]
     head += [("asked by", f"{use['study']} / {use['arm']} ({use['role']})") for use in facts["asked_by"]]
     output.emit(pairs((name, value) for name, value in head if value is not None))
-    _section("terms that act", pairs(facts["acting"].items()))
-    _section("chain", _grid(facts["chain"]))
+    _section("terms that act", pairs((key, about.said(found[0].config, key)) for key in facts["acting"]))
+    _section("chain, as far as known" if facts["waits"] else "chain", _grid(facts["chain"]))
+    _section("criteria", _grid(facts["criteria"]))
+    if facts["switch"]["switch_step"] is not None:
+        _section("first switch", pairs(facts["switch"].items()))
     _section("history (all columns: --json)", _grid(facts["metrics"], hidden=HIDDEN))
+    _section("checks", _grid(facts["checks"], hidden=("lineage",)))
     _section("curvature", _grid(facts["curvature"], hidden=("lineage", "observed")))
-    _section("events", _grid(facts["events"], hidden=("lineage",)))
-    _section("runs", _grid(facts["segments"], hidden=("observed", "evaluated", "measured", "finished_at")))
+    _section("events", _grid(facts["events"]))
+    _section("runs", _grid(facts["segments"], hidden=("observed", "evaluated", "measured", "checked", "finished_at")))
     for provenance in facts["provenance"]:
         _section("provenance", pairs(provenance.items()))
     _section("files", "\n".join(map(output.clean, facts["files"])))
@@ -115,7 +121,7 @@ def diff(first: str, second: str, root: Path, *, studies: Sequence[str], as_json
     a = about.find(first, trials, searched=searched)[0]
     b = about.find(second, trials, searched=searched)[0]
     terms = about.differing(a.config, b.config)
-    shared = about.shared_steps(a, b)
+    shared, open_end = about.shared_steps(a, b, store)
     results = about.compared(about.last_row(a, store), about.last_row(b, store))
     if as_json:
         output.emit_json(
@@ -123,6 +129,7 @@ def diff(first: str, second: str, root: Path, *, studies: Sequence[str], as_json
                 "trials": [a.trial_id, b.trial_id],
                 "terms": {key: [x, y] for key, x, y in terms},
                 "shared_steps": shared,
+                "may_share_more": open_end,
                 "results": {key: [x, y] for key, x, y in results},
             }
         )
@@ -131,11 +138,16 @@ def diff(first: str, second: str, root: Path, *, studies: Sequence[str], as_json
         output.emit(f"{a.trial_id} and {b.trial_id} are one trial")
         return 0
     columns = [a.trial_id, b.trial_id]
-    output.emit(table(["term that acts", *columns], [(key, cell(x), cell(y)) for key, x, y in terms]))
-    same = f"They share the first {plural(shared, 'step')}." if shared else "They share no step."
-    output.emit(f"\n{same}\n")
-    rows = [(key, x, y, y - x if x is not None and y is not None else None) for key, x, y in results]
-    output.emit(table(["last recorded result", *columns, "difference"], rows))
+    rows = [
+        [key, *(None if v is None else cell(about.said(t.config, key)) for t, v in ((a, x), (b, y)))]
+        for key, x, y in terms
+    ]
+    output.emit(table(["term that acts", *columns], rows))
+    same = f"They share the first {plural(shared, 'step')}" if shared else "They share no step"
+    later = ", and may come to share more: a criterion decides" if open_end else ""
+    output.emit(f"\n{same}{later}.\n")
+    values = [(key, x, y, y - x if x is not None and y is not None else None) for key, x, y in results]
+    output.emit(table(["last recorded result", *columns, "difference"], values))
     return 0
 
 

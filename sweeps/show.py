@@ -1,7 +1,8 @@
 """One trial, or two: found by a beginning of its id, described from what is recorded, compared with another.
 
 Everything is returned as plain values (what ``--json`` prints); how it looks is the command's affair. Rows are keyed by
-lineage and step, so a trial's history is that of its links, whoever ran them.
+lineage and step, so a trial's history is that of its links, whoever ran them; of a trial that waits for a criterion, up
+to where it is known to train.
 """
 
 from __future__ import annotations
@@ -58,10 +59,52 @@ def acting(config: TrialConfig) -> dict[str, Any]:
     return terms
 
 
+def said(config: TrialConfig, key: str) -> Any:
+    """The value of a term as people are shown it: lists and tables as text."""
+    from studies.nested import written
+
+    section, _, name = key.partition(".")
+    value = getattr(config, section)
+    return written(getattr(value, name)) if name else value
+
+
 def chain(trial: Trial) -> list[dict[str, Any]]:
-    """The links of a trial's chain as plain values: lineage, start, end, loops."""
+    """The links of a trial's chain, as far as known, as plain values."""
+    from studies.stage_words import acts_text
+
     return [
-        {"lineage": link.lineage, "start": link.start, "end": link.end, "loops": link.loops} for link in trial.links
+        {
+            "start": link.start,
+            "end": link.end,
+            "stage": link.stage,
+            "loops": link.loops,
+            "draw": link.draw,
+            "acts": ", ".join(acts_text(link)) or None,
+            "lineage": link.lineage,
+        }
+        for link in trial.links
+    ]
+
+
+def criteria(trial: Trial, events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The criteria that have begun to watch a trial: stage, from which step, where each ended it, and its terms.
+
+    Args:
+        trial: the trial.
+        events: rows of its view `events`.
+    """
+    from studies.switches import watched
+
+    fired = {row["step"]: json.loads(row["detail"])["fired"] for row in events if row["kind"] == "watcher"}
+    return [
+        {
+            "stage": one.watch.stage,
+            "start": one.watch.start,
+            "ended": one.ended,
+            "fired": None if one.ended is None else fired[one.ended],
+            **one.watch.criterion.terms(),
+        }
+        for one in watched(trial)
     ]
 
 
@@ -74,16 +117,28 @@ def differing(first: TrialConfig, second: TrialConfig) -> list[tuple[str, Any, A
     return [(key, a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)]
 
 
-def shared_steps(first: Trial, second: Trial) -> int:
-    """The last step to which two trials have the same states; 0 if they differ from the start."""
+def shared_steps(first: Trial, second: Trial, store: Store) -> tuple[int, bool]:
+    """The last step to which two trials are known to have the same states, and whether there may come to be more.
+
+    The step is 0 if they differ from the start; more may come where one waits for a criterion on what they share.
+    """
+    from studies.switches import frontiers
+
+    known = frontiers((first, second), store.dataset("checks"))
     shared = 0
     for a, b in zip(first.links, second.links, strict=False):
         if a.lineage != b.lineage:
             break
-        shared = min(a.end, b.end)
+        ends = [min(link.end, known.get(trial.trial_id, link.end)) for trial, link in ((first, a), (second, b))]
+        shared = min(ends)
+        waits = [end < link.end for end, link in zip(ends, (a, b), strict=True)]
+        if any(waits):
+            # Who is known to leave where the other has come, or before, shares no more.
+            fixed = [end for end, wait in zip(ends, waits, strict=True) if not wait]
+            return shared, not fixed or fixed[0] > shared
         if a.end != b.end:
             break
-    return shared
+    return shared, False
 
 
 def facts(uses: Sequence[Trial], store: Store) -> dict[str, Any]:
@@ -93,25 +148,37 @@ def facts(uses: Sequence[Trial], store: Store) -> dict[str, Any]:
         uses: the trial, once for each study and arm that asks for it.
         store: where its rows are.
     """
+    import pyarrow as pa
+
     from studies.coverage import Coverage
+    from studies.drops import SWITCH_COLUMNS
+    from studies.views import open_views
 
     trial = uses[0]
     segments = store.read("segments")
     state = Coverage(segments).chain(trial)
-    runs = segments.take(sorted(set(state.rows))).to_pylist()
+    runs = segments.take(pa.array(sorted(set(state.rows)), pa.int64())).to_pylist()
     provenance = sorted({run.pop("provenance") or "{}" for run in runs})
+    with open_views(uses, store) as views:
+        row = views.arrow("trials").to_pylist()[0]
+        events = views.arrow("events").drop_columns("trial_id").to_pylist()
     return {
         "trial_id": trial.trial_id,
         "status": state.status,
+        "waits": trial.watch is not None,
         "error": state.error,
         "asked_by": [{"study": use.study, "arm": use.arm, "role": use.role} for use in uses],
         "seed": trial.config.seed,
         "config": trial.config.to_dict(),
         "acting": acting(trial.config),
         "chain": chain(trial),
+        "criteria": criteria(trial, events),
+        "switch": {name: row[name] for name in ("switch_step", "switches", *SWITCH_COLUMNS)},
+        "flops_alone": row["flops_alone"],
         "metrics": _rows(trial, store, "metrics"),
+        "checks": _rows(trial, store, "checks"),
         "curvature": _rows(trial, store, "curvature"),
-        "events": _rows(trial, store, "events"),
+        "events": events,
         "segments": [_plain(run) for run in runs],
         "provenance": [json.loads(text) for text in provenance],
         "files": _checkpoints(trial, store),
@@ -134,11 +201,14 @@ def _rows(trial: Trial, store: Store, name: str) -> list[dict[str, Any]]:
     """The rows of a table on a trial's chain, by step; columns without any value are left out."""
     import pyarrow.compute as pc
 
+    from studies.switches import frontiers
+
+    last = frontiers((trial,), store.dataset("checks")).get(trial.trial_id, trial.links[-1].end)
     found = []
     for link in trial.links:
         first = 0 if link.start == 0 else link.start + 1
         step = pc.field("step")
-        mine = (pc.field("lineage") == link.lineage) & (step >= first) & (step <= link.end)
+        mine = (pc.field("lineage") == link.lineage) & (step >= first) & (step <= min(link.end, last))
         found += store.dataset(name).to_table(filter=mine).sort_by("step").to_pylist()
     kept = [key for key in (found[0] if found else ()) if any(row[key] is not None for row in found)]
     return [_plain({key: row[key] for key in kept if key != "rank"}) for row in found]
@@ -159,12 +229,12 @@ def _value(value: Any) -> Any:
 
 def _checkpoints(trial: Trial, store: Store) -> list[str]:
     """The checkpoints on a trial's chain that are there."""
-    found = []
-    for link in trial.links:
-        folder = store.checkpoint(link.lineage, link.end).parent
-        steps = sorted(int(path.stem.rpartition("-")[2]) for path in folder.glob(f"{link.lineage}-*.safetensors"))
-        found += [str(store.checkpoint(link.lineage, step)) for step in steps if step <= link.end]
-    return found
+    from studies.states import listed
+
+    ends = {link.lineage: link.end for link in trial.links}
+    found = [(lineage, step, path) for lineage, step, _, path in listed(store.root) if step <= ends.get(lineage, -1)]
+    order = list(ends)
+    return [str(path) for _, _, path in sorted(found, key=lambda state: (order.index(state[0]), state[1]))]
 
 
 def _dotted(section: str, values: dict[str, Any]) -> list[tuple[str, Any]]:
