@@ -72,7 +72,8 @@ class Acting:
     def goes_on(self, before: Acting, updates: int) -> bool:
         """Whether a stage that acts so after so many updates of `before`, or more, changes nothing: they are one."""
         alike = self == replace(before, rewarm=0, reset=False)
-        return alike and not self.rewarm and not self.reset and updates >= before.rewarm
+        warm = before.rewarm - 1  # the last update of a re-warm-up has the whole learning rate
+        return alike and not self.rewarm and not self.reset and updates >= warm
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -136,7 +136,7 @@ def test_a_criterion_has_its_steps_worked_out() -> None:
         ),
         (
             {"kind": "shift", "switch": 30, "lr_factor": 0.5, "rewarm": 9},
-            [{"loops": 1, "until": 30}, {"lr_factor": 0.5, "rewarm": 9, "until": 39}, {"lr_factor": 0.5}],
+            [{"loops": 1, "until": 30}, {"lr_factor": 0.5, "rewarm": 9, "until": 38}, {"lr_factor": 0.5}],
         ),
         ({"kind": "reverse", "switch": 0.4}, [{"until": 0.4}, {"loops": 1}]),
         ({"kind": "grow"}, [{"loops": 1, "until": 33}, {"loops": 2, "until": 67}, {"loops": 3}]),
@@ -169,7 +169,7 @@ def test_a_list_of_stages_that_trains_what_a_short_form_trains_is_that_trial(
         ([{"until": 30}, {}], [{"until": 30}, {"rewarm": 2}]),
         ([{"until": 30}, {}], [{"until": 30}, {"lr_factor": 2.0}]),
         # A re-warm-up that the next stage cuts short is not one that goes on.
-        ([{"rewarm": 20}], [{"rewarm": 20, "until": 19}, {}]),
+        ([{"rewarm": 20}], [{"rewarm": 20, "until": 18}, {}]),
         # A criterion counts from where its own stage begins.
         ([{"loops": 1, "until": CRITERION}, {}], [{"loops": 1, "until": 20}, {"loops": 1, "until": CRITERION}, {}]),
         ([{"loops": 1, "until": CRITERION}, {}], [{"loops": 1, "until": CRITERION | {"delta1": 0.03}}, {}]),
