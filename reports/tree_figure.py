@@ -1,6 +1,6 @@
 """The stage tree of a study as a figure: steps to the right, a line for each branch, colour by loops.
 
-Drawn from the plain outline in ``report.json`` (`studies.outline.outline_dict`) alone. A branch leaves its trunk where
+Drawn from the plain outline in ``report.json`` (`studies.branches.outline_dict`) alone. A branch leaves its trunk where
 a thin line falls from it, once for each step at which it does; a thicker line has more trials. Triangles on a trunk are
 the steps at which criteria ended its stage; a dotted line is where criteria that still watch it may.
 """
@@ -133,7 +133,8 @@ def _how_many(branch: Tree) -> str:
     """Trials, lineages of each seed; criteria that watch."""
     words = [_count(branch["trials"], "trial")]
     if branch["lineages"] == branch["each"] * branch["seeds"] > branch["seeds"]:
-        words.append(f"{branch['each']:,} branches × {_count(branch['seeds'], 'seed')}")
+        what = "settings" if branch["starts"] == [0] else "branches"
+        words.append(f"{branch['each']:,} {what} × {_count(branch['seeds'], 'seed')}")
     elif branch["lineages"] > branch["seeds"]:
         words.append(f"{branch['lineages']:,} branches")
     if branch["criteria"] is not None:
@@ -147,6 +148,9 @@ def _sentence(branch: Tree, parent: Tree | None) -> str:
     start, end = (_steps(branch, which) for which in ("start", "end"))
     what = f"{branch['label']} from step {start} to {end}"
     text = f"{what}, {_count(branch['trials'], 'trial')}"
+    done, arms = sum(number for _, number in branch["complete"]), ", ".join(branch["arms"])
+    if done:
+        text += f" ({arms})" if done == branch["trials"] else f" ({done:,} complete: {arms})"
     if parent is not None:
         text = f"From {parent['label']}: {text}"
     if branch["ended"]:

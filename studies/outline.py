@@ -13,107 +13,19 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from core.schedule import Watch
+from studies.branches import MOST_ARMS, MOST_STEPS, Branch, Criteria, LeftOut, Outline
 from studies.expand import Trial
 from studies.stage_ends import stage_ends
-from studies.stage_words import acting_text, loops_text, terms_text
+from studies.stage_words import acting_text, terms_text
 
 T = TypeVar("T")
 
 MOST_LINES = 30
 """Lines of a drawn outline, one for each branch, each branch's criteria and each remainder."""
-MOST_STEPS = 60
-"""Steps of one kind that a branch keeps."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Criteria:
-    """What watches the lineages of a branch."""
-
-    number: int
-    """Distinct criteria, the most that watch one lineage."""
-    trials: int
-    """That wait for them."""
-    earliest: int
-    """First step at which one can end its stage: its (patience + 1)-th check."""
-    latest: int
-    """Last step at which one does."""
-    then: tuple[str, ...]
-    """What acts afterwards, in words."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LeftOut:
-    """What was not kept."""
-
-    kinds: int
-    """Branches with all that leaves them."""
-    trials: int
-    """That pass through them."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Branch:
-    """Lineages that look alike."""
-
-    loops: int
-    draw: float | None
-    """Loops are drawn with that mean and this sigma; None: they are as many."""
-    acts: tuple[str, ...]
-    """What else acts, in words."""
-    starts: tuple[int, ...]
-    """Distinct steps at which they begin, ascending; at most `MOST_STEPS`, the first and the last among them."""
-    start_count: int
-    """How many there were."""
-    ends: tuple[int, ...]
-    """Likewise, the last steps that anybody needs of them; of what is watched, the latest."""
-    end_count: int
-    spans: tuple[tuple[int, int], ...]
-    """Distinct (start, end), ascending; at most `MOST_STEPS`."""
-    lineages: int
-    each: int
-    """The most lineages that one seed has among them."""
-    seeds: int
-    trials: int
-    """That pass through them."""
-    complete: tuple[tuple[int, int], ...]
-    """(step, trials that are complete there), ascending; at most `MOST_STEPS`."""
-    ended: tuple[tuple[int, int], ...]
-    """(step, trials whose criterion ended the stage there, as recorded), likewise."""
-    criteria: Criteria | None
-    children: tuple[Branch, ...]
-    """By their first start."""
-    left_out: LeftOut | None
-
-    @property
-    def label(self) -> str:
-        """What acts, in words."""
-        return ", ".join((loops_text(self.loops, self.draw), *self.acts))
-
-    @property
-    def lines(self) -> int:
-        """Lines that it takes, without what leaves it."""
-        return 1 + (self.criteria is not None) + (self.left_out is not None)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outline:
-    """A stage tree in short."""
-
-    trials: int
-    waiting: int
-    """Trials of these whose chain is not known to its end: criteria will decide."""
-    seeds: int
-    steps_alone: int
-    """Updates of all trials, each by itself, as far as their chains are known."""
-    steps_trained: int
-    """Updates of the tree: what is shared counts once."""
-    branches: tuple[Branch, ...]
-    """That begin at step 0, those with the fewest loops first."""
-    left_out: LeftOut | None
 
 
 def outline(trials: Iterable[Trial], *, most_lines: int = MOST_LINES) -> Outline:
@@ -144,25 +56,6 @@ def outline(trials: Iterable[Trial], *, most_lines: int = MOST_LINES) -> Outline
     )
 
 
-def outline_dict(found: Outline) -> dict[str, Any]:
-    """An outline as plain values for JSON; each branch has its `label` besides."""
-
-    def plain(branch: Branch) -> dict[str, Any]:
-        own = asdict(replace(branch, children=()))
-        return {"label": branch.label} | own | {"children": [plain(child) for child in branch.children]}
-
-    own = asdict(replace(found, branches=()))
-    whole: dict[str, Any] = _listed(own | {"branches": [plain(branch) for branch in found.branches]})
-    return whole
-
-
-def _listed(value: Any) -> Any:
-    """With lists for tuples, as JSON gives them back."""
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
 def earliest(watch: Watch) -> int:
     """The first step at which a criterion can end its stage: its (patience + 1)-th check, or the latest step."""
     criterion = watch.criterion
@@ -190,8 +83,11 @@ class _Group:
     """Lineages of each seed."""
     trials: int = 0
     complete: dict[int, int] = field(default_factory=dict)
+    arms: dict[str, None] = field(default_factory=dict)
+    """Of trials that are complete."""
     ended: dict[int, int] = field(default_factory=dict)
     waiting: int = 0
+    waiting_arms: dict[str, None] = field(default_factory=dict)
     watches: dict[int, tuple[Watch, Trial]] = field(default_factory=dict)
     """By identity of the value: trials of a grid share it, and comparing values would cost more than the rest."""
     children: dict[_Look, _Group] = field(default_factory=dict)
@@ -228,8 +124,10 @@ def _add(group: _Group, trial: Trial) -> None:
             group.ended[end] = group.ended.get(end, 0) + 1
     if trial.watch is None:
         group.complete[end] = group.complete.get(end, 0) + 1
+        group.arms[trial.arm] = None
     else:
         group.waiting += 1
+        group.waiting_arms[trial.arm] = None
         if id(trial.watch) not in group.watches:
             group.watches[id(trial.watch)] = trial.watch, trial
 
@@ -311,6 +209,7 @@ def _branch(group: _Group, kept: set[int], names: _Names) -> Branch:
         seeds=len(group.by_seed),
         trials=group.trials,
         complete=_some(group.complete),
+        arms=tuple(group.arms)[:MOST_ARMS],
         ended=_some(group.ended),
         criteria=_criteria(group),
         children=children,
@@ -337,6 +236,7 @@ def _criteria(group: _Group) -> Criteria | None:
     return Criteria(
         number=len({watch.criterion for watch in watches}),
         trials=group.waiting,
+        arms=tuple(group.waiting_arms)[:MOST_ARMS],
         earliest=min(earliest(watch) for watch in watches),
         latest=max(watch.criterion.latest for watch in watches),
         then=tuple(sorted(then)),

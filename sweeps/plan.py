@@ -18,9 +18,10 @@ from core.config import TrialConfig
 from core.flops import link_flops, step_flops
 from core.lineage import Link
 from core.observation import Asked
+from studies.branches import Outline, outline_dict
 from studies.coverage import Coverage
 from studies.expand import Trial
-from studies.outline import Outline, outline, outline_dict
+from studies.outline import outline
 from studies.stage_words import steps_text
 from studies.store import Store
 from studies.tree import Node, Tree, shape_key

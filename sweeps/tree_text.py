@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from studies.outline import Branch, LeftOut, Outline
+from studies.branches import Branch, LeftOut, Outline
 from studies.stage_words import steps_text
+from sweeps.output import clean_lines
 from sweeps.tables import plural
 
 Row = tuple[str, str, str, str, str]
-"""What acts (with the tree's lines before it), steps, how many, trials, remarks."""
+"""What acts (with the tree's lines before it), steps, how many, trials, remarks (arms that end there)."""
 
 
 def tree_text(outline: Outline) -> str:
@@ -30,7 +31,7 @@ def tree_text(outline: Outline) -> str:
             remark,
         )
         lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    return clean_lines("\n".join(lines))
 
 
 def _rows(branch: Branch, first: str, rest: str) -> Iterator[Row]:
@@ -52,7 +53,7 @@ def _rows(branch: Branch, first: str, rest: str) -> Iterator[Row]:
             f"at {watched.earliest} … {watched.latest}",
             "",
             plural(watched.trials, "trial"),
-            f"branches begin where they end it, then {' or '.join(watched.then)}",
+            f"{', '.join(watched.arms)}: branches begin where they end it, then {' or '.join(watched.then)}",
         )
     if not branch.complete and len(below) == 1 and not last and branch.children[0].lineages == branch.lineages:
         yield from _rows(branch.children[0], f"{rest}↳ ", rest)  # nothing forks: no deeper than before
@@ -74,11 +75,13 @@ def _span(branch: Branch) -> str:
 
 
 def _copies(branch: Branch) -> str:
-    """How many lineages: a number for each seed where all have as many."""
+    """How many lineages: a number for each seed where all have as many; what begins at step 0 differs in settings."""
     seeds = plural(branch.seeds, "seed")
     if branch.each * branch.seeds != branch.lineages:
         return f"{branch.lineages:,} in all, {seeds}"
-    return seeds if branch.each == 1 else f"{branch.each:,} × {seeds}"
+    if branch.each == 1:
+        return seeds
+    return f"{branch.each:,}{' settings' if branch.starts == (0,) else ''} × {seeds}"
 
 
 def _remark(branch: Branch) -> str:
@@ -88,6 +91,9 @@ def _remark(branch: Branch) -> str:
         trials = sum(number for _, number in branch.ended)
         remarks.append(f"criteria of {plural(trials, 'trial')} ended it at {steps_text(steps)}")
     done = sum(number for _, number in branch.complete)
+    arms = ", ".join(branch.arms)
     if done and (done < branch.trials or len(branch.complete) > 1):
-        remarks.append(f"{done:,} complete at {steps_text([step for step, _ in branch.complete])}")
+        remarks.append(f"{arms}: {done:,} complete at {steps_text([step for step, _ in branch.complete])}")
+    elif done:
+        remarks.append(arms)
     return "; ".join(remarks)

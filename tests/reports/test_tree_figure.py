@@ -10,7 +10,8 @@ import pytest
 
 from reports.svg import PALETTE
 from reports.tree_figure import loop_colours, tree_alt, tree_figure, tree_title
-from studies.outline import outline, outline_dict
+from studies.branches import outline_dict
+from studies.outline import outline
 from studies.watchers import ended_at
 from tests.studies.test_outline import SWITCHES, joined, made
 
@@ -50,7 +51,7 @@ def test_it_names_itself_and_states_what_is_saved(switches):
     root = ElementTree.fromstring(tree_figure(switches, name="x-tree"))
     assert root.find(f"{SVG}title").text == tree_alt(switches)
     assert f"{trained:,} updates for trials that would take {alone:,} each alone" in tree_alt(switches)
-    assert "From 1 loop: 8 loops from step 150, 300 … 2850 to 3000, 190 trials." in tree_alt(switches)
+    assert "From 1 loop: 8 loops from step 150, 300 … 2850 to 3000, 190 trials (a)." in tree_alt(switches)
 
 
 def test_criteria_are_marked_where_they_ended_stages_and_where_they_may():

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from core.config import ModelConfig, ScheduleConfig, TrainConfig, TrialConfig
 from core.lineage import under_seeds, watch
+from studies.branches import MOST_STEPS, Branch, outline_dict
 from studies.expand import Trial
-from studies.outline import MOST_LINES, MOST_STEPS, Branch, outline, outline_dict
+from studies.outline import MOST_LINES, outline
 from studies.stage_words import loops_text, steps_text
 from studies.watchers import ended_at
 

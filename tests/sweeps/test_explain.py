@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,19 @@ def test_the_command_explains_by_a_beginning_of_the_id(capsys, toy, tmp_path) ->
     assert code == 0
     assert "shared with 1 trial of toy / single up to step 10" in out
     assert list(tmp_path.iterdir()) == [toy]
+
+
+def test_without_a_study_those_run_in_the_store_and_the_catalogue_are_searched(capsys, store) -> None:
+    from studies.expand import expand
+    from studies.spec import load_study, parse_study
+
+    store.keep_study(TOY.encode())
+    kept = expand(parse_study(tomllib.loads(TOY), file="toy.toml"))[0]
+    catalogued = expand(load_study("quickstart"))[0]
+    for trial in (kept, catalogued):
+        code, out, _ = call(capsys, "plan", "--explain", trial.trial_id, "--store", store.root, "--json")
+        assert code == 0
+        assert trial.study in {use["study"] for use in json.loads(out)["asked_by"]}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ def test_a_trunk_and_its_branches():
     assert tree_text(outline(SWITCHES)).splitlines() == [
         "1 loop      0 → 2850                10 seeds       950 trials",
         *(
-            f"{'└' if loops == 8 else '├'}─ {loops} loops  150, 300 … 2850 → 3000  19 × 10 seeds  190 trials"
+            f"{'└' if loops == 8 else '├'}─ {loops} loops  150, 300 … 2850 → 3000  19 × 10 seeds  190 trials  a"
             for loops in (2, 3, 4, 6, 8)
         ),
     ]
@@ -22,7 +22,7 @@ def test_what_does_not_fork_goes_no_deeper():
     assert tree_text(outline(made(kind="grow"))).splitlines() == [
         "1 loop     0 → 1000     1 seed  1 trial",
         "↳ 2 loops  1000 → 2000  1 seed  1 trial",
-        "↳ 3 loops  2000 → 3000  1 seed  1 trial",
+        "↳ 3 loops  2000 → 3000  1 seed  1 trial  a",
     ]
 
 
@@ -30,7 +30,7 @@ def test_criteria_have_a_line_and_so_have_their_ends():
     trials = made(3, kind="shift-scp")
     waiting = tree_text(outline(trials)).splitlines()
     assert waiting[1].startswith("└─ 1 criterion watches")
-    assert waiting[1].endswith("branches begin where they end it, then 3 loops")
+    assert waiting[1].endswith("a: branches begin where they end it, then 3 loops")
     lines = tree_text(outline([ended_at(trials[0], 500), *trials[1:]])).splitlines()
     assert lines[0].endswith("criteria of 1 trial ended it at 500")
     assert lines[1].startswith("├─ 1 criterion watches")
