@@ -120,7 +120,7 @@ def plan(
     arms: dict[str, Counter[str]] = defaultdict(Counter)
     for trial, is_done in zip(trials, done, strict=True):
         arms[trial.arm].update(trials=1, done=int(is_done))
-    waiting = sum(trial.watch is not None for trial in trials)
+    waiting = sum(trial.watch is not None and not ended for trial, ended in zip(trials, done, strict=True))
     saving = alone / spent if spent else 1.0
     best = max(saving, _saving(best_case(trials, coverage), costs)) if waiting else saving
     disk = disk_need(tree, trials)

@@ -191,6 +191,16 @@ def test_recorded_checks_are_facts_in_both_cases(store: Store) -> None:
     assert made.saving == made.saving_best
 
 
+def test_a_trunk_that_diverged_leaves_nothing_to_decide(store: Store) -> None:
+    trials = watched(deltas=2)
+    row = segment(trials[0].links[0].lineage, 0, 50, reached=15, status="diverged", evaluated=[0, 10], checked=[10])
+    store.commit({"segments": [row]})
+    made = plan(resolved(trials, store), store, workers=1)
+    assert (made.done, made.waiting, made.missing, made.flops_left) == (2, 0, 0, 0)
+    assert made.assumes is None
+    assert counts(trials, Coverage(store.read("segments")))["waiting"] == 0
+
+
 def test_no_criterion_no_assumption(store: Store) -> None:
     made = plan(TRIALS, store, workers=2)
     assert (made.waiting, made.assumes, made.saving) == (0, None, made.saving_best)
