@@ -118,7 +118,7 @@ class Coverage:
         first = min((step for step in missing if step <= reached), default=None)
         covered = reached
         if first is not None:
-            covered = max((step for steps in asked for step in steps if step < first), default=link.start)
+            covered = max(link.start, first - 1)
         status: str | None = None
         if first is None and reached == link.end:
             status = "ok"
