@@ -179,6 +179,8 @@ class _Stem:
     keep_all: bool = False
     keep_at: set[int] = field(default_factory=set)
     """Steps at which trials end that keep their last state."""
+    goes_on_at: set[int] = field(default_factory=set)
+    """Latest steps of criteria after which a trial goes on, how is not known yet."""
     asks: dict[tuple[int, int], Asked] = field(default_factory=dict)
     """By (step where a trial leaves the lineage, identity of what it asks): that; in the order of the trials."""
     needed: int = 0
@@ -277,8 +279,14 @@ def _collect(trials: Iterable[Trial]) -> dict[str, _Stem]:
                 stem.needed = max(stem.needed, link.end)
             stem.keep_all |= train.keep == "all"
             parent = link.lineage
-        if watch is None and train.keep != "none":
+        # A criterion that may go on to the last step may end there: that state is the trial's last.
+        if train.keep != "none" and (watch is None or trial.links[-1].end == train.steps):
             stems[trial.links[-1].lineage].keep_at.add(train.steps)
+        if watch is not None and trial.links[-1].end < train.steps:
+            stems[trial.links[-1].lineage].goes_on_at.add(trial.links[-1].end)
+    for stem in stems.values():
+        if stem.keep_all and stem.config.train.keep != "all":  # whoever's configuration it is, one of them keeps all
+            stem.config = replace(stem.config, train=replace(stem.config.train, keep="all"))
     return stems
 
 
@@ -396,7 +404,7 @@ def _node(plan: _Plan) -> Node:
         record=plan.record,
         begin=plan.begin,
         after=plan.after,
-        checkpoint=plan.run and (plan.awaited or keep),
+        checkpoint=plan.run and (plan.awaited or keep or plan.end in stem.goes_on_at),
         keep=keep,
         generation=plan.generation,
     )

@@ -207,7 +207,14 @@ class Round:
         self.outlook, self._due = self.anew(), False
         self.ready.clear()
         self._prepare(goes_on=True)
+        self._let_go()
         self._looked = (self.clock(), self.clock() - begun)
+
+    def _let_go(self) -> None:
+        """Removes the passing states that nothing is to begin from: what was to follow is recorded, or never comes."""
+        flying = {lane.lineage for lane in self._flying().values()}  # these may save states that nobody knows of yet
+        lineages = {node.lineage for node in self.tree.nodes} - flying
+        self.store.remove_passing(lineages, needed={state for state, count in self._begins.items() if count > 0})
 
     def _flying(self) -> dict[tuple[str, int], Lane]:
         """The lanes that executors have, or that are put back, by lineage and end."""

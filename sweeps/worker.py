@@ -207,6 +207,8 @@ def train_unit(unit: Unit, context: Context) -> Done:
 
     def keep(index: int, state: TrialState) -> None:
         lane = ready[index][0]
+        if state.step == lane.end and (lane.checkpoint or lane.end == lane.config.train.steps):
+            return  # saved as the lane's end, or nothing comes after it
         save(state, context.store.checkpoint(lane.lineage, state.step, passing=lane.config.train.keep != "all"))
 
     results = iter(

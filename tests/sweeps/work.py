@@ -19,7 +19,7 @@ from core.observation import Asked
 from studies.expand import Trial
 from sweeps.executor import LaneOutcome
 from sweeps.units import Bundle, Lane, Unit, unit
-from sweeps.worker import Context, Done, segment_row
+from sweeps.worker import Context, Done, segment_row, train_unit
 
 POISON = 13
 
@@ -161,3 +161,10 @@ def _done(unit: Unit, reached: Sequence[int], statuses: Sequence[str] | None = N
 def stuck(unit: Unit, context: Context) -> Done:
     """Never begins, as if its state were gone for ever."""
     return Done(lanes=tuple(LaneOutcome(status="ok", reached=lane.start) for lane in unit.lanes), rows={})
+
+
+def fails_at_32(unit: Unit, context: Context) -> Done:
+    """Trains, but no lane beyond step 32."""
+    if any(lane.end > 32 for lane in unit.lanes if lane.watches):
+        raise ValueError("beyond step 32")
+    return train_unit(unit, context)
