@@ -14,13 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from core.config import ScheduleConfig, TrainConfig, TrialConfig
 from core.errors import InputError, StoreError
 from studies.formats import FORMS, formatted
 from studies.query import check_query, run_query
 from studies.query_process import close_off
 from studies.store import Store
 from studies.views import Views
-from tests.studies.rows import recorded, trial
+from studies.watchers import resolved
+from tests.studies.rows import metrics, of_config, recorded, segment, trial
 
 TRIALS = [trial(seed=s) for s in (0, 1)] + [trial("shift", seed=s, switch=0.5) for s in (0, 1)]
 
@@ -90,6 +92,8 @@ REFUSED = [
     "SELECT * FROM TRIALS_OF_MINE",
     "SELECT * FROM _trials",
     "SELECT * FROM _metrics",
+    "SELECT * FROM _drops",
+    "SELECT * FROM _switches JOIN trials USING (trial_id)",
     "SELECT * FROM duckdb_settings()",
     "SELECT * FROM duckdb_secrets()",
     "SELECT * FROM pragma_database_size()",
@@ -213,6 +217,25 @@ def test_bombs_are_stopped_in_time_and_memory(ask, place, sql):
         ask(sql, timeout_s=1.0, memory_bytes=256 << 20)
     assert digests(place) == before
     assert ask("SELECT count(*) FROM trials").column(0).to_pylist() == [4]
+
+
+def test_a_trial_that_waits_for_a_criterion_goes_to_the_process_as_it_is(tmp_path):
+    store = Store.open(tmp_path / "store", create=True)
+    schedule = ScheduleConfig(kind="shift-scp", check_every=25, latest=80)
+    config = TrialConfig(train=TrainConfig(steps=100, evaluate_every=25), schedule=schedule)
+    one = of_config(config, "criterion", {})
+    lineage = one.links[0].lineage
+    store.commit(
+        {
+            "segments": [segment(lineage, 0, 30, evaluated=[0, 25], checked=[25])],
+            "metrics": metrics(lineage, [0, 25]),
+            "checks": [{"lineage": lineage, "step": 25, "val_loss": 1.0, "train_loss": 1.5, "grad_norm": None}],
+        }
+    )
+    sql = "SELECT step, checks.val_loss, train_loss, grad_norm, status FROM checks JOIN trials USING (trial_id)"
+    assert run_query(resolved([one], store), store, sql).to_pylist() == [
+        {"step": 25, "val_loss": 1.0, "train_loss": 1.5, "grad_norm": None, "status": None}
+    ]
 
 
 def test_a_damaged_store_is_no_error_of_the_query(tmp_path):

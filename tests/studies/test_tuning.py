@@ -119,6 +119,27 @@ def test_a_slot_with_a_trial_that_is_not_recorded_has_no_winner():
     assert winners(found, []) == {}
 
 
+def test_an_arm_whose_stages_end_by_a_criterion_is_tuned_like_any_other():
+    """A trial that waits for its criterion has no status, so its slot waits too."""
+    found = parse_study(
+        {
+            "name": "s",
+            "question": "?",
+            "arms": {"scp": {"schedule": {"kind": "shift-scp"}, "axes": {"schedule.delta1": [0.01, 0.02]}}},
+            "nuisance": {"train.lr": RATES, "schedule.patience": [2, 4]},
+        },
+        file="s.toml",
+    )
+    table = rows(found, lambda t: rate(t) / t.varied["schedule.patience"])
+    best = (("train.lr", RATES[0]), ("schedule.patience", 4))
+    slots = [("scp", (("schedule.delta1", delta),)) for delta in (0.01, 0.02)]
+    assert winners(found, table) == dict.fromkeys(slots, best)
+    waiting = next(t for t in expand(found) if t.role == "tune")
+    assert waiting.watch is not None
+    table = [row | ({"status": None} if row["trial_id"] == waiting.trial_id else {}) for row in table]
+    assert winners(found, table) == {slots[1]: best}
+
+
 def test_rows_of_other_trials_do_no_harm():
     found = study()
     others = [{"trial_id": f"{i:016x}", "status": "ok", "final_val_loss": -1.0} for i in range(3)]
