@@ -81,7 +81,7 @@ def test_checking_evaluating_and_watching_change_no_bit_of_training(name: str) -
     assert bare.metrics == [row for row in plain.metrics if row["step"] in {0, 12, *ends}]
 
 
-@pytest.mark.parametrize("name", ["toy", "drawn"])
+@pytest.mark.parametrize("name", ["toy", "drawn", "unit_width"])  # a lane of unit width is trained beside a copy
 def test_watching_and_keeping_change_no_bit_of_training(name: str) -> None:
     config = case(name)
     (result,), kept = watched([config], watching(), watching(patience=3), needed=12)

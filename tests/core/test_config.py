@@ -11,7 +11,16 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from core.config import SECTIONS, CriterionConfig, MarkovTask, MeasureConfig, StageConfig, TrialConfig, trial_config
+from core.config import (
+    SECTIONS,
+    CriterionConfig,
+    MarkovTask,
+    MeasureConfig,
+    ScheduleConfig,
+    StageConfig,
+    TrialConfig,
+    trial_config,
+)
 from core.errors import InputError
 from core.lineage import (
     acting_keys,
@@ -25,8 +34,8 @@ from core.lineage import (
     under_seeds,
     watch,
 )
-from core.observation import evaluation_steps, measurement_steps, with_measure
-from core.terms import hints, terms
+from core.observation import Asked, asked, evaluation_steps, measurement_steps, with_measure
+from core.terms import check, hints, terms
 
 VALUES: dict[str, dict[str, list[Any]]] = {
     "task": {
@@ -437,6 +446,12 @@ def test_trials_pack_when_their_tensors_agree() -> None:
     ]
     assert {shape(config) for config in alike} == {pack_shape(base, first)}
     assert pack_shape(base, first) != pack_shape(base, second)
+    drawn = [
+        build(schedule={"kind": "looped", "draw": "poisson-lognormal", "sigma": sigma}, model={"loops": loops})
+        for sigma, loops in ((0.5, 3), (0.1, 3), (0.5, 2))
+    ]
+    assert shape(drawn[0]) == shape(drawn[1]) != shape(build(schedule={"kind": "looped"}))
+    assert shape(drawn[0]) != shape(drawn[2])  # evaluated with another mean
     for changed in (
         {"model": {"width": 16}},
         {"train": {"batch": 8}},
@@ -459,6 +474,20 @@ def test_observation_steps(values: dict[str, Any]) -> None:
     assert measured == sorted(set(measured))
     assert all(0 <= step <= last for step in measured)
     assert bool(measured) == bool(config.measure.quantities)
+
+
+def test_a_trial_that_waits_asks_for_the_checks_of_its_stage_and_nothing_beyond() -> None:
+    config = build(
+        schedule={"kind": "shift-scp", "check_every": 8, "latest": 30},
+        train={"steps": 50, "evaluate_every": 20},
+        measure={"quantities": ["lambda_max"], "every": 25},
+    )
+    waiting = asked(config, links(config), watch(config))
+    assert waiting == Asked(evaluate=(0, 20, 30), measure=(0, 25), check=(8, 16, 24))
+    ended = asked(config, links(config, (16,)), watch(config, (16,)))
+    assert ended == Asked(evaluate=(0, 16, 20, 40, 50), measure=(0, 25, 50))
+    assert list(ended.evaluate) == evaluation_steps(config, links(config, (16,)))
+    assert waiting.within(9, 25) == Asked(evaluate=(20,), measure=(25,), check=(16, 24))
 
 
 def test_measurements_are_taken_at_the_end_unless_told() -> None:
@@ -566,6 +595,17 @@ def test_rules_of_what_does_not_act_are_not_asked() -> None:
     build(train={"steps": 10, "decay": 11})
     build(train={"steps": 10}, schedule={"kind": "single", "switch": 50})
     build(task={"val_size": 16})
+
+
+def test_one_value_is_told_with_the_places_inside_it() -> None:
+    stages_ = [{"until": {"delta1": -1, "on": "val"}}, {"loop": 2}]
+    value, wrong = check(ScheduleConfig, "stages", stages_)
+    assert value is stages_
+    assert wrong == "[1].until.delta1: must be more than 0, got -1.0; [2].loop: unknown key; did you mean 'loops'?"
+    assert check(StageConfig, "until", {"patience": 0})[1] == "patience: must be at least 1, got 0"
+    assert check(StageConfig, "until", {"patience": 2}) == (CriterionConfig(patience=2), None)
+    assert check(StageConfig, "until", 1) == (1, None)
+    assert type(check(StageConfig, "until", 1.0)[0]) is float
 
 
 def test_a_trial_is_frozen() -> None:

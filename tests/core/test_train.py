@@ -130,6 +130,20 @@ def test_a_switch_is_an_event_of_the_stage_that_begins_and_nothing_else_is() -> 
     assert run([decaying])[0].events == []
 
 
+@pytest.mark.parametrize("name", ["reset", "reset_sgd"])
+def test_a_reset_leaves_the_given_state_alone_and_acts_at_the_start_of_its_stage_only(name: str) -> None:
+    config = case(name)
+    before = run([config], until=5)[0].state
+    kept = {key: tensor.clone() for key, tensor in before.optimizer.items()}
+    assert any(tensor.any() for tensor in kept.values())
+    after = run([config], states=[before])[0]
+    assert all(torch.equal(before.optimizer[key], tensor) for key, tensor in kept.items())
+    zeroed = replace(before, optimizer={key: torch.zeros_like(tensor) for key, tensor in kept.items()})
+    assert bits(run([config], states=[zeroed])[0]) == bits(after)
+    halfway = run([config], states=[before], until=8)[0]
+    assert bits(join(halfway, run([config], states=[halfway.state])[0])) == bits(after)
+
+
 def test_progress_tells_step_and_losses() -> None:
     config, told = case("toy"), []
     train_segments(
