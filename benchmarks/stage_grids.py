@@ -39,7 +39,7 @@ def study_of(grid: str, size: Size) -> Study:
         case "switch":
             question = "How early may a trial switch to its loops?"
             arms = {"shift": {"schedule": {"kind": "shift"}}}
-            axes = {"schedule.switch": [round(0.05 * n, 2) for n in range(1, 20)], "model.loops": [2, 4, 8]}
+            axes = {"schedule.switch": [round(0.05 * n, 2) for n in range(1, 20)], "model.loops": [2, 4, 6]}
         case "scp":
             question = "When does each setting of SCP switch, and does it matter?"
             train |= {"evaluate_every": steps // 40}

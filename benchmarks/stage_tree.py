@@ -64,6 +64,7 @@ def compare(grid: str, size: Size, pools: Sequence[Pool], folder: Path, *, round
             (shared, stated, trials), alone = tree(), single()
         facts["equal"] = check_equal(shared, alone)
         facts |= {"trials": len(trials), "alone_flops": stated.flops_alone, "spent_flops": stated.flops_spent}
+        facts |= {"tree_flops": shared.flops, "single_flops": alone.flops}
         times = {"tree_s": shared.seconds, "single_s": alone.seconds, "ratio": alone.seconds / shared.seconds}
         times |= {"tree_busy": shared.busy, "single_busy": alone.busy}
         times |= {"tree_pack": shared.pack, "single_pack": alone.pack}
@@ -113,7 +114,8 @@ def shown(found: dict[str, Any]) -> Iterator[str]:
         how = f"workers train {100 * found[f'{way}_busy']:.0f} % of the time, in packs of {found[f'{way}_pack']:.1f}"
         yield f"  {name:16}{found[f'{way}_s']:9.1f} s   {how}"
     yield f"  {'ratio':16}{found['ratio']:9.2f} x"
-    flops = f"{found['alone_flops']:.3g} FLOPs alone / {found['spent_flops']:.3g} spent"
+    flops = f"{found['alone_flops']:.3g} FLOPs alone (trained: {found['single_flops']:.3g})"
+    flops += f" / {found['spent_flops']:.3g} spent (trained: {found['tree_flops']:.3g})"
     yield f"  {'ideal':16}{found['ideal']:9.2f} x   {flops}{ideal_target}"
     yield f"  {'share':16}{100 * found['share']:9.0f} % of the ideal (target {100 * SHARE_TARGET:.0f} %)"
     if "plain_s" in found:

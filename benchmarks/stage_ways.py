@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.stage_grids import Size, settings_of, study_of
-from core.flops import flops_alone
+from core.flops import flops_alone, link_flops
 from studies.expand import Trial, expand
 from studies.store import Store
 from studies.study import Study
 from studies.views import open_views
 from studies.wanted import wanted
-from studies.watchers import assumed, resolved
+from studies.watchers import resolved
 from sweeps.local_executor import LocalExecutor
 from sweeps.plan import Plan, plan
 from sweeps.round import Silent
@@ -98,14 +98,7 @@ def opened(stack: ExitStack, place: Path, workers: int) -> Pool:
 
 def measured(study: Study, pool: Pool, folder: Path) -> Any:
     """The step times of all shapes of a study, as rows to commit."""
-    ends: dict[Any, int] = {}
-
-    def spread(trial: Trial, watch: Any) -> int:
-        """Somewhere else for each setting, so that there are as many looped stretches as there may be."""
-        grid: range = watch.criterion.grid(watch.start)
-        return grid[ends.setdefault(trial.config.schedule, len(ends)) % len(grid)]
-
-    trials = assumed(expand(study), spread)
+    trials = expand(study)
     with pool.at(fresh(folder, None)) as store:
         try:
             run(lambda: trials, store, pool.executor, observer=_Measuring())
@@ -130,6 +123,8 @@ class Way:
     """Result columns of the views `trials` and `metrics`, a text per row that tells doubles apart to the last bit."""
     losses: dict[str, float]
     """Final validation loss by trial."""
+    flops: int
+    """Of the updates that are recorded, as often as they were made."""
 
 
 def with_tree(study: Study, pool: Pool, folder: Path) -> tuple[Way, Plan, list[Trial]]:
@@ -180,10 +175,12 @@ def found(seconds: float, parts: Sequence[tuple[Sequence[Trial], Store]]) -> Way
     """What some trials gave, wherever their rows lie."""
     rows: dict[str, list[str]] = {"trials": [], "metrics": []}
     losses: dict[str, float] = {}
-    trained, lane_steps, pack_steps = 0.0, 0, 0.0
+    trained, lane_steps, pack_steps, flops = 0.0, 0, 0.0, 0
     for trials, store in parts:
-        for row in store.read("segments", ["start", "reached", "pack_size", "spent_s"]).to_pylist():
+        places = {link.lineage: (trial.config, link) for trial in trials for link in trial.links}
+        for row in store.read("segments").to_pylist():
             trained += row["spent_s"]
+            flops += link_flops(*places[row["lineage"]], row["start"], row["reached"])
             lane_steps += row["reached"] - row["start"]
             pack_steps += (row["reached"] - row["start"]) / row["pack_size"]
         with open_views(trials, store) as views:
@@ -196,7 +193,7 @@ def found(seconds: float, parts: Sequence[tuple[Sequence[Trial], Store]]) -> Way
     for texts in rows.values():
         texts.sort()
     busy, pack = trained / WORKERS / seconds, lane_steps / pack_steps
-    return Way(seconds=seconds, busy=busy, pack=pack, rows=rows, losses=losses)
+    return Way(seconds=seconds, busy=busy, pack=pack, rows=rows, losses=losses, flops=flops)
 
 
 def check_equal(ours: Way, alone: Way) -> str:
