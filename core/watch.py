@@ -38,14 +38,16 @@ def ending(criterion: Criterion, start: int, checks: Mapping[int, Check]) -> int
         start: of the stage.
         checks: by step, of the states of this stage; others do no harm.
     """
-    seen: list[Check] = []
+    before: Check | None = None
+    small = 0  # consecutive checks at which the change was small
     for step in criterion.grid(start):
         row = checks.get(step)
         if row is None:
             return None
-        seen.append(row)
-        if holds(criterion, seen):
+        small = small + 1 if before is not None and _small(criterion, before, row) else 0
+        if small == criterion.patience:
             return step
+        before = row
     return criterion.latest
 
 

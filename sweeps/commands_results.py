@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ from sweeps import show as about
 from sweeps.tables import cell, pairs, plural, table
 
 if TYPE_CHECKING:
-    from studies.expand import Trial
     from studies.store import Store
 
 HIDDEN = ("lineage", "tokens", "flops_alone", "excess_loss", "bayes_", "excess_loss_", "val_accuracy_")
@@ -84,9 +82,10 @@ def report(names: Sequence[str], root: Path, *, out: Path | None, as_json: bool)
 def show(beginning: str, root: Path, *, studies: Sequence[str], as_json: bool) -> int:
     """One trial: configuration, history, provenance, files."""
     from studies.store import Store
+    from sweeps.known import known_trials
 
     store = Store.open(root)
-    trials, searched = _known(studies, store)
+    trials, searched = known_trials(studies, store)
     found = about.find(beginning, trials, searched=searched)
     facts = about.facts(found, store)
     if as_json:
@@ -115,9 +114,10 @@ def show(beginning: str, root: Path, *, studies: Sequence[str], as_json: bool) -
 def diff(first: str, second: str, root: Path, *, studies: Sequence[str], as_json: bool) -> int:
     """What differs between two trials: terms, past, results."""
     from studies.store import Store
+    from sweeps.known import known_trials
 
     store = Store.open(root)
-    trials, searched = _known(studies, store)
+    trials, searched = known_trials(studies, store)
     a = about.find(first, trials, searched=searched)[0]
     b = about.find(second, trials, searched=searched)[0]
     terms = about.differing(a.config, b.config)
@@ -205,20 +205,6 @@ def _recorded(root: Path) -> Store:
     if not root.is_dir():
         raise InputError([Problem("--store", f"there is no store {root}; `loopsweep run` makes one")])
     return store
-
-
-def _known(named: Sequence[str], store: Store) -> tuple[list[Trial], str]:
-    """The trials of the studies named, run in the store and in the catalogue, and what these are called in messages."""
-    from studies.spec import catalogue, load_study
-    from studies.wanted import wanted
-
-    studies = [load_study(name) for name in named]
-    for path in store.kept_studies():
-        with suppress(InputError):  # of another version of loopsweep
-            studies.append(load_study(path))
-    studies += [load_study(path.stem) for path in catalogue()]
-    trials = {(t.study, t.arm, t.role, t.trial_id): t for study in studies for t in wanted(study, store)}
-    return list(trials.values()), "the studies " + ", ".join(dict.fromkeys(study.name for study in studies))
 
 
 def _section(title: str, text: str) -> None:
