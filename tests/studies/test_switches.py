@@ -9,7 +9,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from core.config import ScheduleConfig, TrainConfig, TrialConfig
+from core.alone import train_alone
+from core.config import (
+    CriterionConfig,
+    MarkovTask,
+    ModelConfig,
+    ScheduleConfig,
+    StageConfig,
+    TrainConfig,
+    TrialConfig,
+)
 from core.flops import flops_alone, link_flops
 from core.watch import Check, ending
 from studies.expand import Trial
@@ -62,6 +71,17 @@ class Ran:
 def frames(trials: Sequence[Trial], store: Store) -> dict[str, pd.DataFrame]:
     with open_views(trials, store) as views:
         return {name: views.arrow(name).to_pandas() for name in VIEWS}
+
+
+def view(trials: Sequence[Trial], store: Store, name: str) -> list[dict[str, Any]]:
+    with open_views(trials, store) as views:
+        rows: list[dict[str, Any]] = views.arrow(name).to_pylist()
+    return rows
+
+
+@pytest.fixture
+def store(tmp_path: Any) -> Store:
+    return Store.open(tmp_path / "store", create=True)
 
 
 @pytest.fixture(scope="module")
@@ -184,12 +204,58 @@ def test_keys_are_unique_and_equal_rows_give_equal_views(ran: Ran, tmp_path: Any
         pd.testing.assert_frame_equal(frame, ran.frames[name])
 
 
+# --- a trial by itself -----------------------------------------------------------------------------------------------
+
+LOSS = {"criterion": "loss", "delta1": 10.0, "patience": 1}
+NEVER = {"criterion": "gradient", "delta2": 1e-12, "patience": 2}
+LISTED = {
+    "two criteria on one stage": ({}, [LOSS | {"latest": 12}, NEVER | {"latest": 31}], (1, 1, 2)),
+    "a decay inside a watched stage": ({"lr_schedule": "wsd", "decay": 0.5}, [NEVER | {"latest": 30}], (1, 2)),
+    "a decay after a criterion": ({"lr_schedule": "wsd", "decay": 0.5}, [LOSS | {"latest": 30}], (2, 1)),
+    "two switches": ({}, [LOSS | {"latest": 20}, LOSS | {"latest": 33}], (1, 2, 3)),
+}
+
+
+@pytest.mark.parametrize(("terms", "ends", "loops"), LISTED.values(), ids=LISTED)
+def test_views_give_back_what_a_trial_by_itself_records(
+    store: Store, terms: dict[str, Any], ends: list[dict[str, Any]], loops: tuple[int, ...]
+) -> None:
+    stages = [StageConfig(loops=n, until=CriterionConfig(**end)) for n, end in zip(loops, ends, strict=False)]
+    config = TrialConfig(
+        task=MarkovTask(states=4, chains=2, length=8, train_size=64, val_size=32),
+        model=ModelConfig(width=8),
+        train=TrainConfig(**{"steps": 40, "batch": 8, "evaluate_every": 10, "lr": 0.01} | terms),
+        schedule=ScheduleConfig(kind="stages", check_every=4, stages=(*stages, StageConfig(loops=loops[-1]))),
+    )
+    done = train_alone(config)
+    rows = {"metrics": done.metrics, "checks": done.checks, "events": done.events}
+    segments = []
+    for link in done.chain:
+        steps = {
+            name: [row["step"] for row in rows[name] if row["lineage"] == link.lineage]
+            for name in ("metrics", "checks")
+        }
+        own = {"evaluated": steps["metrics"], "checked": steps["checks"]}
+        segments.append(segment(link.lineage, link.start, link.end, **own))
+    store.commit({name: found for name, found in (rows | {"segments": segments}).items() if found})
+    (one,) = resolved([of_config(config, "alone", {})], store)
+    assert (one.ended, one.links) == (done.ended, done.chain)
+    assert [row["step"] for row in view([one], store, "metrics")] == [row["step"] for row in done.metrics]
+    expected = [{"trial_id": one.trial_id} | {k: v for k, v in row.items() if k != "lineage"} for row in done.checks]
+    assert view([one], store, "checks") == expected
+    events = view([one], store, "events")
+    watchers = [json.loads(row["detail"]) for row in events if row["kind"] == "watcher"]
+    assert [row["step"] for row in events if row["kind"] == "watcher"] == list(done.ended)
+    assert [detail["fired"] for detail in watchers] == [end["criterion"] == "loss" for end in ends]
+    stage_of = {step: next(k.stage for k in done.chain if k.start < step <= k.end) for step in done.ended}
+    assert [detail["stage"] for detail in watchers] == list(stage_of.values())
+    (row,) = view([one], store, "trials")
+    assert row["status"] == "ok"
+    assert row["switches"] == len([event for event in done.events if event["kind"] == "switch"])
+    assert row["flops_alone"] == done.metrics[-1]["flops_alone"] == row["flops_spent"]
+
+
 # --- rows by hand ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def store(tmp_path: Any) -> Store:
-    return Store.open(tmp_path / "store", create=True)
 
 
 def waiting(**schedule: Any) -> Trial:
@@ -207,12 +273,6 @@ def checked(one: Trial, steps: Sequence[int]) -> dict[str, list[dict[str, Any]]]
         "checks": seen,
         "segments": [segment(lineage, s, s, checked=[s], evaluated=[], observed=f'{{"check":{s}}}') for s in steps],
     }
-
-
-def view(trials: Sequence[Trial], store: Store, name: str) -> list[dict[str, Any]]:
-    with open_views(trials, store) as views:
-        rows: list[dict[str, Any]] = views.arrow(name).to_pylist()
-    return rows
 
 
 def test_a_trial_that_waits_has_only_what_is_known_to_be_its_own(store: Store) -> None:
