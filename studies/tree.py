@@ -91,7 +91,8 @@ class Node:
     record: bool
     """False for a replay."""
     begin: int
-    """Step it is run from: `start`, or later where a state on the way is there and what precedes it is recorded."""
+    """Step it is run from (or would be, were a failure retried): `start`, or later where a state on the way is there
+    and what precedes it is recorded."""
     after: int | None
     """Index of the node whose run must end first; None where the state to begin from is there."""
     checkpoint: bool
@@ -138,6 +139,12 @@ class Tree:
             path.append(index)
             index = self.nodes[index].parent
         return path[::-1]
+
+    def resumed(self) -> set[tuple[str, int]]:
+        """The states from which what has failed would go on, were it retried; whether or not they are there."""
+        failed = (node for node in self.nodes if node.status in FAILURES and not node.run)
+        firsts = (node for node in failed if node.parent is None or self.nodes[node.parent].status == "ok")
+        return {state for node in firsts if (state := node.origin) is not None}
 
     def todo(self) -> list[int]:
         """Indices of the nodes to be run, parents before children."""
@@ -367,16 +374,13 @@ def _settle(plan: _Plan, past: str | None, retry: Collection[str]) -> None:
 def _decide(plans: Sequence[_Plan], states: Kept) -> None:
     """Where each node begins, what it waits for, and what must be replayed; children first."""
     for plan in reversed(plans):
-        if not plan.run:
+        if not plan.run and plan.status not in FAILURES:
             continue
         # A state on the way spares what leads to it, where that is recorded or need not be.
         last = min(plan.covered, plan.end - 1) if plan.record else plan.end - 1
         begin = states.nearest(plan.lineage, plan.start, last)
-        if begin is not None:
-            plan.begin = begin
-            continue
-        plan.begin = plan.start
-        if plan.parent is None:
+        plan.begin = plan.start if begin is None else begin
+        if begin is not None or plan.parent is None or not plan.run:
             continue
         before = plans[plan.parent]
         if states.has(before.lineage, plan.start):

@@ -214,7 +214,8 @@ class Round:
         """Removes the passing states that nothing is to begin from: what was to follow is recorded, or never comes."""
         flying = {lane.lineage for lane in self._flying().values()}  # these may save states that nobody knows of yet
         lineages = {node.lineage for node in self.tree.nodes} - flying
-        self.store.remove_passing(lineages, needed={state for state, count in self._begins.items() if count > 0})
+        begins = {state for state, count in self._begins.items() if count > 0}
+        self.store.remove_passing(lineages, needed=begins | self.tree.resumed())
 
     def _flying(self) -> dict[tuple[str, int], Lane]:
         """The lanes that executors have, or that are put back, by lineage and end."""

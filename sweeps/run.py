@@ -117,8 +117,8 @@ def run(
             if idle >= IDLE_ROUNDS and not interrupts.draining:
                 left = len(tree.todo())
                 raise LoopsweepError(f"{left} stretches stay missing though workers ran them; try `loopsweep verify`")
-        if not tree.todo():  # nothing is to begin from a passing state any more
-            store.remove_passing({node.lineage for node in tree.nodes})
+        if not tree.todo():  # nothing is to begin from a passing state any more, unless a failure is retried
+            store.remove_passing({node.lineage for node in tree.nodes}, needed=tree.resumed())
     counts = Counter(status or "missing" for status in tree.statuses)
     code = 1 if any(counts[status] for status in FAILURES) else 0
     if interrupts.draining and counts["missing"]:

@@ -33,7 +33,7 @@ def differences(trials: Sequence[Trial], store: Store) -> list[str]:
     for trial in resolved(trials, store):
         config, alone = trial.config, cached_alone(trial.config)
         name = f"{trial.trial_id} (seed {config.seed}, {config.schedule})"
-        # Where it diverges before the latest step of a criterion that could not hold, that is where it would have ended.
+        # One that cannot hold any more ends at its latest step, also where the trial diverges before it.
         if trial.ended[: len(alone.ended)] != alone.ended or (alone.status == "ok" and trial.ended != alone.ended):
             found.append(f"{name}: its criteria ended at {trial.ended}, alone at {alone.ended}")
             continue

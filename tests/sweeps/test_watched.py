@@ -378,6 +378,8 @@ def test_a_failed_stretch_of_a_trunk_fails_its_trials_and_a_retry_goes_on_from_t
     assert go(trials, store)[1] == []
     result, lanes, _ = go(trials, store, retry=["failed"])
     assert result.counts == {"ok": 2}
+    assert [(lane.start, lane.end, lane.record) for lane in lanes] == [(32, 44, True), (44, 60, True)]
+    assert passing(store.root) == set()
     assert differences(trials, store) == []
 
 
