@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from core.quantities import QUANTITIES
-from reports import series, words
+from reports import series, switches, words
 from reports.claims import judge
 from reports.compare import ALPHA
 from reports.tables import Results, Tables
@@ -36,16 +36,20 @@ def build(studies: Sequence[tuple[Study, Results]], *, command: str) -> dict[str
 
     Returns:
         JSON values: ``claims`` and ``leaderboard`` over all studies, each entry naming its study; ``studies`` with
-        question, counts, curves, failures and warnings; ``provenance``.
+        question, counts, curves, the stage tree, switches, failures and warnings; ``provenance``.
     """
     read = [(study, Tables.read(results, tuned=tuned_keys(study))) for study, results in studies]
     boards = [row for study, tables in read for row in _board(study, tables)]
     verdicts = {study.name: judge(tables, study.claims) for study, tables in read}
+    trees = [switches.tree(results.wanted) for _, results in studies]
     return {
         "format": FORMAT,
         "claims": [{"study": name} | claim for name, claims in verdicts.items() for claim in claims],
         "leaderboard": sorted(boards, key=series.board_order),
-        "studies": [_study(study, tables, verdicts[study.name]) for study, tables in read],
+        "studies": [
+            _study(study, tables, verdicts[study.name]) | {"tree": tree}
+            for (study, tables), tree in zip(read, trees, strict=True)
+        ],
         "provenance": {"command": command, "studies": [_execution(study, tables) for study, tables in read]},
     }
 
@@ -91,6 +95,10 @@ def _study(study: Study, tables: Tables, claims: Sequence[Mapping[str, Any]]) ->
             for name in ("val_loss", *strata)
         ],
         "curvature": [_curve(tables, name, arms) for name in quantities],
+        "arm_means": series.arm_means(tables, study.name, arms),
+        "switches": switches.switches(tables, arms, _reference(study)),
+        "criteria": switches.criteria(tables, arms),
+        "criterion_axes": switches.criterion_axes(tables, arms),
         "along_axes": [entry for name in ("val_loss", *strata) for entry in series.along_axes(tables, name, arms)],
         "failures": _failures(tables),
         "notes": _notes(claims),
@@ -233,19 +241,22 @@ def _numerics_warning(classes: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def _costs(study: Study, tables: Tables) -> list[dict[str, Any]]:
-    """Time of a trial alone, by arm and setting: from calibrations of single steps, so it is execution."""
-    compared = tables.compared()
-    return [
-        {
-            "arm": arm,
-            "setting": dict(setting),
-            "alone_s": _mean(rows["alone_s"]),
-            "spent_s": _mean(rows["spent_s"]),
-            "flops_spent": _mean(rows["flops_spent"]),
-        }
-        for arm in _arms(study)
-        for setting, rows in series.by_setting(tables, compared[compared["arm"] == arm])
-    ]
+    """Time of a trial alone, by arm and setting: from calibrations of single steps, so it is execution.
+
+    Arms of many settings have one entry more, without a setting: the mean over all of them.
+    """
+    compared, found = tables.compared(), []
+    for arm in _arms(study):
+        of_arm = compared[compared["arm"] == arm]
+        settings = series.by_setting(tables, of_arm)
+        found += [{"arm": arm, "setting": dict(setting)} | _cost(rows) for setting, rows in settings]
+        if len(settings) > series.MOST_ROWS:
+            found.append({"arm": arm, "setting": {}} | _cost(of_arm))
+    return found
+
+
+def _cost(rows: pd.DataFrame) -> dict[str, float | None]:
+    return {name: _mean(rows[name]) for name in ("alone_s", "spent_s", "flops_spent")}
 
 
 def _facts(column: pd.Series) -> dict[str, dict[str, int]]:

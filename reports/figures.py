@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import seaborn as sns
@@ -18,23 +17,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import words
-from reports.panels import MOST_NAMES, SIZE, label, lines, log_ticks, name_ends, name_points, panel, plain_ticks, styled
-from reports.svg import FAINT, INK, PALETTE, to_svg
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """One figure of a report."""
-
-    name: str
-    """Of its file, without ``.svg``."""
-    study: str
-    kind: str
-    """claims | curves | cost | axes | curvature"""
-    title: str
-    alt: str
-    """What it shows, with the numbers that matter."""
-    svg: str
+from reports.axis_figures import axis_figure, criterion_figure
+from reports.panels import (
+    MOST_NAMES,
+    SIZE,
+    Drawing,
+    finished,
+    full_label,
+    label,
+    lines,
+    log_ticks,
+    name_ends,
+    name_points,
+    panel,
+    plain_ticks,
+    styled,
+)
+from reports.svg import FAINT, INK, PALETTE
+from reports.switch_figures import switch_figures
+from reports.tree_figure import tree_alt, tree_figure, tree_title
 
 
 def draw(report: Mapping[str, Any]) -> list[Drawing]:
@@ -47,12 +48,16 @@ def draw(report: Mapping[str, Any]) -> list[Drawing]:
         prefix = re.sub(r"[^a-z0-9]+", "-", study["name"].lower())
         with styled():
             drawings += list(_claims(prefix, study, claims, colours))
+            drawings += list(_tree(prefix, study))
             for curve in study["curves"]:
                 drawings += list(_learning(prefix, study, curve, colours))
                 drawings += list(_paired(prefix, study, curve, colours))
             drawings += list(_cost(prefix, study, board, colours))
             for entry in study["along_axes"]:
-                drawings.append(_axis(prefix, study, entry, colours))
+                drawings.append(axis_figure(prefix, study, entry, colours))
+            drawings += list(switch_figures(prefix, study, colours))
+            for entry in study["criterion_axes"]:
+                drawings.append(criterion_figure(prefix, study, entry, colours))
             for curve in study["curvature"]:
                 drawings += list(_curvature(prefix, study, curve, colours))
     return drawings
@@ -62,6 +67,18 @@ def arm_colours(report: Mapping[str, Any]) -> dict[str, str]:
     """One colour an arm name, over all studies of the report."""
     names = dict.fromkeys(arm for study in report["studies"] for arm in study["arms"])
     return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}
+
+
+def _tree(prefix: str, study: Mapping[str, Any]) -> Iterator[Drawing]:
+    """The stage tree, where trials share a past."""
+    tree = study["tree"]
+    if tree is None or tree["steps_alone"] == tree["steps_trained"]:
+        return
+    name = f"{prefix}-tree"
+    yield Drawing(
+        name=name, study=study["name"], kind="tree", title=tree_title(tree), alt=tree_alt(tree),
+        svg=tree_figure(tree, name=name),
+    )  # fmt: skip
 
 
 # --- kinds -----------------------------------------------------------------------------------------------------------
@@ -81,19 +98,17 @@ def _learning(
         ends.append((floor, "Bayes-optimal", FAINT))
     # The first evaluations are far above all that matters; the axis covers what is left after a tenth of the steps.
     _focus(axes, drawn, floor)
-    title = f"{stratum(curve['metric'])}"
+    title = f"{words.stratum(curve['metric'])}"
     axes.set(title=title, xlabel="step (updates)", ylabel=f"validation loss ({curve['unit']})")
     axes.set_xlim(0, max(p["step"] for s in drawn for p in s["points"]))
     plain_ticks(axes, "x")
     name_ends(axes, ends)
-    finals = sorted((s["points"][-1]["mean"], label(s)) for s in drawn)
+    finals = sorted((s["points"][-1]["mean"], full_label(s)) for s in drawn)
     shown = ", ".join(f"{name} {words.number(value)}" for value, name in finals)
     bayes = f"; the Bayes-optimal loss is {words.number(floor)}" if floor is not None else ""
     alt = f"Learning curves, {title}: final validation loss in {curve['unit']}, mean over seeds: {shown}{bayes}."
     name = f"{prefix}-curve-{curve['metric'].replace('_', '-')}"
-    yield Drawing(
-        name=name, study=study["name"], kind="curves", title=title, alt=alt, svg=to_svg(figure, name=name, alt=alt)
-    )
+    yield finished(figure, name=name, study=study, kind="curves", title=title, alt=alt)
 
 
 def _paired(
@@ -113,7 +128,7 @@ def _paired(
     bottom, top = min(0.0, *late), max(0.0, *late)
     room = 0.06 * (top - bottom) or 1.0
     axes.set(
-        title=f"{stratum(curve['metric'])}, seed by seed",
+        title=f"{words.stratum(curve['metric'])}, seed by seed",
         xlabel="step (updates)",
         ylabel=f"loss − that of {reference} ({curve['unit']})",
         xlim=(0, last or 1),
@@ -121,14 +136,12 @@ def _paired(
     )
     plain_ticks(axes)
     name_ends(axes, ends)
-    finals = [(label(s), words.estimate(*(s["points"][-1][k] for k in ("mean", "low", "high")))) for s in drawn]
+    finals = [(full_label(s), words.estimate(*(s["points"][-1][k] for k in ("mean", "low", "high")))) for s in drawn]
     shown = ", ".join(f"{name} {mean} [{low}, {high}]" for name, (mean, low, high) in finals)
-    title = f"Difference from {reference}, {stratum(curve['metric'])}"
+    title = f"Difference from {reference}, {words.stratum(curve['metric'])}"
     alt = f"{title}, in {curve['unit']}, taken seed by seed: at the last evaluation {shown}."
     name = f"{prefix}-paired-{curve['metric'].replace('_', '-')}"
-    yield Drawing(
-        name=name, study=study["name"], kind="curves", title=title, alt=alt, svg=to_svg(figure, name=name, alt=alt)
-    )
+    yield finished(figure, name=name, study=study, kind="curves", title=title, alt=alt)
 
 
 def _focus(axes: Axes, series: Sequence[Mapping[str, Any]], floor: float | None) -> None:
@@ -144,28 +157,34 @@ def _focus(axes: Axes, series: Sequence[Mapping[str, Any]], floor: float | None)
     axes.set_ylim(bottom - room, top + room)
 
 
-def stratum(column: str) -> str:
-    """How a stratum is called in a title."""
-    names = {"low_ic": "low-IC (simple) sequences", "high_ic": "high-IC (complex) sequences", "": "all sequences"}
-    suffix = column.removeprefix("val_loss").removeprefix("_")
-    return names.get(suffix, suffix)
-
-
 def _cost(
-    prefix: str, study: Mapping[str, Any], board: Sequence[Mapping[str, Any]], colours: Mapping[str, str]
+    prefix: str,
+    study: Mapping[str, Any],
+    board: Sequence[Mapping[str, Any]],
+    colours: Mapping[str, str],
 ) -> Iterator[Drawing]:
+    """A point a setting; of an arm with many the best has its name and interval, the others are plain."""
+    many = {row["arm"]: row["settings"] for row in study["arm_means"]}
     points = [
         (row["flops_alone"], row["metrics"]["final_val_loss"], row)
-        for row in board
+        for row in board  # the best first
         if row["flops_alone"] and row["metrics"].get("final_val_loss", {}).get("mean") is not None
     ]
     if not points:
         return
     figure, axes = panel()
+    named, best_of = [], dict.fromkeys(many, False)
     for flops, loss, row in points:
-        half = [[loss["mean"] - loss["low"]], [loss["high"] - loss["mean"]]] if loss["low"] is not None else None
         colour = colours[row["arm"]]
+        if best_of.get(row["arm"]):
+            axes.plot(flops, loss["mean"], "o", color=colour, markersize=3.5, alpha=0.45, markeredgewidth=0)
+            continue
+        half = [[loss["mean"] - loss["low"]], [loss["high"] - loss["mean"]]] if loss["low"] is not None else None
         axes.errorbar(flops, loss["mean"], yerr=half, fmt="o", color=colour, markersize=6, capsize=3, linewidth=1.5)
+        text = label(row)
+        if row["arm"] in many:
+            best_of[row["arm"]], text = True, f"{row['arm']}, best of {many[row['arm']]}"
+        named.append((flops, loss["mean"], text, colour))
     axes.set_xscale("log")
     costs = [f for f, _, _ in points]
     room = (max(costs) / min(costs)) ** 0.1 * 1.1
@@ -173,60 +192,18 @@ def _cost(
     log_ticks(axes, "x")
     unit = "nats/token"
     axes.set(title="Cost against loss", xlabel="FLOPs of a trial alone (log)", ylabel=f"final validation loss ({unit})")
-    if len(points) <= MOST_NAMES:
+    if len(named) <= MOST_NAMES:
         figure.draw_without_rendering()  # places the axes, so that data turn into points of the page
-        name_points(axes, [(f, m["mean"], label(r), colours[r["arm"]]) for f, m, r in points])
+        name_points(axes, named)
     cheapest = min(points, key=lambda p: p[0])
-    best = min(points, key=lambda p: p[1]["mean"])
+    best = points[0]
     alt = (
         f"Final validation loss against FLOPs alone: lowest is {label(best[2])}, "
         f"{words.number(best[1]['mean'])} {unit} at {words.number(best[0])} FLOPs; "
         f"the cheapest is {label(cheapest[2])}, {words.number(cheapest[1]['mean'])} at {words.number(cheapest[0])}."
     )
     name = f"{prefix}-cost"
-    yield Drawing(
-        name=name, study=study["name"], kind="cost", title="Cost against loss", alt=alt,
-        svg=to_svg(figure, name=name, alt=alt),
-    )  # fmt: skip
-
-
-def _axis(prefix: str, study: Mapping[str, Any], entry: Mapping[str, Any], colours: Mapping[str, str]) -> Drawing:
-    """The final loss along an axis; a category or a number, both at their places."""
-    figure, axes = panel()
-    key, title = entry["axis"], f"{stratum(entry['metric'])}"
-    values = list(dict.fromkeys(p["x"] for s in entry["series"] for p in s["points"]))
-    numeric = all(isinstance(v, (int, float)) for v in values)
-    place = {v: v if numeric else i for i, v in enumerate(values)}
-    ends = []
-    for reference in entry["references"]:
-        if reference["mean"] is None:
-            continue
-        colour = colours[reference["arm"]]
-        axes.axhline(reference["mean"], color=colour, linewidth=1.3, linestyle=(0, (2, 2)))
-        if reference["low"] is not None:
-            axes.axhspan(reference["low"], reference["high"], color=colour, alpha=0.12, linewidth=0)
-        ends.append((reference["mean"], reference["arm"], colour))
-    for series in entry["series"]:
-        points, colour = [p for p in series["points"] if p["mean"] is not None], colours[series["arm"]]
-        x, y = [place[p["x"]] for p in points], [p["mean"] for p in points]
-        low = [p["mean"] - (p["mean"] if p["low"] is None else p["low"]) for p in points]
-        high = [(p["mean"] if p["high"] is None else p["high"]) - p["mean"] for p in points]
-        axes.errorbar(x, y, yerr=[low, high], fmt="o-" if numeric else "o", color=colour, capsize=3, linewidth=1.6)
-        ends.append((y[-1], series["arm"], colour))
-    shown = {value: words.setting({"": value}).removeprefix(" = ") for value in values}
-    axes.set_xticks(list(place.values()), list(shown.values()))
-    axes.set(title=title, xlabel=key, ylabel=f"final validation loss ({entry['unit']})")
-    name_ends(axes, ends)
-    best = min((p["mean"], s["arm"], p["x"]) for s in entry["series"] for p in s["points"] if p["mean"] is not None)
-    alt = (
-        f"Final validation loss along {key}, {title}: lowest at {shown[best[2]]} for {best[1]}, "
-        f"{words.number(best[0])} {entry['unit']}."
-    )
-    name = f"{prefix}-axis-{re.sub(r'[^a-z0-9]+', '-', key)}-{entry['metric'].replace('_', '-')}"
-    return Drawing(
-        name=name, study=study["name"], kind="axes", title=f"{key}: {title}", alt=alt,
-        svg=to_svg(figure, name=name, alt=alt),
-    )  # fmt: skip
+    yield finished(figure, name=name, study=study, kind="cost", title="Cost against loss", alt=alt)
 
 
 def _curvature(
@@ -250,10 +227,7 @@ def _curvature(
     shown = ", ".join(f"{label(s)} {words.number(s['points'][-1]['mean'])}" for s in drawn)
     alt = f"{curve['metric']} over training; at the last measurement: {shown}."
     name = f"{prefix}-curvature-{curve['metric'].replace('_', '-')}"
-    yield Drawing(
-        name=name, study=study["name"], kind="curvature", title=curve["metric"], alt=alt,
-        svg=to_svg(figure, name=name, alt=alt),
-    )  # fmt: skip
+    yield finished(figure, name=name, study=study, kind="curvature", title=curve["metric"], alt=alt)
 
 
 def _claims(
@@ -275,10 +249,7 @@ def _claims(
     sns.despine(fig=figure, left=True)
     alt = " ".join(f"Claim {n}, {p['verdict']}: {words.difference(p)}." for n, p in rows)
     name = f"{prefix}-claims"
-    yield Drawing(
-        name=name, study=study["name"], kind="claims", title="Differences by seed", alt=alt,
-        svg=to_svg(figure, name=name, alt=alt),
-    )  # fmt: skip
+    yield finished(figure, name=name, study=study, kind="claims", title="Differences by seed", alt=alt)
 
 
 def _differences(axes: Axes, number: str, part: Mapping[str, Any], colour: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import matplotlib as mpl
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reports import words
-from reports.svg import FAINT, INK, PAPER
+from reports.svg import FAINT, INK, PAPER, to_svg
 
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "loopsweep",
@@ -45,6 +46,28 @@ MOST_NAMES = 12
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.5, 1.4, 1.5)), (0, (9, 2)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """One figure of a report."""
+
+    name: str
+    """Of its file, without ``.svg``."""
+    study: str
+    kind: str
+    """claims | tree | curves | cost | axes | switches | criteria | curvature"""
+    title: str
+    alt: str
+    """What it shows, with the numbers that matter."""
+    svg: str
+
+
+def finished(figure: Figure, *, name: str, study: Mapping[str, Any], kind: str, title: str, alt: str) -> Drawing:
+    """A finished figure; the terms are those of `Drawing`."""
+    return Drawing(
+        name=name, study=study["name"], kind=kind, title=title, alt=alt, svg=to_svg(figure, name=name, alt=alt)
+    )
+
+
 @contextmanager
 def styled() -> Iterator[None]:
     """The style of all figures, inside the block only."""
@@ -62,8 +85,16 @@ def panel(height: float = SIZE[1]) -> tuple[Figure, Axes]:
 
 
 def label(series: Mapping[str, Any]) -> str:
-    """How a series is called: its arm, and its setting where it has one."""
+    """How a series is called: its arm, and its setting, or of how many settings it is the mean or the best."""
+    if series.get("settings", 1) > 1:
+        return f"{series['arm']}, {'best' if series['best'] else 'mean'} of {series['settings']}"
     return f"{series['arm']} {words.setting(series['setting'])}".strip()
+
+
+def full_label(series: Mapping[str, Any]) -> str:
+    """`label`, with the setting that is the best of many."""
+    chosen = f" ({words.setting(series['setting'])})" if series.get("best") else ""
+    return label(series) + chosen
 
 
 def _dashes(series: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -117,8 +148,34 @@ def name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         axes.annotate(
             name, xy=(1.0, y), xytext=(1.045, height), xycoords="axes fraction", textcoords="axes fraction",
             va="center", ha="left", color=colour, fontsize=10, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 0, "shrinkB": 0},
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 0, "shrinkB": 0,
+                        "relpos": (0.0, 0.5)},
         )  # fmt: skip
+
+
+def value_ticks(axes: Axes, places: Sequence[float], names: Sequence[str]) -> None:
+    """Ticks of the x axis at these places; of those too close to the one before (or the last) the names are left out.
+
+    Numbers over a factor of eight or more, none of them near 0, get a logarithmic axis.
+    """
+    low, high = min(places), max(places)
+    if low > 0 and high / low >= 8:
+        axes.set_xscale("log")
+    to_unit = axes.transScale.transform
+    at = [float(to_unit((place, 1.0))[0]) for place in places]
+    wide = (at[-1] - at[0]) or 1.0
+    room = [0.022 * len(name) + 0.02 for name in names]  # of the axis, for text of this size
+    kept = [0]
+    for i in range(1, len(at)):
+        last = i == len(at) - 1
+        clear = (at[i] - at[kept[-1]]) / wide >= (room[i] + room[kept[-1]]) / 2
+        before_last = last or (at[-1] - at[i]) / wide >= (room[i] + room[-1]) / 2
+        if last and not clear and len(kept) > 1:
+            kept.pop()
+        if last or (clear and before_last):
+            kept.append(i)
+    axes.set_xticks([], minor=True)
+    axes.set_xticks(list(places), [name if i in kept else "" for i, name in enumerate(names)])
 
 
 def plain_ticks(axes: Axes, which: str = "xy") -> None:

@@ -15,9 +15,15 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from reports import words
-from reports.figures import Drawing, arm_colours
+from reports import series, words
+from reports.figures import arm_colours
+from reports.panels import Drawing
 from reports.svg import PALETTE, dark_rules
+
+MOST_BEST = 3
+"""Settings of an arm that a table shows where there are more than `series.MOST_ROWS`."""
+MOST_FAILURES = 30
+"""Trials that the table of failures shows."""
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]#!|~<>$&])")
 
@@ -67,6 +73,7 @@ def _environment() -> jinja2.Environment:
         "number": words.number,
         "count": words.count,
         "p_value": words.p_value,
+        "plural": words.plural,
         "setting": words.setting,
         "duration": _duration,
     }
@@ -78,6 +85,7 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
     names = [study["name"] for study in report["studies"]]
     metrics = _columns(report["leaderboard"])
     decimals = {name: _decimals(report["leaderboard"], name) for name in metrics}
+    means = [row for study in report["studies"] for row in study["arm_means"]]
     sections = []
     for study, execution in zip(report["studies"], report["provenance"]["studies"], strict=True):
         mine = [d for d in drawings if d.study == study["name"]]
@@ -87,7 +95,12 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
                 "execution": execution,
                 "costs": {_key(cost): cost for cost in execution["costs"]},
                 "claims": [c for c in report["claims"] if c["study"] == study["name"]],
-                "board": [r for r in report["leaderboard"] if r["study"] == study["name"]],
+                "board": short_board(
+                    [r for r in report["leaderboard"] if r["study"] == study["name"]], study["arm_means"]
+                ),
+                "tree": words.tree(study["tree"]) if study["tree"] is not None else None,
+                "switches": [(arm, words.switch(arm), _switch_rows(arm)) for arm in study["switches"]],
+                "failures": study["failures"][:MOST_FAILURES],
                 "drawings": {kind: [d for d in mine if d.kind == kind] for kind in _KINDS},
             }
         )
@@ -95,6 +108,7 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
         "report": report,
         "title": ", ".join(names),
         "sections": sections,
+        "board_of_all": short_board(report["leaderboard"], means),
         "metrics": metrics,
         "heads": {name: _head(name) for name in metrics},
         "cells": lambda row, name: _cell(row["metrics"].get(name), decimals[name]),
@@ -102,10 +116,42 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
         "colours": {arm: PALETTE.index(colour) for arm, colour in arm_colours(report).items()},
         "palette": PALETTE,
         "key": _key,
+        "estimate": lambda summary: words.estimate(*(summary[name] for name in ("mean", "low", "high"))),
     }
 
 
-_KINDS = ("claims", "curves", "cost", "axes", "curvature")
+def short_board(board: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What is shown of a leaderboard: all settings of an arm, or its best few and the mean over all.
+
+    Args:
+        board: of ``report.json``, the best first.
+        means: the rows of arms with too many settings.
+
+    Returns:
+        ``rows``, each with its ``rank`` among all settings (None for a mean), and ``rest``: (arm, settings that are
+        left out) for each such arm.
+    """
+    many = {(row["study"], row["arm"]): int(row["settings"]) for row in means}
+    shown: list[dict[str, Any]] = []
+    seen: dict[tuple[str, str], int] = {}
+    for rank, row in enumerate(board, 1):
+        arm = row["study"], row["arm"]
+        seen[arm] = seen.get(arm, 0) + 1
+        if arm not in many or seen[arm] <= MOST_BEST:
+            shown.append({**row, "rank": rank, "settings": 1})
+    shown += [{**row, "rank": None} for row in means]
+    rest = [(arm, count - MOST_BEST) for (_, arm), count in many.items()]
+    return {"rows": sorted(shown, key=series.board_order), "rest": rest}
+
+
+def _switch_rows(arm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Rows of the table of switches: the arm, and its settings where they are several and not too many."""
+    several = 1 < len(arm["settings"]) <= series.MOST_ROWS
+    whole = arm["settings"][0] if len(arm["settings"]) == 1 else {**arm, "setting": {}}
+    return [whole, *(arm["settings"] if several else ())]
+
+
+_KINDS = ("claims", "tree", "curves", "cost", "axes", "switches", "criteria", "curvature")
 _VERDICTS = ("supported", "contradicted", "undecided")
 
 

@@ -2,6 +2,9 @@
 
 Trials of one seed are averaged first, so n counts seeds everywhere. Only finished trials enter: a curve that some
 trials leave early would become the curve of the others. On a log scale means are geometric.
+
+An arm may have dozens of settings. Each has its row in the leaderboard of ``report.json``; what is drawn is bounded:
+the arm's mean over its settings, and the best of them.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -18,7 +22,37 @@ from reports.tables import Setting, Tables, plain
 from studies.schemas import metric
 
 MOST_LINES = 8
-"""Settings that are drawn one by one; above, one line an arm, the mean over its settings."""
+"""Settings of all arms that are drawn one by one; above, an arm of three or more has its mean and its best."""
+MOST_ROWS = 8
+"""Settings of an arm that a table shows one by one; above, its best few and the mean over all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The trials of one line."""
+
+    arm: str
+    setting: Setting
+    """Empty where settings are averaged."""
+    settings: int
+    """How many the line is the mean of, or the best of."""
+    best: bool
+    """The setting of lowest mean final loss, where not all are drawn."""
+    trials: pd.DataFrame
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What its series says of itself; the steps of switches where its trials are of one setting."""
+        mean = self.settings > 1 and not self.best
+        switching = not mean and "switch_step" in self.trials
+        steps: list[float] = self.trials["switch_step"].dropna().tolist() if switching else []
+        return {
+            "arm": self.arm,
+            "setting": dict(self.setting),
+            "settings": self.settings,
+            "best": self.best,
+            "switch_steps": sorted({int(step) for step in steps}),
+        }
 
 
 def summary(by_seed: Mapping[int, Sequence[float]], *, log: bool = False) -> dict[str, Any]:
@@ -49,14 +83,30 @@ def by_setting(tables: Tables, rows: pd.DataFrame) -> list[tuple[Setting, pd.Dat
     return [(setting, rows.loc[indices]) for setting, indices in ordered]
 
 
-def groups(tables: Tables, arms: Sequence[str]) -> list[tuple[str, Setting, pd.DataFrame]]:
-    """(arm, setting, its finished trials) in the order of the arms; one an arm where settings are many."""
+def groups(tables: Tables, arms: Sequence[str]) -> list[Group]:
+    """The finished trials by line, in the order of the arms: see `MOST_LINES`."""
     rows = finished(tables)
     of_arm = {arm: rows[rows["arm"] == arm] for arm in arms}
-    split = [(arm, *group) for arm in arms for group in by_setting(tables, of_arm[arm])]
-    if len(split) <= MOST_LINES:
-        return split
-    return [(arm, (), of_arm[arm]) for arm in arms if len(of_arm[arm])]
+    split = {arm: by_setting(tables, own) for arm, own in of_arm.items()}
+    each = sum(map(len, split.values())) <= MOST_LINES
+    found = []
+    for arm, settings in split.items():
+        if each or len(settings) <= 2:
+            found += [Group(arm=arm, setting=s, settings=1, best=False, trials=own) for s, own in settings]
+            continue
+        found.append(Group(arm=arm, setting=(), settings=len(settings), best=False, trials=of_arm[arm]))
+        known = [(_final_loss(own), setting, own) for setting, own in settings]
+        ranked = sorted((one for one in known if one[0] is not None), key=lambda one: one[0])
+        if ranked:
+            _, setting, own = ranked[0]
+            found.append(Group(arm=arm, setting=setting, settings=len(settings), best=True, trials=own))
+    return found
+
+
+def _final_loss(rows: pd.DataFrame) -> Any:
+    if "final_val_loss" not in rows.columns:
+        return None
+    return by_seed(rows.dropna(subset=["final_val_loss"]), "final_val_loss")["mean"]
 
 
 def _order(value: Any) -> tuple[int, float, str]:
@@ -65,7 +115,7 @@ def _order(value: Any) -> tuple[int, float, str]:
 
 
 def curves(tables: Tables, name: str, arms: Sequence[str]) -> list[dict[str, Any]]:
-    """The curve of a column of metrics or curvature over the steps, a series per arm and setting (or per arm).
+    """The curve of a column of metrics or curvature over the steps, a series per group (see `groups`).
 
     A series covers the steps at which each of its trials has the value. ``flops`` is what training up to there costs
     a trial by itself, where the table says it.
@@ -76,8 +126,8 @@ def curves(tables: Tables, name: str, arms: Sequence[str]) -> list[dict[str, Any
     rows = source.loc[source[name].notna()]
     log = metric(name).scale == "log" and bool((rows[name] > 0).all())
     found = []
-    for arm, setting, trials in groups(tables, arms):
-        seeds = dict(zip(trials["trial_id"], trials["seed"], strict=True))
+    for group in groups(tables, arms):
+        seeds = dict(zip(group.trials["trial_id"], group.trials["seed"], strict=True))
         own = rows[rows["trial_id"].isin(seeds.keys())]
         if own.empty:
             continue
@@ -90,9 +140,7 @@ def curves(tables: Tables, name: str, arms: Sequence[str]) -> list[dict[str, Any
                 by_seed[int(seeds[trial_id])].append(float(value))
             flops = float(at["flops_alone"].mean()) if "flops_alone" in at.columns else None
             points.append({"step": int(str(step)), "flops": flops} | summary(by_seed, log=log))
-        switches = sorted({int(s) for s in trials["switch_step"].dropna()}) if "switch_step" in trials else []
-        head = {"arm": arm, "setting": dict(setting), "switch_steps": switches, "log": log}
-        found.append(head | {"n": int(trials["seed"].nunique()), "points": points})
+        found.append(group.head | {"log": log, "n": int(group.trials["seed"].nunique()), "points": points})
     return found
 
 
@@ -109,7 +157,10 @@ def paired_curves(tables: Tables, name: str, arms: Sequence[str], reference: str
     against = finished(tables)
     against = against[against["arm"] == reference]
     found = []
-    for arm, setting, trials in groups(tables, [a for a in arms if a != reference]):
+    for group in groups(tables, arms):
+        if group.arm == reference:
+            continue
+        trials = group.trials
         shared = [a for a in tables.axes if trials[a].notna().any() and against[a].notna().any()]
         partners: dict[tuple[int, Setting], list[str]] = defaultdict(list)
         for row in against.to_dict("records"):
@@ -131,10 +182,7 @@ def paired_curves(tables: Tables, name: str, arms: Sequence[str], reference: str
             | summary({seed: [float(row[step]) for row in own] for seed, own in differences.items()})
             for step in steps
         ]
-        switches = sorted({int(s) for s in trials["switch_step"].dropna()}) if "switch_step" in trials else []
-        found.append(
-            {"arm": arm, "setting": dict(setting), "switch_steps": switches, "n": len(whole), "points": points}
-        )
+        found.append(group.head | {"n": len(whole), "points": points})
     return found
 
 
@@ -155,10 +203,14 @@ def along_axes(tables: Tables, name: str, arms: Sequence[str]) -> list[dict[str,
 
     Arms on which the axis does not act are given once, as a reference.
     """
-    column = f"final_{name}"
-    trials = finished(tables)
-    if column not in trials.columns:
+    trials, unit = finished(tables), metric(name).unit
+    if f"final_{name}" not in trials.columns:
         return []
+    return [{"metric": name, "unit": unit} | entry for entry in along(tables, trials, f"final_{name}", arms)]
+
+
+def along(tables: Tables, trials: pd.DataFrame, column: str, arms: Sequence[str]) -> list[dict[str, Any]]:
+    """A column of some trials along each axis on which they have several values: axis, series and references."""
     trials = trials.dropna(subset=[column])
     found = []
     for axis in tables.axes:
@@ -169,44 +221,53 @@ def along_axes(tables: Tables, name: str, arms: Sequence[str]) -> list[dict[str,
             rows = trials[trials["arm"] == arm]
             acting = rows.dropna(subset=[axis])
             if acting.empty and len(rows):
-                references.append({"arm": arm} | _by_seed(rows, column))
+                references.append({"arm": arm} | by_seed(rows, column))
             values = sorted(acting[axis].unique().tolist(), key=_order)
-            points = [{"x": v} | _by_seed(acting[acting[axis] == v], column) for v in values]
+            points = [{"x": v} | by_seed(acting[acting[axis] == v], column) for v in values]
             series += [{"arm": arm, "points": points}] if points else []
-        found.append(
-            {"axis": axis, "metric": name, "unit": metric(name).unit, "series": series, "references": references}
-        )
+        found.append({"axis": axis, "series": series, "references": references})
     return found
 
 
-def _by_seed(rows: pd.DataFrame, column: str) -> dict[str, Any]:
+def by_seed(rows: pd.DataFrame, column: str) -> dict[str, Any]:
+    """`summary` of a column of some trials."""
     return summary({int(str(seed)): values.tolist() for seed, values in rows.groupby("seed")[column]})
 
 
 def leaderboard(tables: Tables, study: str, arms: Sequence[str], tuned: Iterable[str]) -> list[dict[str, Any]]:
     """One row per arm and setting: final metrics over seeds, counts, size and cost; best mean final loss first."""
-    compared = tables.compared()
-    finals = [c for c in compared.columns if c.startswith("final_") and _is_metric(c)]
-    board = []
-    for arm in arms:
-        of_arm = compared[compared["arm"] == arm]
-        for setting, rows in by_setting(tables, of_arm):
-            ok = rows[rows["status"] == "ok"]
-            counts = {str(k): int(v) for k, v in sorted(rows["status"].fillna("not run").value_counts().items())}
-            board.append(
-                {
-                    "study": study,
-                    "arm": arm,
-                    "setting": dict(setting),
-                    "tuned": {key: sorted({plain(v) for v in rows[key].dropna()}) for key in tuned if key in rows},
-                    "seeds": int(ok["seed"].nunique()),
-                    "statuses": counts,
-                    "metrics": {c: _by_seed(ok.dropna(subset=[c]), c) for c in finals},
-                    "parameters": _common(rows["parameters"]),
-                    "flops_alone": _common(rows["flops_alone"]),
-                }
-            )
+    compared, tuned = tables.compared(), tuple(tuned)
+    board = [
+        {"study": study, "arm": arm, "setting": dict(setting)} | _standing(rows, tuned)
+        for arm in arms
+        for setting, rows in by_setting(tables, compared[compared["arm"] == arm])
+    ]
     return sorted(board, key=board_order)
+
+
+def arm_means(tables: Tables, study: str, arms: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows as of `leaderboard`, the mean over all settings of an arm, for arms of more than `MOST_ROWS`."""
+    compared, found = tables.compared(), []
+    for arm in arms:
+        rows = compared[compared["arm"] == arm]
+        settings = len(by_setting(tables, rows))
+        if settings > MOST_ROWS:
+            found.append({"study": study, "arm": arm, "setting": {}, "settings": settings} | _standing(rows, ()))
+    return found
+
+
+def _standing(rows: pd.DataFrame, tuned: Iterable[str]) -> dict[str, Any]:
+    """What a row of the leaderboard says of some trials."""
+    ok = rows[rows["status"] == "ok"]
+    finals = [c for c in rows.columns if c.startswith("final_") and _is_metric(c)]
+    return {
+        "tuned": {key: sorted({plain(v) for v in rows[key].dropna()}) for key in tuned if key in rows},
+        "seeds": int(ok["seed"].nunique()),
+        "statuses": {str(k): int(v) for k, v in sorted(rows["status"].fillna("not run").value_counts().items())},
+        "metrics": {c: by_seed(ok.dropna(subset=[c]), c) for c in finals},
+        "parameters": _common(rows["parameters"]),
+        "flops_alone": _common(rows["flops_alone"]),
+    }
 
 
 def board_order(row: Mapping[str, Any]) -> tuple[bool, float]:

@@ -6,11 +6,13 @@ tuned inside each arm, so they are no part of what is compared.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pandas as pd
+
+from studies.expand import Trial
 
 Setting = tuple[tuple[str, Any], ...]
 """Axis values of a trial as sorted (dotted key, value) pairs."""
@@ -20,6 +22,11 @@ _SECTIONS = ("task.", "model.", "train.", "schedule.")
 
 class Results(Protocol):
     """What `studies.load` gives: the public views of one study as frames."""
+
+    @property
+    def wanted(self) -> Sequence[Trial]:
+        """The study's trials, as far as recorded rows decide them."""
+        ...
 
     def trials(self) -> pd.DataFrame:
         """One row per (study, arm, trial_id)."""

@@ -81,7 +81,7 @@ def _value(ref: MetricRef, trial: Mapping[Any, Any], history: pd.DataFrame | Non
     if trial["status"] != "ok":
         raise UnmeasuredError(f"trial {trial['status'] if pd.notna(trial['status']) else 'not run'}")
     if ref.source == "trials":
-        return _number(trial.get(ref.name), ref.name)
+        return _number(trial.get(ref.name), ref.name, _no_switch(ref.name, trial))
     if ref.source == "functional" and history is not None:
         return evaluate(ref.name, ref.arguments, history)
     if history is None or ref.name not in history.columns:
@@ -96,7 +96,17 @@ def _value(ref: MetricRef, trial: Mapping[Any, Any], history: pd.DataFrame | Non
     return _number(row.iloc[0], ref.name)
 
 
-def _number(value: Any, name: str) -> float:
+def _no_switch(name: str, trial: Mapping[Any, Any]) -> str | None:
+    """Why a column of the first switch has no value in a trial that ended; None for other columns."""
+    if not name.startswith("switch_"):
+        return None
+    if trial.get("switch_step") is None or pd.isna(trial["switch_step"]):
+        return "the trial never switches"
+    dropped = name == "switch_recovery_steps" and pd.notna(trial["switch_drop"])
+    return "the loss was not back by the end" if dropped else None
+
+
+def _number(value: Any, name: str, why: str | None = None) -> float:
     if value is None or pd.isna(value) or not math.isfinite(value):
-        raise UnmeasuredError(f"{name} was not measured")
+        raise UnmeasuredError(why or f"{name} was not measured")
     return float(value)

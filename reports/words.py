@@ -68,11 +68,70 @@ def tick(value: float) -> str:
     return f"{value:.10g}".replace("-", "−")
 
 
+def stratum(column: str) -> str:
+    """How a stratum is called in a title."""
+    names = {"low_ic": "low-IC (simple) sequences", "high_ic": "high-IC (complex) sequences", "": "all sequences"}
+    suffix = column.removeprefix("val_loss").removeprefix("_")
+    return names.get(suffix, suffix)
+
+
 def place(metric: str, at: int | str | None) -> str:
     """A metric with where it is taken: ``final val_loss``, ``val_loss at step 500``; without a place as it is."""
     if at is None:
         return metric
     return f"{metric} at step {at}" if isinstance(at, int) else f"{at} {metric}"
+
+
+def plural(number: int, word: str) -> str:
+    """A count with its noun: ``1 trial``, ``2 trials``."""
+    return f"{count(number)} {word}{'s' * (number != 1)}"
+
+
+def tree(found: Mapping[str, Any]) -> str:
+    """What the stage tree of a study saves, from what its configurations and criteria say."""
+    head = f"{plural(found['trials'], 'trial')} on {plural(found['seeds'], 'seed')}"
+    if found["waiting"]:
+        return f"{head}; {count(found['waiting'])} of them wait for a criterion, so what they share is not known yet."
+    alone, trained = found["flops_alone"], found["flops_trained"]
+    if found["steps_alone"] == found["steps_trained"]:
+        return f"{head}: no two of them have a past in common, so each is trained by itself ({number(alone)} FLOPs)."
+    return (
+        f"{head} share the past that they have in common: {count(found['steps_trained'])} updates are trained instead "
+        f"of {count(found['steps_alone'])}, with {number(trained)} FLOPs instead of {number(alone)}. "
+        f"The tree needs {number(alone / trained)} times fewer FLOPs."
+    )
+
+
+def switch(found: Mapping[str, Any]) -> str:
+    """What the switches of an arm cost at first, and in all, in plain sentences."""
+    step, back = found["step"], found["recovery"]
+    at = f"at step {count(step['mean'])}"
+    if step["min"] < step["max"]:
+        at += f" on average ({count(step['min'])} … {count(step['max'])})"
+    settings = f", {len(found['settings'])} settings" if len(found["settings"]) > 1 else ""
+    many = f", the first of {found['switches']} switches" if found["switches"] > 1 else ""
+    said = [f"switches {at}{many}: {plural(found['trials'], 'trial')}{settings}, {plural(found['n'], 'seed')}."]
+    if found["drop"]["mean"] is not None:
+        mean, low, high = estimate(*(found["drop"][name] for name in ("mean", "low", "high")))
+        interval = f" [{low}, {high}]" if found["drop"]["low"] is not None else ""
+        turn = "rises" if found["drop"]["mean"] >= 0 else "changes"
+        said.append(
+            f"With the same weights the validation loss {turn} by {mean}{interval} nats/token, from "
+            f"{number(found['loss_before']['mean'])} to {number(found['loss_after']['mean'])}, and the accuracy goes "
+            f"from {number(found['accuracy_before']['mean'])} to {number(found['accuracy_after']['mean'])}."
+        )
+    if back["trials"]:
+        never = f"{count(back['never'])} of {plural(back['trials'], 'trial')} were not back by the end"
+        if back["median"] is None:
+            said.append(f"Half of the trials or more did not come back to the loss before the switch: {never}.")
+        else:
+            said.append(
+                f"The loss is back after {count(back['median'])} updates (median)"
+                + (f"; {never}." if back["never"] else ", in every trial.")
+            )
+    if found["cost"] is not None:
+        said.append(f"In all a trial costs {number(found['cost'])} times the FLOPs of one of {found['reference']}.")
+    return " ".join(said)
 
 
 def sentence(finding: Mapping[str, Any]) -> str:

@@ -14,12 +14,16 @@ import pandas as pd
 from core.config import MeasureConfig
 from core.streams import stream
 from studies.claims import Claim, parse_claims
+from studies.drops import SWITCH_COLUMNS
+from studies.expand import Trial
 from studies.grid import Grid
 from studies.study import Arm as StudyArm
 from studies.study import Study
 
 FLOOR = {"low_ic": 0.45, "high_ic": 1.35}
 STEPS = tuple(range(0, 3001, 100))
+LATEST = 2700
+"""Step at which a criterion gives up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,10 @@ class Arm:
     """Time constant of the high-IC stratum, steps."""
     loops: int = 3
     switch: int | None = None
+    criterion: bool = False
+    """It switches where a criterion fires: the later, the smaller `schedule.delta1`; never below 0.003."""
+    drop: float = 0.5
+    """Rise of the loss at a switch half way; it grows with the step. From an axis `schedule.switch` comes the step."""
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     flops: int = 3_000_000
 
@@ -55,6 +63,8 @@ class Frames:
     curvature_: pd.DataFrame
     events_: pd.DataFrame
 
+    wanted: tuple[Trial, ...] = ()
+
     def trials(self) -> pd.DataFrame:
         return self.trials_.copy()
 
@@ -74,8 +84,8 @@ class Frames:
         """Only the trials for which the mask holds, and their rows."""
         trials = self.trials_[keep]
         ids = set(trials["trial_id"])
-        cut = {n: f[f["trial_id"].isin(ids)] for n, f in vars(self).items() if n != "trials_"}
-        return Frames(trials_=trials, **cut)
+        cut = {n: f[f["trial_id"].isin(ids)] for n, f in vars(self).items() if n not in ("trials_", "wanted")}
+        return Frames(trials_=trials, wanted=self.wanted, **cut)
 
 
 def results(
@@ -109,6 +119,8 @@ def results(
                 if status == "diverged":
                     detail = "loss is not finite"
                     events.append({"trial_id": trial["trial_id"], "step": 742, "kind": "divergence", "detail": detail})
+                if status == "ok" and trial["switch_step"] is not None:
+                    events += _switched(arm, trial, rows)
                 trials.append(trial)
                 metrics += rows
                 if curvature:
@@ -150,7 +162,9 @@ def _trial(arm: Arm, seed: int, setting: dict[str, Any], study: str, status: str
         **setting,
         "config": json.dumps({"seed": seed}),
         "steps": STEPS[-1],
-        "switch_step": arm.switch,
+        "switch_step": _switch(arm, setting),
+        "switches": int(_switch(arm, setting) is not None),
+        **dict.fromkeys(SWITCH_COLUMNS),
         "parameters": 5120,
         "flops_alone": arm.flops * STEPS[-1],
         "flops_spent": int(arm.flops * STEPS[-1] * (0.6 if arm.switch else 1.0)),
@@ -170,6 +184,31 @@ def _trial(arm: Arm, seed: int, setting: dict[str, Any], study: str, status: str
             }
         ),
     }
+
+
+def _switch(arm: Arm, setting: Mapping[str, Any]) -> int | None:
+    """The step of the switch, a step that is evaluated."""
+    if arm.criterion:
+        return int(min(LATEST, max(100, round(8 / setting.get("schedule.delta1", 0.01) / 100) * 100)))
+    if "schedule.switch" in setting:
+        return int(round(float(setting["schedule.switch"]) * STEPS[-1] / 100) * 100)
+    return arm.switch
+
+
+def _switched(arm: Arm, trial: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Fills in what the switch of a trial did, and gives its events: after step 2400 the loss does not come back."""
+    step = trial["switch_step"]
+    before = next(row for row in rows if row["step"] == step)
+    drop = arm.drop * step / 1500 * (1 + 0.01 * trial["seed"])
+    after = {"val_loss": before["val_loss"] + drop, "val_accuracy": before["val_accuracy"] * 0.8}
+    trial |= {f"switch_{name}_before": before[name] for name in after}
+    trial |= {f"switch_{name}_after": value for name, value in after.items()}
+    trial |= {"switch_drop": drop, "switch_recovery_steps": 200 if step <= 2400 else None}
+    events = [{"step": step, "kind": "switch", "detail": json.dumps(after)}]
+    if arm.criterion:
+        detail = {"stage": 0, "fired": step < LATEST, "latest": LATEST, "delta1": 0.01}
+        events.append({"step": step, "kind": "watcher", "detail": json.dumps(detail)})
+    return [{"trial_id": trial["trial_id"], **event} for event in events]
 
 
 def _history(arm: Arm, seed: int, setting: dict[str, Any], noise: float, trial_id: str) -> list[dict[str, Any]]:

@@ -119,7 +119,12 @@ def test_several_settings_of_an_arm_stand_apart_in_the_leaderboard_and_along_the
         str({"model.loops": loops, "schedule.switch": switch}) for loops in (2, 3, 4) for switch in (0.1, 0.5, 0.9)
     )
     (section,) = report["studies"]
-    assert [s["arm"] for s in section["curves"][0]["series"]] == ["single", "looped", "shift"]
+    lines = [(s["arm"], s["settings"], s["best"]) for s in section["curves"][0]["series"]]
+    assert lines == [
+        ("single", 1, False),
+        *(("looped", 3, best) for best in (False, True)),
+        *(("shift", 9, best) for best in (False, True)),
+    ]
     entry = next(e for e in section["along_axes"] if (e["axis"], e["metric"]) == ("schedule.switch", "val_loss"))
     rows = frames.trials()
     rows = rows[(rows["arm"] == "shift") & (rows["schedule.switch"] == 0.5)]

@@ -112,7 +112,7 @@ def shown(text, drawings):
     """Both forms of a report that has `text` wherever a study or a machine can put one."""
     marked = [replace(claim, text=text) for claim in claims(*CLAIMS)]
     frames = results(ended={("shift", 4): "failed", ("depth-matched", 2): "diverged"})
-    frames.events_["detail"] = text
+    frames.events_.loc[frames.events_["kind"] == "divergence", "detail"] = text
     errors = [text if status == "failed" else None for status in frames.trials_["status"]]
     frames = frames.with_trials(error=errors, provenance=json.dumps({"host": text}), numerics_class=text)
     asked = study(marked, question=text, file=text)
