@@ -17,7 +17,7 @@ import pyarrow as pa
 from core.lineage import Link
 from studies.coverage import ChainState, asked_of
 from studies.schemas import FAILURES
-from studies.switches import own_checks, switches, watcher_events
+from studies.switches import switches, watched, watcher_events
 
 if TYPE_CHECKING:
     from studies.expand import Trial
@@ -166,7 +166,8 @@ def _checked(groups: Iterable[Group]) -> pa.Table:
                 (group.key, lineage, np.arange(steps.start, steps.stop, steps.step, dtype=np.int64))
                 for group in groups
                 if group.trials[0].watch is not None or group.trials[0].ended
-                for lineage, steps in own_checks(group.trials[0], group.links[-1][2])
+                for one in watched(group.trials[0])
+                for lineage, steps in one.places(group.links[-1][2])
             ]
         )
     )

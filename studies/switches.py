@@ -36,6 +36,17 @@ class Watched:
     links: tuple[Link, ...]
     """Of its stage; a decay of the learning rate may have cut it."""
 
+    def places(self, last: int | None = None) -> Iterator[tuple[str, range]]:
+        """Where it looks, up to a step (default: as far as it goes): lineage and steps of its grid, link by link.
+
+        A lineage may go on beyond the link, with rows that this trial never sees.
+        """
+        grid = self.watch.criterion.grid(self.watch.start)
+        ends = [end for end in (self.ended, last, self.watch.criterion.latest) if end is not None]
+        for link in self.links:
+            first = max(grid.start, link.start - link.start % grid.step + grid.step)
+            yield link.lineage, range(first, min(link.end, *ends) + 1, grid.step)
+
 
 def watched(trial: Trial) -> list[Watched]:
     """The criteria of a trial's schedule that have begun to watch, in order."""
@@ -72,14 +83,14 @@ def frontiers(trials: Iterable[Trial], checks: Any) -> dict[str, int]:
     rows = checks.to_table(columns=["lineage", "step"], filter=mine)
     for lineage, step in zip(rows["lineage"].to_pylist(), rows["step"].to_pylist(), strict=True):
         recorded.setdefault(lineage, set()).add(step)
-    known: dict[tuple[Watch, tuple[str, ...]], int] = {}  # most trials of a grid share it
+    known: dict[tuple[Watch, tuple[Link, ...]], int] = {}  # most trials of a grid share it
     found = {}
     for trial_id, one in waiting.items():
-        key = one.watch, tuple([link.lineage for link in one.links])
+        key = one.watch, one.links
         if key not in known:
-            steps: set[int] = set().union(*(recorded.get(lineage, ()) for lineage in key[1]))
-            grid = one.watch.criterion.grid(one.watch.start)
-            known[key] = next((step for step in grid if step not in steps), one.watch.criterion.latest)
+            grid = ((lineage, step) for lineage, steps in one.places() for step in steps)
+            missing = (step for lineage, step in grid if step not in recorded.get(lineage, ()))
+            known[key] = next(missing, one.watch.criterion.latest)
         found[trial_id] = known[key]
     return found
 
@@ -140,26 +151,7 @@ def _rows(ends: Sequence[Watched], checks: Any) -> Mapping[tuple[str, int], Chec
 
 def _holds(one: Watched, rows: Mapping[tuple[str, int], Check]) -> bool:
     """Whether a criterion holds at the last check of its grid, and that is its latest step."""
-    grid, criterion = _last_grid(one.watch), one.watch.criterion
-    if criterion.latest not in grid:
+    if one.watch.criterion.latest not in _last_grid(one.watch):
         return False
-    places = ((link.lineage, step) for step in grid for link in one.links)
-    return holds(criterion, [rows[place] for place in places if place in rows])
-
-
-# --- rows of a trial's own checks ------------------------------------------------------------------------------------
-
-
-def own_checks(trial: Trial, last: int) -> Iterator[tuple[str, range]]:
-    """The checks that are a trial's own, up to a step: lineage and steps, for each link that is watched."""
-    for one in watched(trial):
-        grid = one.watch.criterion.grid(one.watch.start)
-        end = last if one.ended is None else min(one.ended, last)
-        for link in one.links:
-            yield link.lineage, _between(grid, link.start, min(link.end, end))
-
-
-def _between(grid: range, start: int, end: int) -> range:
-    """The steps of a grid in (start, end]."""
-    first = max(grid.start, start - start % grid.step + grid.step)
-    return range(first, min(end, grid[-1] if grid else start) + 1, grid.step)
+    places = ((lineage, step) for lineage, steps in one.places() for step in steps)
+    return holds(one.watch.criterion, [rows[place] for place in places if place in rows])

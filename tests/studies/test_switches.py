@@ -401,3 +401,21 @@ def test_time_alone_follows_the_chain_that_a_criterion_decided(store: Store) -> 
     store.commit({"calibrations": rows})
     assert view([one], store, "trials")[0]["alone_s"] == pytest.approx(60 * 0.5 + 40 * 2.0)
     assert view([waiting()], store, "trials")[0]["alone_s"] is None
+
+
+def test_a_check_beyond_where_a_decay_begins_is_not_the_trials_though_the_lineage_goes_on(store: Store) -> None:
+    """Of two lengths under WSD the longer trains the stable lineage on; the shorter leaves it for its decay."""
+    schedule = waiting(latest=80).config.schedule
+    short = of_config(
+        TrialConfig(train=TrainConfig(steps=100, evaluate_every=25, lr_schedule="wsd", decay=40), schedule=schedule),
+        "short",
+        {},
+    )
+    stable, decay = short.links[:2]
+    assert (stable.end, decay.start, decay.stage) == (60, 60, 0)
+    rows = checked(short, [25, 50, 75])
+    store.commit(rows | {"segments": [*rows["segments"], segment(stable.lineage, 0, 160, evaluated=[0, 25, 50])]})
+    store.commit({"segments": [segment(decay.lineage, 60, 80, evaluated=[75])]})
+    assert [row["step"] for row in view([short], store, "checks")] == [25, 50]
+    (row,) = view([short], store, "trials")
+    assert row["switch_step"] is None
