@@ -10,9 +10,9 @@ from core.alone import Alone, train_alone
 from core.config import TrialConfig
 from core.lineage import links
 from core.observation import evaluation_grid
-from studies.coverage import Coverage
+from studies.coverage import Coverage, asked_of
 from studies.expand import Trial
-from studies.schemas import probe_observed
+from studies.schemas import probe_observed, table
 from studies.store import Store
 from studies.watchers import resolved
 
@@ -46,14 +46,37 @@ def differences(trials: Sequence[Trial], store: Store) -> list[str]:
             "checks": alone.checks,
             "events": alone.events,
         }
-        for table, rows in mine.items():
+        for kind, rows in mine.items():
             for row in rows:
-                found += [f"{name}: {each}" for each in unlike(table, row, by_key[table].get(key(row)))]
+                found += [f"{name}: {each}" for each in unlike(kind, row, by_key[kind].get(key(row)))]
         found += [f"{name}: {each}" for each in _extra(trial, alone, tables["events"])]
         allowed |= _asked(trial, config)
     keys = [(row["lineage"], row["step"]) for row in tables["metrics"]]
     found += [f"metrics {each} are asked by no trial" for each in sorted(set(keys) - allowed)]
     found += [f"metrics {each} are there twice" for each in sorted({k for k in keys if keys.count(k) > 1})]
+    return found
+
+
+def rows_of(trials: Sequence[Trial], store: Store) -> dict[str, list[dict[str, Any]]]:
+    """What a store holds of some trials, result columns alone, by table and trial.
+
+    Not the tables as they are: how far a trunk went beyond the end of its last criterion hangs on who shared its pack.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    asked = resolved(trials, store)
+    for name in ("metrics", "events", "checks"):
+        execution = {column.name for column in table(name).columns if column.kind != "result"}
+        of: dict[str, list[dict[str, Any]]] = {}
+        for row in store.read(name).to_pylist():
+            of.setdefault(row["lineage"], []).append({c: bits(v) for c, v in row.items() if c not in execution})
+        found[name] = [
+            {"trial": trial.trial_id, **row}
+            for trial in asked
+            for link, wants in zip(trial.links, asked_of(trial), strict=True)
+            for row in of.get(link.lineage, ())
+            if (row["step"] in wants.evaluate if name == "metrics" else link.start <= row["step"] <= link.end)
+            and (name != "checks" or link.stage < len(trial.ended))
+        ]
     return found
 
 
@@ -65,9 +88,9 @@ def keyed(rows: Iterable[Row]) -> dict[tuple[Any, ...], Row]:
     return {key(row): row for row in rows}
 
 
-def unlike(table: str, mine: Row, theirs: Row | None) -> list[str]:
+def unlike(kind: str, mine: Row, theirs: Row | None) -> list[str]:
     """The columns in which a recorded row is not the trial's own."""
-    where = f"{table} of {mine['lineage']} at {mine['step']}"
+    where = f"{kind} of {mine['lineage']} at {mine['step']}"
     if theirs is None:
         return [f"{where}: not recorded"]
     return [

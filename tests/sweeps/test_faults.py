@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from core.lineage import links
 from studies.coverage import Coverage
 from studies.schemas import table
 from studies.store import Store
+from studies.watchers import resolved
+from tests.sweeps.bits import rows_of
 from tests.sweeps.sweep_process import trials
 
 
@@ -42,16 +43,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def check(store: Store, undisturbed: Store) -> None:
     """Every trial is there, each row once, with the numbers of the undisturbed sweep."""
-    coverage = Coverage(store.read("segments"))
-    found = [coverage.chain(trial).status for trial in trials()]
-    assert found == ["ok"] * 9 + ["diverged"]
-    for name in ("metrics", "events"):
-        columns = [c.name for c in table(name).columns if c.kind == "result"]
-        mine, theirs = store.read(name), undisturbed.read(name)
-        columns += [column for column in theirs.column_names if column not in {c.name for c in table(name).columns}]
-        assert mine.select(columns).equals(theirs.select(columns)), name
-        keys = [tuple(row.values()) for row in mine.select(list(table(name).key)).to_pylist()]
-        assert len(keys) == len(set(keys))
+    coverage, asked = Coverage(store.read("segments")), resolved(trials(), store)
+    found = [coverage.chain(trial).status for trial in asked]
+    assert found == ["ok"] * (len(asked) - 1) + ["diverged"]
+    assert rows_of(trials(), store) == rows_of(trials(), undisturbed)
+    for name in ("metrics", "events", "checks"):
+        keys = [tuple(row.values()) for row in store.read(name).select(list(table(name).key)).to_pylist()]
+        assert len(keys) == len(set(keys)), name
+    assert not list((store.root / "checkpoints").rglob("*.passing.*"))
     report = store.verify()
     assert report.ok, report
 
@@ -109,8 +108,10 @@ def test_two_drivers_with_different_packs_at_once_record_each_row_once(tmp_path:
 
 def test_the_sweep_has_shared_trunks_and_a_divergence(undisturbed: Store) -> None:
     """The other tests would prove little on a sweep without them."""
-    lineages = {link.lineage for trial in trials() for link in links(trial.config)}
-    assert len(lineages) < sum(len(trial.links) for trial in trials())
+    found = resolved(trials(), undisturbed)
+    lineages = {link.lineage for trial in found for link in trial.links}
+    assert len(lineages) < sum(len(trial.links) for trial in found)
+    assert len({trial.ended for trial in found if trial.ended}) > 2
     kinds = Counter(row["kind"] for row in undisturbed.read("events").to_pylist())
     assert kinds["divergence"] == 1
     assert kinds["switch"] > 0
