@@ -10,9 +10,12 @@ import pyarrow as pa
 import pytest
 
 import studies
-from core.config import MeasureConfig, TrialConfig
+from core.config import MeasureConfig, TrialConfig, trial_config
 from core.errors import InputError
 from core.flops import step_flops
+from studies.expand import expand
+from studies.nested import written
+from studies.spec import parse_study
 from studies.store import Store
 from studies.tree import shape_key
 from studies.views import VIEWS, open_views
@@ -288,3 +291,30 @@ def test_load_takes_the_store_from_the_environment(loaded, store, tmp_path, monk
 def test_importing_studies_imports_neither_pandas_nor_duckdb():
     code = "import studies, sys; sys.exit(bool({'pandas', 'duckdb', 'torch', 'pyarrow'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_stages_are_text_where_they_vary_and_come_back_from_the_configuration(store):
+    found = parse_study(
+        {
+            "name": "s",
+            "question": "?",
+            "seeds": 1,
+            "arms": {"listed": {"schedule": {"kind": "stages"}}},
+            "axes": {
+                "schedule.stages": [
+                    [{"loops": 1, "until": 1}, {"loops": 2}],
+                    [{"loops": 1, "until": {"criterion": "loss", "latest": 1.0}}, {"loops": 2}],
+                    [{"loops": 1, "until": 0.5}, {"loops": 2, "rewarm": 5}],
+                ]
+            },
+        },
+        file="s.toml",
+    )
+    trials = expand(found)
+    rows = {row["trial_id"]: row for row in view(trials, store, "trials")}
+    assert len(rows) == 3
+    for one in trials:
+        row = rows[one.trial_id]
+        assert trial_config(json.loads(row["config"])) == one.config
+        assert row["schedule.stages"] == written(one.config.schedule.stages)
+    assert {row["switch_step"] for row in rows.values()} == {1, 1500, None}
