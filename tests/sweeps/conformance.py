@@ -7,17 +7,27 @@ class TestMine(ExecutorConformance):
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from core.config import ScheduleConfig
+from studies.expand import Trial
 from studies.store import Store
+from studies.watchers import resolved
 from sweeps.executor import Committed, Event, Executor, Finished, Lost, Progress, Started
+from sweeps.round import Silent
+from sweeps.run import run
 from sweeps.units import Bundle, unit
 from sweeps.worker import run_bundle
-from tests.sweeps.work import POISON, bundle, lane
+from tests.sweeps.bits import rows_of
+from tests.sweeps.direct import Direct
+from tests.sweeps.work import POISON, bundle, config, lane, of_config
 
 PATIENCE_S = 120.0
 
@@ -50,6 +60,29 @@ def drive(executor: Executor, *bundles: Bundle) -> list[Event]:
 def outcomes(events: list[Event]) -> list[str]:
     """Ids of the units that were committed, in order."""
     return [outcome.unit for event in events if isinstance(event, Committed) for outcome in event.outcomes]
+
+
+def watched() -> list[Trial]:
+    """Trials on two trunks whose criteria end at several steps."""
+    made = []
+    for seed in range(2):
+        base = config(seed, steps=600, evaluate_every=100, lr=1e-2)
+        for delta, patience, latest in ((0.05, 2, 0.5), (0.01, 4, 0.5), (0.003, 2, 0.5), (1e-12, 2, 1.0)):
+            terms = {"check_every": 10, "delta1": delta, "delta2": 10.0, "patience": patience, "latest": latest}
+            made.append(of_config(replace(base, schedule=ScheduleConfig(kind="shift-scp", **terms))))
+    return made
+
+
+class Stopped(Silent):
+    """Interrupts the run when its second unit begins."""
+
+    def __init__(self) -> None:
+        self._begun = 0
+
+    def started(self, unit: str, *, start: int, lanes: int) -> None:
+        self._begun += 1
+        if self._begun == 2:
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 class ExecutorConformance:
@@ -126,6 +159,32 @@ class ExecutorConformance:
         rows = [row for row in store.read("metrics", RESULTS).to_pylist() if row["lineage"] in lineages]
         assert rows == mine.read("metrics", RESULTS).to_pylist()
         assert len(rows) == 9
+
+    def test_a_watched_study_gives_the_rows_that_it_gives_in_this_process_also_when_stopped_in_a_trunk(
+        self, tmp_path: Path
+    ) -> None:
+        trials = watched()
+        here, there = (Store.open(tmp_path / name, create=True) for name in ("here", "there"))
+        assert run(lambda: resolved(trials, here), here, Direct(here.root), pack=1).exit_code == 0
+        stopped = Stopped()
+        executor = self.open(there.root)
+        try:  # a unit that is drained ends at its next block: well before the end of a trunk of 600 steps
+            result = run(lambda: resolved(trials, there), there, executor, pack=2, observer=stopped)
+        finally:
+            executor.close()
+        assert (result.exit_code, result.interrupted) == (130, True)
+        assert result.counts["missing"] > 0
+        trunks = {trial.links[0].lineage for trial in trials}
+        reached = [row["reached"] for row in there.read("segments").to_pylist() if row["lineage"] in trunks]
+        assert reached
+        executor = self.open(there.root)
+        try:
+            assert run(lambda: resolved(trials, there), there, executor, pack=2).counts == {"ok": len(trials)}
+        finally:
+            executor.close()
+        assert rows_of(trials, there) == rows_of(trials, here)
+        assert len({trial.ended for trial in resolved(trials, there)}) > 2
+        assert not list((there.root / "checkpoints").rglob("*.passing.*"))
 
     def test_a_drain_ends_and_commits_what_runs_and_begins_nothing_else(self, store: Store) -> None:
         executor = self.open(store.root)

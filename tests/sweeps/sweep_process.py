@@ -17,7 +17,6 @@ from sweeps.round import Limits, Silent
 from sweeps.run import run
 from tests.sweeps.work import config, of_config, trial
 
-
 STEPS = 180
 
 
