@@ -139,7 +139,7 @@ def train_segments(
     Raises:
         ValueError: the segments do not fit together, or a state does not fit its segment.
     """
-    _check(segments, states)
+    _refuse_misfits(segments, states)
     if len(segments) == 1 and device == "cpu" and _differs_alone(segments[0].config):
         told = None if progress is None else lambda step, losses: progress(step, losses[:1])
         kept = None if keep is None else lambda lane, state: None if lane else keep(lane, state)
@@ -165,7 +165,7 @@ def _differs_alone(config: TrialConfig) -> bool:
     return architecture(config).unit_axis or config.train.precision == "bf16"
 
 
-def _check(segments: Sequence[Segment], states: Sequence[TrialState]) -> None:
+def _refuse_misfits(segments: Sequence[Segment], states: Sequence[TrialState]) -> None:
     if not segments or len(segments) != len(states):
         raise ValueError(f"a pack needs one state per segment, got {len(segments)} and {len(states)}")
     first = segments[0]

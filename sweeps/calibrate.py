@@ -1,7 +1,7 @@
 """Measures how long a step of a pack takes, by pack size: the work function behind ``--pack auto``.
 
 A unit of n lanes is not trained but timed: as packs of 1, 2, 4, … of its lanes, for a fraction of a second each. Packs
-grow as long as a trial gets cheaper. The time at size 1 is always measured: cost alone is stated from it.
+grow until a trial was dearer twice in a row. The time at size 1 is always measured: cost alone is stated from it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def calibrate(unit: Unit, context: Context) -> Done:
     from core.numerics import numerics_class
 
     lane, begun = unit.lanes[0], time.monotonic()
-    rows, best = [], float("inf")
+    rows, best, worse = [], float("inf"), 0
     for size in (size for size in PACK_SIZES if size <= len(unit.lanes)):
         try:
             step_s = _step_seconds([lane] * size, context.device)
@@ -53,7 +53,8 @@ def calibrate(unit: Unit, context: Context) -> Done:
             }
         )
         per_trial = step_s / size
-        if per_trial > best / GAIN or time.monotonic() - begun > BUDGET_SECONDS or context.stop(0):
+        worse = worse + 1 if per_trial > best / GAIN else 0  # one bad reading ends nothing: machines are noisy
+        if worse == 2 or time.monotonic() - begun > BUDGET_SECONDS or context.stop(0):
             break
         best = min(best, per_trial)
     return Done(lanes=(LaneOutcome(status="ok", reached=lane.start),) * len(unit.lanes), rows={"calibrations": rows})

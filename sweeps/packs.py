@@ -1,9 +1,9 @@
 """Which lanes train together: ready lanes form units of K, units form bundles.
 
 Lanes pack when tensor shapes, start, end and what is observed agree. K is given, or is the pack size at which a
-calibration found the least time per trial; never so large that a worker is left without work. Lanes wait here, and are
-formed into units only when a worker is about to be free, so that those that become ready meanwhile join them. The
-longest chain of work goes first, since it decides when the sweep ends.
+calibration found the least time per trial; where that would leave a worker without work, they are divided. Lanes wait
+here, and are formed into units only when a worker is about to be free, so that those that become ready meanwhile join
+them. The longest chain of work goes first, since it decides when the sweep ends.
 """
 
 from __future__ import annotations
@@ -94,7 +94,6 @@ class Ready:
         self._slots = slots
         self._size = size
         self._seconds = seconds
-        self._share: int | None = None
         self._groups: dict[tuple[Any, ...], deque[Lane]] = {}
         self._order: list[tuple[float, int, tuple[Any, ...]]] = []
         self._numbers = 0
@@ -115,13 +114,12 @@ class Ready:
             heapq.heappush(self._order, (-priority, self._numbers, key))
         group.append(lane)
         self._lanes += 1
-        self._share = None
 
     def clear(self) -> None:
         """Forgets the lanes that wait, but for the units that were put back."""
         self._groups.clear()
         self._order.clear()
-        self._lanes, self._share = 0, None
+        self._lanes = 0
 
     def again(self) -> list[Unit]:
         """The units that were put back and wait."""
@@ -132,21 +130,35 @@ class Ready:
         if again := tuple(units):
             self._again.append(again)
 
-    def take(self) -> tuple[Unit, ...]:
-        """The units of the next bundle; empty where nothing waits."""
+    @property
+    def plenty(self) -> bool:
+        """Whether each slot would still find a full pack if one were taken: a bundle may wait beside those that run."""
+        if not self._order:
+            return bool(self._again)
+        group = self._groups[self._order[0][2]]
+        return self._lanes > self._slots * max(1, self._size(group[0]))
+
+    def take(self, free: int = 1) -> tuple[Unit, ...]:
+        """The units of the next bundle; empty where nothing waits.
+
+        Args:
+            free: slots that have nothing to do, this one included. A group of equal lanes is divided only where there
+                are fewer groups than that: halves of packs cost more than a short wait.
+        """
         if self._again:
             return self._again.popleft()
         units: list[Unit] = []
         seconds = 0.0
         taken = 0
-        if self._share is None:  # of one wave of lanes, every slot gets an equal share, also the last one
-            self._share = math.ceil(self._lanes / self._slots)
-        while self._order and len(units) < BUNDLE_UNITS and taken < self._share:
+        share = math.ceil(self._lanes / max(1, free))
+        alone = len(self._order) < free
+        while self._order and len(units) < BUNDLE_UNITS:
             key = self._order[0][2]
             group = self._groups[key]
-            size = min(even(len(group), max(1, min(self._size(group[0]), self._share))), self._share - taken)
+            best = max(1, self._size(group[0]))
+            size = even(len(group), min(best, share) if alone else best)
             cost = self._seconds(group[0], size)
-            if units and seconds + cost > BUNDLE_SECONDS:
+            if units and (taken + size > share or seconds + cost > BUNDLE_SECONDS):
                 break
             units.append(unit(group.popleft() for _ in range(size)))
             seconds += cost

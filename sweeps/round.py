@@ -15,12 +15,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
 from core.errors import StoreError
+from core.flops import step_flops
 from core.observation import NOTHING
 from core.watch import Check
 from studies.expand import Trial
@@ -145,11 +146,13 @@ class Round:
     _waiting: dict[int, list[int]] = field(default_factory=dict)
     _index: dict[tuple[str, int], int] = field(default_factory=dict)
     _height: list[int] = field(default_factory=list)
+    """By node, the FLOPs of the longest chain of work that begins with it."""
     _passing: list[list[int]] = field(default_factory=list)
     _left: list[int] = field(default_factory=list)
     _begins: Counter[tuple[str, int]] = field(default_factory=Counter)
     """By state, the nodes that are to begin from it and have not ended."""
     _serial: itertools.count[int] = field(default_factory=itertools.count)
+    _costs: dict[Hashable, int] = field(default_factory=dict)
 
     @property
     def trials(self) -> Sequence[Trial]:
@@ -236,8 +239,9 @@ class Round:
             node = nodes[i]
             # What follows where a criterion ends the stage is not in the tree: the rest of the longest trial.
             ahead = node.config.train.steps - node.end if node.watches else 0
-            below = max((self._height[child] for child in self._waiting.get(i, ())), default=ahead)
-            self._height[i] = below + node.end - node.begin
+            flops = self._flops(node)
+            below = max((self._height[child] for child in self._waiting.get(i, ())), default=ahead * flops)
+            self._height[i] = below + (node.end - node.begin) * flops
         waiting = [i for i in todo if (nodes[i].lineage, nodes[i].end) not in flying]
         origins = [*(nodes[i].origin for i in waiting), *(lane.origin for lane in flying.values())]
         self._begins = Counter(state for state in origins if state is not None)
@@ -245,6 +249,15 @@ class Round:
         for i in waiting:
             if nodes[i].after is None:
                 self._release(i)
+
+    def _flops(self, node: Node) -> int:
+        """Of one update of a node."""
+        config, link = node.config, node.where
+        key = (config.model, config.train.batch, config.task, link.loops, link.loss_on)
+        found = self._costs.get(key)
+        if found is None:
+            found = self._costs[key] = step_flops(config, loops=link.loops, loss_on=link.loss_on)
+        return found
 
     def _announce(self, todo: Iterable[int], *, goes_on: bool) -> None:
         """Tells the observer what there is, and remembers which trials wait for which nodes."""
@@ -275,8 +288,12 @@ class Round:
         self.ready.add(self._lane(node, node.begin), self._height[index])
 
     def _submit(self) -> None:
-        """Keeps one bundle per slot waiting beside the one that runs, so no worker idles."""
-        while len(self._flights) < 2 * self.executor.slots and (units := self.ready.take()):
+        """Gives every slot a bundle and, where there is plenty, one that waits beside it, so no worker idles."""
+        slots = self.executor.slots
+        while (free := slots - len(self._flights)) > 0 or (free > -slots and self.ready.plenty):
+            units = self.ready.take(max(1, free))
+            if not units:
+                break
             bundle = Bundle(
                 id=f"b{next(self._serial)}",
                 units=units,

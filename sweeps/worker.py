@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 COMMIT_UNITS = 64
 COMMIT_SECONDS = 0.5
 """A record is published when so many units, or so much work, have piled up."""
+AWAITED_SECONDS = 0.05
+"""Likewise where others are to begin from what was finished."""
 PROGRESS_SECONDS = 0.25
 """Least time between two `Progress` events of a worker."""
 
@@ -78,11 +80,12 @@ class _Pile:
     outcomes: list[Outcome] = field(default_factory=list)
     tables: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
 
-    def add(self, outcome: Outcome, rows: Rows) -> None:
+    def add(self, outcome: Outcome, rows: Rows, *, awaited: bool) -> None:
         self.outcomes.append(outcome)
         for table, more in rows.items():
             self.tables.setdefault(table, []).extend(more)
-        if len(self.outcomes) >= COMMIT_UNITS or time.monotonic() - self.since >= COMMIT_SECONDS:
+        seconds = time.monotonic() - self.since
+        if len(self.outcomes) >= COMMIT_UNITS or seconds >= (AWAITED_SECONDS if awaited else COMMIT_SECONDS):
             self.flush()
 
     def flush(self) -> None:
@@ -130,7 +133,9 @@ def run_bundle(
                 emit(Lost(bundle=bundle.id, kind=kind_of(error), reason=reason_of(error)))
                 return
             seconds = time.monotonic() - begun
-            pile.add(Outcome(unit=unit.id, lanes=done.lanes, wall_s=seconds, notes=done.notes), done.rows)
+            awaited = any(lane.watches or (lane.checkpoint and not lane.keep) for lane in unit.lanes)
+            outcome = Outcome(unit=unit.id, lanes=done.lanes, wall_s=seconds, notes=done.notes)
+            pile.add(outcome, done.rows, awaited=awaited)
         pile.flush()
     except (StoreError, OSError) as error:
         emit(Lost(bundle=bundle.id, kind="store", reason=reason_of(error)))

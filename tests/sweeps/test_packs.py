@@ -23,9 +23,10 @@ def ready(size: int = 4, slots: int = 2, seconds: float = 0.0) -> Ready:
     return Ready(slots=slots, size=lambda lane: size, seconds=lambda lane, lanes: seconds)
 
 
-def drained(pool: Ready) -> list[tuple[Unit, ...]]:
-    bundles = []
-    while units := pool.take():
+def drained(pool: Ready, slots: int = 1) -> list[tuple[Unit, ...]]:
+    """The bundles that so many free slots take, and then one after the other as they end."""
+    bundles: list[tuple[Unit, ...]] = []
+    while units := pool.take(max(1, slots - len(bundles))):
         bundles.append(units)
     assert len(pool) == 0
     return bundles
@@ -67,19 +68,36 @@ def test_every_lane_is_in_one_unit_and_units_hold_equal_lanes(counts: list[int],
     lanes = [lane(seed, steps=10 * (group + 1)) for group, count in enumerate(counts) for seed in range(count)]
     for each in lanes:
         pool.add(each, priority=0.0)
-    units = [unit for bundle in drained(pool) for unit in bundle]
+    units = [unit for bundle in drained(pool, slots) for unit in bundle]
     assert Counter(each.lineage + str(each.end) for unit in units for each in unit.lanes) == Counter(
         each.lineage + str(each.end) for each in lanes
     )
     assert all(len({pack_key(each) for each in unit.lanes}) == 1 for unit in units)
-    assert all(len(unit.lanes) <= min(size, math.ceil(len(lanes) / slots)) for unit in units)
+    assert all(len(unit.lanes) <= size for unit in units)
 
 
 def test_no_worker_is_left_without_work_and_the_last_one_gets_no_less() -> None:
     pool = ready(size=64, slots=4)
     for seed in range(32):
         pool.add(lane(seed), priority=0.0)
-    assert [[len(unit.lanes) for unit in bundle] for bundle in drained(pool)] == [[8]] * 4
+    assert [[len(unit.lanes) for unit in bundle] for bundle in drained(pool, 4)] == [[8]] * 4
+
+
+def test_packs_are_not_divided_where_every_worker_has_one() -> None:
+    pool = ready(size=8, slots=2, seconds=1.0)
+    for steps in (10, 20, 30):
+        for seed in range(8):
+            pool.add(lane(seed, steps=steps), priority=0.0)
+    assert [[len(unit.lanes) for unit in bundle] for bundle in drained(pool, 2)] == [[8]] * 3
+
+
+def test_a_bundle_waits_beside_those_that_run_only_where_there_is_plenty() -> None:
+    pool = ready(size=4, slots=2)
+    for seed in range(9):
+        pool.add(lane(seed), priority=0.0)
+    assert pool.plenty
+    pool.take(1)
+    assert not pool.plenty
 
 
 def test_bundles_hold_half_a_second_or_64_units() -> None:
