@@ -8,7 +8,6 @@ computation. A further criterion waits for the rows of its own stage.
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -45,7 +44,7 @@ def with_checks(trials: Sequence[Trial], read: Callable[[Collection[str]], Check
     found = list(trials)
     waiting = [index for index, trial in enumerate(found) if trial.watch is not None]
     known: dict[str, Mapping[int, Check]] = {}
-    ends: dict[tuple[Criterion, int, tuple[str, ...]], int | None] = {}
+    ends: dict[tuple[Criterion, int, tuple[Link, ...]], int | None] = {}
     while waiting:
         lineages = {link.lineage for index in waiting for link in watched_links(found[index])}
         known |= read(lineages - known.keys())
@@ -55,9 +54,9 @@ def with_checks(trials: Sequence[Trial], read: Callable[[Collection[str]], Check
             if trial.watch is None:
                 continue
             criterion, start = trial.watch.criterion, trial.watch.start
-            key = (criterion, start, tuple([link.lineage for link in watched_links(trial)]))
+            key = (criterion, start, tuple(watched_links(trial)))
             if key not in ends:
-                ends[key] = ending(criterion, start, _rows(key[2], known))
+                ends[key] = ending(criterion, start, own_checks(key[2], known))
             step = ends[key]
             if step is not None:
                 found[index] = ended_at(trial, step)
@@ -106,7 +105,13 @@ def read_checks(store: Store, lineages: Collection[str]) -> dict[str, dict[int, 
     return found
 
 
-def _rows(lineages: Sequence[str], known: Checks) -> Mapping[int, Check]:
-    if len(lineages) == 1:
-        return known[lineages[0]]
-    return ChainMap(*(dict(known[lineage]) for lineage in lineages))
+def own_checks(chain: Sequence[Link], known: Checks) -> Mapping[int, Check]:
+    """The checks by step on some links of a trial: others may have gone on with a lineage where it left it."""
+    if len(chain) == 1:
+        return known.get(chain[0].lineage, {})
+    return {
+        step: check
+        for link in chain
+        for step, check in known.get(link.lineage, {}).items()
+        if link.start < step <= link.end
+    }

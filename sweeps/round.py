@@ -27,7 +27,7 @@ from core.watch import Check
 from studies.expand import Trial
 from studies.store import Store
 from studies.tree import Node, Tree
-from studies.watchers import Checks
+from studies.watchers import Checks, own_checks
 from sweeps.executor import Committed, Event, Executor, Finished, LaneOutcome, Lost, Outcome, Progress, Started
 from sweeps.packs import Ready
 from sweeps.units import Bundle, Lane, Unit
@@ -473,9 +473,9 @@ class Round:
 
     def _seen(self, node: Node, start: int) -> tuple[tuple[int, Check], ...]:
         """The recorded checks of the watched stage up to a step."""
-        stage = node.where.stage
-        rows = (self.outlook.checks.get(link.lineage, {}) for link in node.chain if link.stage == stage)
-        return tuple(sorted((step, check) for known in rows for step, check in known.items() if step <= start))
+        stage = [link for link in node.chain if link.stage == node.where.stage]
+        known = own_checks(stage, self.outlook.checks)
+        return tuple(sorted((step, check) for step, check in known.items() if step <= start))
 
 
 def _again(unit: Unit, attempt: int) -> Unit:

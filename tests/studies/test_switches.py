@@ -404,7 +404,7 @@ def test_time_alone_follows_the_chain_that_a_criterion_decided(store: Store) -> 
 
 
 def test_a_check_beyond_where_a_decay_begins_is_not_the_trials_though_the_lineage_goes_on(store: Store) -> None:
-    """Of two lengths under WSD the longer trains the stable lineage on; the shorter leaves it for its decay."""
+    """Of two lengths under WSD the longer goes on with the stable lineage where the decay of the shorter begins."""
     schedule = waiting(latest=80).config.schedule
     short = of_config(
         TrialConfig(train=TrainConfig(steps=100, evaluate_every=25, lr_schedule="wsd", decay=40), schedule=schedule),
@@ -419,3 +419,9 @@ def test_a_check_beyond_where_a_decay_begins_is_not_the_trials_though_the_lineag
     assert [row["step"] for row in view([short], store, "checks")] == [25, 50]
     (row,) = view([short], store, "trials")
     assert row["switch_step"] is None
+    assert resolved([short], store)[0].ended == ()
+    own = {"lineage": decay.lineage, "step": 75, "val_loss": 2.0, "grad_norm": 1.0}
+    store.commit({"segments": [segment(decay.lineage, 75, 75, checked=[75], evaluated=[])], "checks": [own]})
+    (done,) = resolved([short], store)
+    assert done.ended == (80,)
+    assert [(row["step"], row["val_loss"]) for row in view([done], store, "checks")][-1] == (75, 2.0)
