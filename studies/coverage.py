@@ -220,7 +220,7 @@ class ChainState:
     """None where something is missing; else ok, diverged, failed, timeout or oom."""
     links: tuple[LinkState, ...]
 
-    @property
+    @cached_property
     def rows(self) -> tuple[int, ...]:
         """Indices of all segments on the chain."""
         return tuple(row for link in self.links for row in link.rows)
