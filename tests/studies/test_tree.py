@@ -16,7 +16,9 @@ from studies.coverage import Coverage
 from studies.expand import Trial
 from studies.schemas import SEGMENTS
 from studies.states import States
-from studies.tree import Node, Tree, observed, shape_key, stage_tree
+from studies.tree import WATCH_CHECKS, Node, Tree, observed, shape_key, stage_tree
+from studies.watchers import ended_at
+from tests.studies.rows import of_config
 
 NOTHING: list[dict[str, Any]] = []
 
@@ -206,6 +208,150 @@ def test_keep_decides_which_ends_are_saved() -> None:
     # Two trials on one trunk: what either keeps is kept, also where the other passes through its end.
     assert saved(trial(switch=0.4, keep="none"), trial("single")) == [(True, False), (True, True), (False, False)]
     assert saved(trial("single", steps=500), trial("single", keep="none")) == [(True, True), (False, False)]
+
+
+# --- trunks on which trials wait for a criterion ---------------------------------------------------------------------
+
+
+def scp(seed: int = 0, *, every: int = 10, latest: float | int = 500, train: Any = None, **criterion: Any) -> Trial:
+    config = TrialConfig(
+        train=TrainConfig(**{"steps": 1000, "evaluate_every": 100, **(train or {})}),
+        schedule=ScheduleConfig(kind="shift-scp", check_every=every, latest=latest, **criterion),
+        seed=seed,
+    )
+    return of_config(config, "scp", {})
+
+
+def trunk(built: Tree) -> list[Node]:
+    return [node for node in built.nodes if node.watches]
+
+
+def test_a_watched_trunk_goes_to_the_latest_step_and_is_cut_at_fixed_checks() -> None:
+    built = tree([scp(delta1=delta) for delta in (0.1, 0.2, 0.3)])
+    stride = 10 * WATCH_CHECKS
+    assert [node.end for node in built.nodes] == [*range(stride, 500, stride), 500]
+    first = built.nodes[0]
+    assert len(first.watches) == 3
+    assert first.asked.check == tuple(range(10, stride + 1, 10))
+    assert not any(node.needed for node in built.nodes)
+    assert set(built.statuses) == {None}
+    assert all(node.checkpoint for node in built.nodes)  # the next begins from it, or what follows its latest step
+
+
+def test_equal_settings_are_one_watch_and_denser_checks_no_other_trunk() -> None:
+    built = tree([scp(), scp(), scp(delta2=0.5), scp(every=4)])
+    assert len({node.lineage for node in built.nodes}) == 1
+    assert len(built.nodes[0].watches) == 3
+    assert built.nodes[0].asked.check[:5] == (4, 8, 10, 12, 16)
+
+
+def test_watches_end_at_their_latest_steps_and_a_trial_that_passes_through_needs_the_trunk() -> None:
+    built = tree([scp(latest=200), scp(latest=400), trial("single", steps=300)])
+    watched = {node.end: (len(node.watches), node.needed) for node in built.nodes}
+    assert watched[80] == (2, True)
+    assert watched[200] == (2, True)
+    assert watched[240] == (1, True)
+    assert watched[300] == (1, True)
+    assert watched[320] == watched[400] == (1, False)
+    # One that has left by a criterion needs it up to there.
+    gone = ended_at(scp(latest=400), 100)
+    assert [(node.end, node.needed) for node in trunk(tree([gone, scp(latest=200)]))] == [
+        (80, True),
+        (100, True),
+        (160, False),
+        (200, False),
+    ]
+
+
+def test_what_criteria_decided_is_one_branch_for_all_that_ended_there() -> None:
+    ended = [ended_at(scp(delta1=delta), step) for delta, step in ((0.1, 120), (0.2, 120), (0.3, 160))]
+    built = tree([*ended, trial(switch=120)])
+    assert [(node.start, node.end) for node in built.nodes] == [(0, 120), (120, 160), (120, 1000), (160, 1000)]
+    assert len(set(built.ends)) == 2
+    assert built.ends[0] == built.ends[1] == built.ends[3]
+
+
+def test_a_trial_that_waits_is_missing_though_its_trunk_is_recorded_and_inherits_how_it_ended() -> None:
+    one = scp(latest=160)
+    first, second = tree([one]).nodes
+    assert tree([one], [segment(first), segment(second)]).statuses == (None,)
+    for status in ("diverged", "failed"):
+        rows = [segment(first), segment(second, status=status, reached=110)]
+        assert tree([one, scp(latest=160, delta1=0.5)], rows).statuses == (status, status)
+
+
+def test_a_trunk_recorded_without_checks_is_run_once_more_for_them() -> None:
+    plain = trial("single")
+    rows = [segment(node) for node in tree([plain]).nodes]
+    built = tree([plain, scp(latest=160)], rows)
+    assert [(node.end, node.run, node.record) for node in built.nodes if node.run] == [
+        (80, True, True),
+        (160, True, True),
+    ]
+
+
+def test_a_trunk_goes_on_from_the_nearest_state_on_the_way() -> None:
+    one = scp(latest=160)
+    lineage = one.links[0].lineage
+    first, _second = tree([one]).nodes
+    stopped = [segment(first, end=33)]  # the check at 30 is recorded
+    assert tree([one], stopped).nodes[0].begin == 0
+    assert tree([one], stopped, [(lineage, 20), (lineage, 33), (lineage, 80)]).nodes[0].begin == 33
+    built = tree([one], [segment(first)], [(lineage, 50)])
+    assert [(node.begin, node.end, node.record) for node in (built.nodes[i] for i in built.todo())] == [
+        (50, 80, False),
+        (80, 160, True),
+    ]
+
+
+def test_the_last_state_of_a_trial_that_may_never_switch_is_kept_and_what_goes_on_is_not() -> None:
+    def last(*trials: Trial) -> tuple[bool, bool]:
+        node = tree(trials).nodes[-1]
+        return node.checkpoint, node.keep
+
+    assert last(scp(latest=1.0)) == (True, True)
+    assert last(scp(latest=1.0, train={"keep": "none"})) == (False, False)
+    assert last(scp(latest=160)) == (True, False)  # a branch begins there, or has begun before
+    assert last(scp(latest=160, train={"keep": "all"})) == (True, True)
+
+
+def test_states_of_all_cuts_stay_where_one_of_many_keeps_all() -> None:
+    long, keeper = scp(latest=400), scp(latest=160, train={"keep": "all"})
+    for trials in ([long, keeper], [keeper, long]):
+        built = tree(trials)
+        assert {node.config.train.keep for node in built.nodes} == {"all"}
+        assert all(node.keep for node in built.nodes)
+
+
+def test_a_retry_would_go_on_from_the_nearest_states() -> None:
+    early, late = trial(switch=0.2), trial(switch=0.6)
+    first, second, branch, _last = tree([early, late]).nodes
+    rows = [segment(first), segment(second, status="failed", reached=200), segment(branch, status="oom", reached=200)]
+    built = tree([early, late], rows)
+    assert built.todo() == []
+    assert built.resumed() == {(first.lineage, 200)}
+    rows[2] = segment(branch, end=430)
+    rows.append(segment(branch, status="oom", reached=430) | {"start": 430, "observed": "rest"})
+    assert tree([early, late], rows, [(branch.lineage, 430)]).resumed() == {(first.lineage, 200), (branch.lineage, 430)}
+    retried = tree([early, late], rows, [(branch.lineage, 430), (first.lineage, 200)], retry=["oom", "failed"])
+    assert {retried.nodes[i].begin for i in retried.todo()} == {200, 430, 600}
+    assert retried.resumed() == set()
+
+
+def test_budgets_share_a_trunk_but_not_under_cosine_and_seeds_share_nothing() -> None:
+    def lineages(**train: Any) -> int:
+        trials = [scp(train=train | {"steps": steps}) for steps in (600, 800, 1000)]
+        return len({node.lineage for node in tree(trials).nodes})
+
+    assert lineages() == 1
+    assert lineages(lr_schedule="wsd", decay=50) == 1
+    assert lineages(lr_schedule="cosine") == 3
+    assert len({node.lineage for node in tree([scp(seed) for seed in range(4)]).nodes}) == 4
+
+
+def test_a_budget_of_wsd_leaves_the_trunk_at_its_decay() -> None:
+    built = tree([trial("single", steps=steps, lr_schedule="wsd", decay=100) for steps in (400, 700, 1000)])
+    assert spans(built) == [(0, 300), (300, 600), (600, 900), (300, 400), (600, 700), (900, 1000)]
 
 
 def test_equal_shapes_have_one_key_whatever_seed_and_learning_rate() -> None:
