@@ -142,3 +142,26 @@ def test_a_new_round_begins_a_new_board_and_keeps_the_time(capsys):
         display.planned({"single": 4}, 50)
         display.settled("single", "ok")
     assert capsys.readouterr().err == "[20 s] 1/4 trials, 0/50 steps (0 %)\n"
+
+
+def test_what_criteria_decide_goes_on_with_the_board_and_says_who_waits(capsys):
+    clock = Clock()
+    with Display("toy", clock=clock) as display:
+        display.planned({"single": 1, "scp": 3}, 100, waiting=3)
+        display.started("u", start=0, lanes=1)
+        display.settled("single", "ok")
+        display.ended("u", steps=60)
+        clock.now = 20.0
+        display.planned({"single": 1, "scp": 3}, 140, waiting=1, goes_on=True)
+        display.settled("single", "ok")
+    assert capsys.readouterr().err == "[20 s] 1/4 trials, 60/200 steps (30 %), 1 trial waiting for a criterion\n"
+
+
+def test_steps_of_running_units_are_left_until_they_are_committed(board):
+    board.start("u", 100.0, start=0, lanes=2)
+    board.end("a", 105.0, steps=100)
+    board.replan({"single": 2, "looped": 5}, steps=250)
+    assert (board.done_steps, board.steps) == (100, 350)
+    board.advance("u", 50, now=110.0)
+    assert board.done_steps == 200
+    assert board.arms["looped"].trials == 5

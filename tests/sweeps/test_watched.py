@@ -19,7 +19,7 @@ from studies.tree import WATCH_CHECKS
 from studies.watchers import resolved
 from sweeps.audit import audit
 from sweeps.executor import Event
-from sweeps.round import Limits
+from sweeps.round import Limits, Silent
 from sweeps.run import RunResult, run
 from sweeps.units import WORK, Lane
 from tests.sweeps.bits import differences
@@ -365,6 +365,41 @@ def test_an_interrupted_run_keeps_what_its_resume_begins_from(store: Store) -> N
     assert all(lane.record for lane in lanes)  # nothing is replayed
     assert passing(store.root) == set()
     assert differences(trials, store) == []
+
+
+class Told(Silent):
+    """What an observer knows at the end: how many trials wait, which have ended, the steps that are done."""
+
+    def __init__(self) -> None:
+        self.waiting: list[int] = []
+        self.settled_trials: list[tuple[str, str]] = []
+        self.left = self.done = 0
+
+    def planned(self, arms: dict[str, int], steps: int, *, waiting: int = 0, goes_on: bool = False) -> None:
+        assert goes_on == bool(self.waiting)
+        self.waiting.append(waiting)
+        self.settled_trials, self.left = [], steps
+
+    def settled(self, arm: str, status: str) -> None:
+        self.settled_trials.append((arm, status))
+
+    def ended(self, unit: str, *, steps: int) -> None:
+        self.done += steps
+        self.left -= steps
+
+
+def test_an_observer_is_told_of_each_trial_once_whatever_is_decided_on_the_way(store: Store) -> None:
+    told = Told()
+    trials = [*GRID[:5], never(latest=1.0), at(30, 1), trial(2, steps=20)]
+    result, _, _ = go(trials, store, slots=2, observer=told)
+    assert result.rounds == 1
+    assert Counter(told.settled_trials) == {("scp", "ok"): 7, ("single", "ok"): 1}
+    assert told.waiting[0] == 7
+    assert told.waiting == sorted(told.waiting, reverse=True)
+    assert told.waiting[-1] == 0
+    segments = store.read("segments").to_pylist()
+    assert told.done == sum(row["reached"] - row["start"] for row in segments)
+    assert told.left == 0
 
 
 # --- faults and audits -----------------------------------------------------------------------------------------------
