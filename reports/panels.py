@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, cast
 
 import matplotlib as mpl
@@ -154,13 +155,14 @@ def name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
 
 
 def value_ticks(axes: Axes, places: Sequence[float], names: Sequence[str]) -> None:
-    """Ticks of the x axis at these places; of those too close to the one before (or the last) the names are left out.
+    """Ticks of the x axis at these ascending places, without the names that would touch others; the ends keep theirs.
 
-    Numbers over a factor of eight or more, none of them near 0, get a logarithmic axis.
+    Places that lie more evenly on a logarithmic axis get one.
     """
-    low, high = min(places), max(places)
-    if low > 0 and high / low >= 8:
-        axes.set_xscale("log")
+    if min(places) > 0 and max(places) >= 8 * min(places):
+        logs = [math.log(place) for place in places]
+        if _unevenness(logs) < _unevenness(places):
+            axes.set_xscale("log")
     to_unit = axes.transScale.transform
     at = [float(to_unit((place, 1.0))[0]) for place in places]
     wide = (at[-1] - at[0]) or 1.0
@@ -176,6 +178,12 @@ def value_ticks(axes: Axes, places: Sequence[float], names: Sequence[str]) -> No
             kept.append(i)
     axes.set_xticks([], minor=True)
     axes.set_xticks(list(places), [name if i in kept else "" for i, name in enumerate(names)])
+
+
+def _unevenness(places: Sequence[float]) -> float:
+    """The largest gap over the smallest, of ascending places."""
+    gaps = [b - a for a, b in pairwise(places)]
+    return max(gaps) / min(gaps)
 
 
 def plain_ticks(axes: Axes, which: str = "xy") -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from reports import stats
@@ -95,18 +96,19 @@ def groups(tables: Tables, arms: Sequence[str]) -> list[Group]:
             found += [Group(arm=arm, setting=s, settings=1, best=False, trials=own) for s, own in settings]
             continue
         found.append(Group(arm=arm, setting=(), settings=len(settings), best=False, trials=of_arm[arm]))
-        known = [(_final_loss(own), setting, own) for setting, own in settings]
-        ranked = sorted((one for one in known if one[0] is not None), key=lambda one: one[0])
-        if ranked:
-            _, setting, own = ranked[0]
+        known = [(loss, setting, own) for setting, own in settings if (loss := _final_loss(own)) is not None]
+        if known:
+            _, setting, own = min(known, key=lambda one: one[0])
             found.append(Group(arm=arm, setting=setting, settings=len(settings), best=True, trials=own))
     return found
 
 
-def _final_loss(rows: pd.DataFrame) -> Any:
+def _final_loss(rows: pd.DataFrame) -> float | None:
+    """Mean over seeds, as a leaderboard has it."""
     if "final_val_loss" not in rows.columns:
         return None
-    return by_seed(rows.dropna(subset=["final_val_loss"]), "final_val_loss")["mean"]
+    found: float | None = by_seed(rows, "final_val_loss")["mean"]
+    return found
 
 
 def _order(value: Any) -> tuple[int, float, str]:
@@ -153,36 +155,37 @@ def paired_curves(tables: Tables, name: str, arms: Sequence[str], reference: str
     if name not in tables.metrics.columns:
         return []
     wide = tables.metrics.dropna(subset=[name]).pivot_table(index="trial_id", columns="step", values=name)
-    wide = wide.reindex(tables.trials["trial_id"].unique())
+    values, steps = wide.to_numpy(), [int(str(step)) for step in wide.columns]
+    places = {str(trial_id): i for i, trial_id in enumerate(wide.index)}
     against = finished(tables)
     against = against[against["arm"] == reference]
     found = []
     for group in groups(tables, arms):
         if group.arm == reference:
             continue
-        trials = group.trials
+        trials = group.trials[group.trials["trial_id"].isin(places)]
         shared = [a for a in tables.axes if trials[a].notna().any() and against[a].notna().any()]
-        partners: dict[tuple[int, Setting], list[str]] = defaultdict(list)
+        partners: dict[tuple[int, Setting], list[int]] = defaultdict(list)
         for row in against.to_dict("records"):
-            partners[int(row["seed"]), tables.setting(row, shared)].append(row["trial_id"])
-        pairs: dict[int, list[tuple[str, list[str]]]] = defaultdict(list)
+            if row["trial_id"] in places:
+                partners[int(row["seed"]), tables.setting(row, shared)].append(places[row["trial_id"]])
+        pairs: dict[int, list[tuple[int, list[int]]]] = defaultdict(list)
         for row in trials.to_dict("records"):
             partner = partners.get((int(row["seed"]), tables.setting(row, shared)), [])
-            pairs[int(row["seed"])].append((row["trial_id"], partner))
-        whole = {seed: own for seed, own in pairs.items() if all(partner for _, partner in own)}
-        if not whole:
-            continue
+            pairs[int(row["seed"])].append((places[row["trial_id"]], partner))
         differences = {
-            seed: [wide.loc[one] - wide.loc[partner].mean(skipna=False) for one, partner in own]
-            for seed, own in whole.items()
+            seed: np.stack([values[one] - values[partner].mean(axis=0) for one, partner in own])
+            for seed, own in pairs.items()
+            if all(partner for _, partner in own)
         }
-        steps = pd.concat([row for own in differences.values() for row in own], axis=1).dropna().index
+        if not differences:
+            continue
+        complete = ~np.isnan(np.concatenate(list(differences.values()))).any(axis=0)
         points = [
-            {"step": int(step)}
-            | summary({seed: [float(row[step]) for row in own] for seed, own in differences.items()})
-            for step in steps
+            {"step": steps[i]} | summary({seed: own[:, i].tolist() for seed, own in differences.items()})
+            for i in np.flatnonzero(complete).tolist()
         ]
-        found.append(group.head | {"n": len(whole), "points": points})
+        found.append(group.head | {"n": len(differences), "points": points})
     return found
 
 
@@ -230,8 +233,12 @@ def along(tables: Tables, trials: pd.DataFrame, column: str, arms: Sequence[str]
 
 
 def by_seed(rows: pd.DataFrame, column: str) -> dict[str, Any]:
-    """`summary` of a column of some trials."""
-    return summary({int(str(seed)): values.tolist() for seed, values in rows.groupby("seed")[column]})
+    """`summary` of a column of some trials, of those that have it."""
+    found: dict[int, list[float]] = defaultdict(list)
+    for seed, value in zip(rows["seed"].tolist(), rows[column].tolist(), strict=True):
+        if not pd.isna(value):
+            found[int(seed)].append(float(value))
+    return summary(found)
 
 
 def leaderboard(tables: Tables, study: str, arms: Sequence[str], tuned: Iterable[str]) -> list[dict[str, Any]]:
@@ -264,7 +271,7 @@ def _standing(rows: pd.DataFrame, tuned: Iterable[str]) -> dict[str, Any]:
         "tuned": {key: sorted({plain(v) for v in rows[key].dropna()}) for key in tuned if key in rows},
         "seeds": int(ok["seed"].nunique()),
         "statuses": {str(k): int(v) for k, v in sorted(rows["status"].fillna("not run").value_counts().items())},
-        "metrics": {c: by_seed(ok.dropna(subset=[c]), c) for c in finals},
+        "metrics": {c: by_seed(ok, c) for c in finals},
         "parameters": _common(rows["parameters"]),
         "flops_alone": _common(rows["flops_alone"]),
     }

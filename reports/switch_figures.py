@@ -107,7 +107,8 @@ def _points(axes: Axes, arms: Sequence[Entry], value: Any, colours: Mapping[str,
         steps = [p["step"]["mean"] for p in points]
         size, alpha = (5.5, 1.0) if few else (3.5, 0.6)
         axes.plot(steps, [value(p) for p in points], "o", color=colour, markersize=size, alpha=alpha, markeredgewidth=0)
-    axes.set_xlim(left=0)
+    # All that switches is in range, also what has no value here.
+    axes.set_xlim(0, 1.04 * max(p["step"]["max"] for arm in arms for p in arm["settings"]))
     plain_ticks(axes)
 
 

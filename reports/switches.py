@@ -92,7 +92,7 @@ def _row(rows: pd.DataFrame, ratios: Mapping[str, float]) -> dict[str, Any]:
             "median": _plain_median(step.tolist()),
             "max": int(step.max()),
         },
-        **{name: series.by_seed(rows.dropna(subset=[column]), column) for name, column in _MEANS.items()},
+        **{name: series.by_seed(rows, column) for name, column in _MEANS.items()},
         "recovery": _recovery(rows),
         "cost": math.exp(math.fsum(costs) / len(costs)) if costs and len(costs) == len(rows) else None,
     }

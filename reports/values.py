@@ -62,7 +62,7 @@ def values(tables: Tables, ref: MetricRef) -> Values:
     known: dict[str, float] = {}
     missing: dict[str, str] = {}
     source = tables.curvature if ref.source == "curvature" else tables.metrics
-    rows = {str(key): frame for key, frame in source.groupby("trial_id", sort=False)}
+    rows = _histories(source, ref)
     for trial in tables.compared().to_dict("records"):
         key = str(trial["trial_id"])
         try:
@@ -70,6 +70,15 @@ def values(tables: Tables, ref: MetricRef) -> Values:
         except UnmeasuredError as error:
             missing[key] = str(error)
     return Values(known=known, missing=missing)
+
+
+def _histories(source: pd.DataFrame, ref: MetricRef) -> dict[str, pd.DataFrame]:
+    """The rows of each trial, as far as the metric may look at them; none where it looks at the trial alone."""
+    if ref.source == "trials":
+        return {}
+    if ref.source != "functional" and ref.name in source.columns:
+        source = source[["trial_id", "step", ref.name]].dropna()
+    return {str(key): frame for key, frame in source.groupby("trial_id", sort=False)}
 
 
 def _value(ref: MetricRef, trial: Mapping[Any, Any], history: pd.DataFrame | None) -> float:

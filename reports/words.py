@@ -123,12 +123,10 @@ def switch(found: Mapping[str, Any]) -> str:
     if back["trials"]:
         never = f"{count(back['never'])} of {plural(back['trials'], 'trial')} were not back by the end"
         if back["median"] is None:
-            said.append(f"Half of the trials or more did not come back to the loss before the switch: {never}.")
+            said.append(f"{never}, so there is no median of the updates until the loss is back.")
         else:
-            said.append(
-                f"The loss is back after {count(back['median'])} updates (median)"
-                + (f"; {never}." if back["never"] else ", in every trial.")
-            )
+            updates = f"The loss is back after {tick(back['median'])} updates (median)"
+            said.append(f"{updates}; {never}." if back["never"] else f"{updates}, in every trial.")
     if found["cost"] is not None:
         said.append(f"In all a trial costs {number(found['cost'])} times the FLOPs of one of {found['reference']}.")
     return " ".join(said)

@@ -115,6 +115,48 @@ def test_many_settings_few_seeds_and_no_rows_are_drawn_too():
     assert draw(report_of(frames.without(frames.trials_["seed"] > 99))) == []
 
 
+def test_switches_are_drawn_where_several_settings_switch():
+    arms = [
+        Arm(name="looped"),
+        Arm(name="shift", axes={"model.loops": [2, 3], "schedule.switch": [0.3, 0.6, 0.9]}),
+        Arm(name="scp", criterion=True, axes={"schedule.delta1": [0.002, 0.016]}),
+    ]
+    drawn = {d.name: d for d in draw(report_of(results(arms, seeds=range(3)), [], arms))}
+    drop, back = drawn["quickstart-switch-drop"], drawn["quickstart-switch-recovery"]
+    assert "shift from 0.303 nats/token at step 900 to 0.909 nats/token at step 2\u202f700" in drop.alt
+    assert "scp from 0.168 nats/token at step 500" in drop.alt
+    assert "6 of 18 trials were not back by the end" in back.alt
+    for drawing in (drop, back):
+        texts = [t.text for t in ElementTree.fromstring(drawing.svg).iter(f"{SVG}text")]
+        assert {"shift loops = 2", "shift loops = 3", "scp"} <= set(texts)  # settings that differ in the switch alone
+        assert "step of the switch (updates)" in texts
+    along = drawn["quickstart-criterion-schedule-delta1"]
+    assert along.kind == "criteria"
+    assert "scp 2\u202f700 at 0.002, 500 at 0.016" in along.alt
+    assert "quickstart-criterion-schedule-switch" not in drawn
+
+
+def test_a_long_axis_has_few_tick_names_and_spreads_as_its_values_do():
+    switch = [i / 20 for i in range(1, 20)]
+    arms = [Arm(name="a", axes={"schedule.switch": switch}), Arm(name="b", axes={"train.lr": [1e-4, 1e-3, 1e-2]})]
+    drawn = {d.name: d for d in draw(report_of(results(arms, seeds=range(2), curvature=False), [], arms))}
+
+    def ticks(name):
+        svg = ElementTree.fromstring(drawn[name].svg)
+        found = [g for g in svg.iter(f"{SVG}g") if re.search(r"-xtick_\d+$", g.get("id", ""))]
+        places = [float(next(g.iter(f"{SVG}use")).get("x")) for g in found]
+        return places, [t.text for g in found for t in g.iter(f"{SVG}text")]
+
+    places, names = ticks("quickstart-axis-schedule-switch-val-loss")
+    assert len(places) == 19
+    assert (names[0], names[-1]) == ("0.05", "0.95")
+    assert 5 <= len(names) <= 12
+    assert places[1] - places[0] == pytest.approx(places[18] - places[17], rel=1e-3)  # even steps: a plain axis
+    places, names = ticks("quickstart-axis-train-lr-val-loss")
+    assert names == ["0.0001", "0.001", "0.01"]
+    assert places[1] - places[0] == pytest.approx(places[2] - places[1], rel=1e-3)  # powers of ten: a log axis
+
+
 def test_names_that_look_like_mathematics_are_drawn_as_they_are():
     arms = [Arm(name="a", axes={"model.position": ["$x", "y$_2$"]}), Arm(name="b")]
     drawn = next(d for d in draw(report_of(results(arms, seeds=range(2)), [], arms)) if d.kind == "axes")

@@ -14,7 +14,7 @@ from reports.build import build, to_text
 from reports.figures import draw
 from reports.render import html_report, markdown_report, markdown_text
 from reports.write import write
-from tests.reports.synthetic import CLAIMS, claims, results, study
+from tests.reports.synthetic import CLAIMS, Arm, claims, results, study
 
 EVIL = (
     "<script>alert(1)</script>",
@@ -74,8 +74,12 @@ def test_verdicts_come_first_with_their_sentences(forms):
 def test_both_forms_hold_every_section_and_number(forms):
     report, html, markdown, drawings = forms
     for form in (html, markdown):
-        for word in ("Verdicts", "Leaderboard", "Learning curves", "Curvature", "Cost", "Failures", "Provenance"):
+        for word in ("Verdicts", "Leaderboard", "Learning curves", "Curvature", "Switches", "Cost", "Failures"):
             assert word in form
+        assert (
+            "switches at step 1\u202f500: 4 trials, 4 seeds. With the same weights the validation loss rises by 0.5"
+            in form
+        )
         assert "worker died: killed by signal 9" in form
         assert "step 742: loss is not finite" in form
         assert "cpu AVX2 torch 2.13.0 eager" in form.replace("\\_", "_")
@@ -85,6 +89,42 @@ def test_both_forms_hold_every_section_and_number(forms):
     for drawing in drawings:
         assert f"(figures/{drawing.name}.svg)" in markdown
         assert drawing.svg in html
+
+
+MANY = (
+    Arm(name="single", loops=1),
+    Arm(name="shift", axes={"model.loops": [2, 3, 4, 6, 8], "schedule.switch": [i / 20 for i in range(1, 20)]}),
+    Arm(name="scp", criterion=True, axes={"schedule.delta1": [0.002, 0.004, 0.008], "schedule.patience": [1, 2, 3]}),
+)
+
+
+def test_arms_of_dozens_of_settings_take_few_rows_lines_and_bytes(tmp_path):
+    frames = results(MANY, seeds=range(2), curvature=False)
+    html, markdown, report = made(frames, study(arms=MANY), tmp_path)
+    assert len(report["leaderboard"]) == 1 + 95 + 9
+    rest = "… and 92 more settings of shift, … and 6 more settings of scp, in"
+    assert html.count(rest) == markdown.count(rest) == 2
+    assert len(html) < 1_000_000
+    (section,) = report["studies"]
+    assert [(row["arm"], row["settings"]) for row in section["arm_means"]] == [("shift", 95), ("scp", 9)]
+    board = html[html.index('<table class="board">') : html.index("Learning curves")]
+    ranks = re.findall(r'<tr><td class="n">(\d*)</td>', board)
+    shown = [row for row in report["leaderboard"] if row["arm"] == "shift"][:3]
+    assert len(ranks) == 1 + 3 + 1 + 3 + 1
+    assert ranks.count("") == 2
+    for row in shown:  # ranks are those among all settings
+        assert str(report["leaderboard"].index(row) + 1) in ranks
+    for curve in section["curves"]:
+        lines = [(s["arm"], s["settings"], s["best"]) for s in curve["series"]]
+        assert lines == [
+            ("single", 1, False),
+            *((a, n, b) for a, n in (("shift", 95), ("scp", 9)) for b in (False, True)),
+        ]
+        best = next(s for s in curve["series"] if s["arm"] == "shift" and s["best"])
+        assert best["setting"] == shown[0]["setting"]
+    assert "mean over 95 settings" in html
+    assert "shift (mean over 95 settings)" in markdown
+    assert '<td class="n">6<small>on to 2\u202f700</small></td>' in html
 
 
 def test_the_page_requests_nothing_and_runs_nothing(forms):

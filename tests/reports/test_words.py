@@ -43,3 +43,59 @@ def test_settings_places_ticks_and_counts():
     assert [words.place("x", at) for at in ("final", 500, None)] == ["final x", "x at step 500", "x"]
     assert [words.tick(v) for v in (0, -0.5, 3000, 5e9)] == ["0", "−0.5", "3000", "5e9"]
     assert words.count(1234567) == "1\u202f234\u202f567"
+
+
+TREE = {
+    "trials": 12,
+    "waiting": 0,
+    "seeds": 1,
+    "steps_alone": 3000,
+    "steps_trained": 1000,
+    "flops_alone": 5000,
+    "flops_trained": 2000,
+}
+
+
+def test_what_a_tree_saves_is_said_in_flops_and_not_before_it_is_known():
+    assert words.tree(TREE).endswith(
+        "with 2\u202f000 FLOPs instead of 5\u202f000. The tree needs 2.50 times fewer FLOPs."
+    )
+    assert "12 trials on 1 seed share" in words.tree(TREE)
+    assert "3 of them wait for a criterion" in words.tree(TREE | {"waiting": 3})
+    assert "times fewer" not in words.tree(TREE | {"waiting": 3})
+    assert "no two of them have a past in common" in words.tree(TREE | {"steps_trained": 3000})
+
+
+def test_a_switch_is_said_with_what_is_known_of_it():
+    def mean(value, low=None, high=None):
+        return {"mean": value, "low": low, "high": high, "n": 3}
+
+    row = {
+        "n": 3,
+        "trials": 6,
+        "switches": 2,
+        "settings": [{}, {}],
+        "step": {"mean": 1250.4, "min": 500, "median": 1000, "max": 2000},
+        "drop": mean(0.25, 0.21, 0.29),
+        "loss_before": mean(1.5),
+        "loss_after": mean(1.75),
+        "accuracy_before": mean(0.4),
+        "accuracy_after": mean(0.3),
+        "recovery": {"trials": 6, "never": 1, "median": 150},
+        "cost": 0.7,
+        "reference": "looped",
+    }
+    said = words.switch(row)
+    assert said.startswith(
+        "switches at step 1\u202f250 on average (500 … 2\u202f000), the first of 2 switches: 6 trials"
+    )
+    assert "rises by 0.250 [0.210, 0.290] nats/token, from 1.50 to 1.75" in said
+    assert "back after 150 updates (median); 1 of 6 trials were not back by the end." in said
+    assert said.endswith("In all a trial costs 0.700 times the FLOPs of one of looped.")
+    lost = words.switch(row | {"recovery": {"trials": 6, "never": 5, "median": None}, "cost": None})
+    assert lost.endswith(
+        "5 of 6 trials were not back by the end, so there is no median of the updates until the loss is back."
+    )
+    bare = words.switch(row | {"drop": mean(None), "recovery": {"trials": 0, "never": 0, "median": None}, "cost": None})
+    assert bare.endswith("6 trials, 2 settings, 3 seeds.")
+    assert "changes by −0.250" in words.switch(row | {"drop": mean(-0.25, -0.29, -0.21)})
