@@ -14,6 +14,7 @@ from studies.coverage import Coverage, asked_of
 from studies.expand import Trial
 from studies.schemas import probe_observed, table
 from studies.store import Store
+from studies.views import open_views
 from studies.watchers import resolved
 
 Key = tuple[str, int]
@@ -77,6 +78,35 @@ def rows_of(trials: Sequence[Trial], store: Store) -> dict[str, list[dict[str, A
             if (row["step"] in wants.evaluate if name == "metrics" else link.start <= row["step"] <= link.end)
             and (name != "checks" or link.stage < len(trial.ended))
         ]
+    return found
+
+
+def view_differences(trials: Sequence[Trial], store: Store) -> list[str]:
+    """What the public views say of some trials otherwise than alone: every row that is asked, and no other."""
+    found, names = [], ("metrics", "curvature", "checks")
+    mine: dict[str, dict[tuple[str, int], Row]] = {name: {} for name in names}
+    for trial in trials:  # equal trials of several studies are one, observed as any of them asks
+        alone = cached_alone(trial.config)
+        for name in names:
+            mine[name] |= {(trial.trial_id, row["step"]): row for row in getattr(alone, name)}
+    with open_views(resolved(trials, store), store) as views:
+        for name in names:
+            theirs = {(row["trial_id"], row["step"]): row for row in views.arrow(name).to_pylist()}
+            found += [f"view {name}: {each} only alone" for each in sorted(mine[name].keys() - theirs.keys())]
+            found += [f"view {name}: {each} only recorded" for each in sorted(theirs.keys() - mine[name].keys())]
+            for each in mine[name].keys() & theirs.keys():
+                columns = mine[name][each].keys() & theirs[each].keys() - {"method", "error", "products"}
+                found += [
+                    f"view {name}: {each} {column} differs"
+                    for column in columns
+                    if bits(mine[name][each][column]) != bits(theirs[each][column])
+                ]
+        statuses = {row["trial_id"]: row["status"] for row in views.arrow("trials").to_pylist()}
+    found += [
+        f"view trials: {trial.trial_id} is {statuses[trial.trial_id]}"
+        for trial in trials
+        if statuses[trial.trial_id] != cached_alone(trial.config).status
+    ]
     return found
 
 

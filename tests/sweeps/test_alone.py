@@ -13,7 +13,7 @@ from studies.store import Store
 from studies.watchers import resolved
 from sweeps.round import Limits
 from sweeps.run import run
-from tests.sweeps.bits import differences
+from tests.sweeps.bits import differences, view_differences
 from tests.sweeps.direct import Direct
 from tests.sweeps.drawn import Drawn, families
 from tests.sweeps.work import of_config
@@ -35,7 +35,7 @@ def as_alone(drawn: Drawn) -> None:
             ask, executor = partial(resolved, asked, store), Direct(store.root, drawn.slots)
             result = run(ask, store, executor, limits=limits, pack=drawn.pack)
             assert result.exit_code == 0
-            found = differences(asked, store)
+            found = differences(asked, store) + view_differences(asked, store)
             assert not found, "\n".join(found[:10])
         assert not list((store.root / "checkpoints").rglob("*.passing.*"))
 

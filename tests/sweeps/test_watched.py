@@ -16,13 +16,14 @@ from studies.coverage import Coverage
 from studies.expand import Trial
 from studies.store import Store
 from studies.tree import WATCH_CHECKS
+from studies.views import open_views
 from studies.watchers import resolved
 from sweeps.audit import audit
 from sweeps.executor import Event
 from sweeps.round import Limits, Silent
 from sweeps.run import RunResult, run
 from sweeps.units import WORK, Lane
-from tests.sweeps.bits import differences
+from tests.sweeps.bits import differences, view_differences
 from tests.sweeps.direct import Direct
 from tests.sweeps.work import config, of_config, trial
 
@@ -154,6 +155,11 @@ def test_equal_ends_with_equal_futures_are_one_computation_with_rows_for_each(gr
     assert trained(grid, trunk(GRID[0])) == 60  # one trunk, as long as who waits longest
     coverage = Coverage(grid.read("segments"))
     assert {coverage.chain(each).status for each in found} == {"ok"}
+    with open_views(found, grid) as views:
+        steps = Counter(row["trial_id"] for row in views.arrow("metrics").to_pylist())
+        assert [row["status"] for row in views.arrow("trials").to_pylist()] == ["ok"] * len(GRID)
+    assert steps.keys() == {each.trial_id for each in GRID}
+    assert view_differences(GRID, grid) == []
     fixed = trial(arm="fixed", kind="shift", switch=found[0].ended[0], steps=60, lr=1e-2)
     assert go([fixed], grid)[1] == []  # a fixed switch there is the same computation too
 
@@ -180,6 +186,9 @@ def test_a_trunk_that_diverges_gives_each_of_its_trials_a_diverged_row(store: St
     assert {lane.lineage for lane in lanes if lane.config.seed == 0} == {trunk(trials[0])}  # no branch is begun
     assert go(trials, store)[1] == []
     assert differences(trials, store) == []
+    with open_views(resolved(trials, store), store) as views:
+        statuses = [(row["seed"], row["status"]) for row in views.arrow("trials").to_pylist()]
+    assert Counter(statuses) == {(0, "diverged"): 3, (1, "ok"): 1}
 
 
 # --- growth ----------------------------------------------------------------------------------------------------------
