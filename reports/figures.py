@@ -27,6 +27,7 @@ from reports.panels import (
     label,
     lines,
     log_ticks,
+    mark,
     name_ends,
     name_points,
     panel,
@@ -175,12 +176,12 @@ def _cost(
     figure, axes = panel()
     named, best_of = [], dict.fromkeys(many, False)
     for flops, loss, row in points:
-        colour = colours[row["arm"]]
+        colour, sign = colours[row["arm"]], mark(row["arm"], colours)
         if best_of.get(row["arm"]):
-            axes.plot(flops, loss["mean"], "o", color=colour, markersize=3.5, alpha=0.45, markeredgewidth=0)
+            axes.plot(flops, loss["mean"], sign, color=colour, markersize=3.5, alpha=0.45, markeredgewidth=0)
             continue
         half = [[loss["mean"] - loss["low"]], [loss["high"] - loss["mean"]]] if loss["low"] is not None else None
-        axes.errorbar(flops, loss["mean"], yerr=half, fmt="o", color=colour, markersize=6, capsize=3, linewidth=1.5)
+        axes.errorbar(flops, loss["mean"], yerr=half, fmt=sign, color=colour, markersize=6, capsize=3, linewidth=1.5)
         text = label(row)
         if row["arm"] in many:
             best_of[row["arm"]], text = True, f"{row['arm']}, best of {many[row['arm']]}"

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reports import words
-from reports.svg import FAINT, INK, PAPER, to_svg
+from reports.svg import FAINT, INK, PALETTE, PAPER, to_svg
 
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "loopsweep",
@@ -42,8 +42,10 @@ STYLE: dict[str, Any] = {
     "axes.unicode_minus": True,
 }
 SIZE = (5.4, 3.5)
-MOST_NAMES = 12
+MOST_NAMES = 16
 """Points of a scatter that are named; more names would hide what they name."""
+MOST_BANDS = 8
+"""Lines of a figure that have bands; more bands would hide the lines."""
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.5, 1.4, 1.5)), (0, (9, 2)))
 
 
@@ -98,13 +100,24 @@ def full_label(series: Mapping[str, Any]) -> str:
     return label(series) + chosen
 
 
-def _dashes(series: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Settings of one arm share its colour and differ in their dashes."""
+def mark(arm: str, colours: Mapping[str, str]) -> str:
+    """The mark of an arm's points: of arms beyond the palette, whose colours come again, another one."""
+    return "oDsv"[_lap(arm, colours) % 4]
+
+
+def _lap(arm: str, colours: Mapping[str, str]) -> int:
+    """How often the palette has been gone through before an arm."""
+    return list(colours).index(arm) // len(PALETTE)
+
+
+def _dashes(series: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -> list[Any]:
+    """Settings of one arm share its colour and differ in their dashes, as do arms of one colour."""
     seen: dict[str, int] = {}
     found = []
     for one in series:
-        found.append(_DASHES[seen.get(one["arm"], 0) % len(_DASHES)])
-        seen[one["arm"]] = seen.get(one["arm"], 0) + 1
+        number = seen.setdefault(one["arm"], _lap(one["arm"], colours))
+        found.append(_DASHES[number % len(_DASHES)])
+        seen[one["arm"]] += 1
     return found
 
 
@@ -113,13 +126,13 @@ def lines(
 ) -> list[tuple[float, str, str]]:
     """Draws means and bands; returns (last value, name, colour) for the names at the right."""
     ends = []
-    for one, dash in zip(series, _dashes(series), strict=True):
+    for one, dash in zip(series, _dashes(series, colours), strict=True):
         colour = colours[one["arm"]]
         at = [p[x] for p in one["points"]]
         mean = [p["mean"] for p in one["points"]]
         sns.lineplot(x=at, y=mean, ax=axes, color=colour, linestyle=dash, linewidth=1.8, legend=False, errorbar=None)
         banded = [p for p in one["points"] if p["low"] is not None]
-        if banded:
+        if banded and len(series) <= MOST_BANDS:
             low, high = [p["low"] for p in banded], [p["high"] for p in banded]
             axes.fill_between([p[x] for p in banded], low, high, color=colour, alpha=0.2, linewidth=0)
         if len(at) == 1:

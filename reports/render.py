@@ -22,6 +22,8 @@ from reports.svg import PALETTE, dark_rules
 
 MOST_BEST = 3
 """Settings of an arm that a table shows where there are more than `series.MOST_ROWS`."""
+MOST_SENTENCES = 4
+"""Arms whose switches are said one by one; of more the table says it."""
 MOST_FAILURES = 30
 """Trials that the table of failures shows."""
 
@@ -100,6 +102,7 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
                 ),
                 "tree": words.tree(study["tree"]) if study["tree"] is not None else None,
                 "switches": [(arm, words.switch(arm), _switch_rows(arm)) for arm in study["switches"]],
+                "switching": words.switches(study["switches"]) if len(study["switches"]) > MOST_SENTENCES else None,
                 "failures": study["failures"][:MOST_FAILURES],
                 "drawings": {kind: [d for d in mine if d.kind == kind] for kind in _KINDS},
             }

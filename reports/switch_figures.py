@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from reports import words
-from reports.panels import Drawing, finished, name_ends, panel, plain_ticks
+from reports.panels import Drawing, finished, mark, name_ends, panel, plain_ticks
 from reports.series import MOST_ROWS
 from reports.svg import FAINT
 
@@ -23,7 +23,7 @@ Entry = Mapping[str, Any]
 
 
 def switch_figures(prefix: str, study: Mapping[str, Any], colours: Mapping[str, str]) -> Iterator[Drawing]:
-    """The two figures of a study in which several settings switch; of the first switch of each trial.
+    """The two figures of a study that switches at several steps; of the first switch of each trial.
 
     Args:
         prefix: of their names.
@@ -31,8 +31,8 @@ def switch_figures(prefix: str, study: Mapping[str, Any], colours: Mapping[str, 
         colours: by arm.
     """
     dropped = [arm for arm in study["switches"] if _known(arm, _drop)]
-    if sum(len(_known(arm, _drop)) for arm in dropped) < 2:  # the table says as much as a single point
-        return
+    if len({point["step"]["mean"] for arm in dropped for point in _known(arm, _drop)}) < 2:
+        return  # the table says as much as points at a single step
     yield _drops(prefix, study, dropped, colours)
     recovered = [arm for arm in dropped if any(point["recovery"]["trials"] for point in arm["settings"])]
     if recovered:
@@ -80,17 +80,14 @@ def _recoveries(prefix: str, study: Mapping[str, Any], arms: Sequence[Entry], co
         )  # fmt: skip
     axes.set(title=title, xlabel="step of the switch (updates)", ylabel="updates (median over trials)")
     _named(axes, arms, _recovery, colours)
-    found = []
+    found, lost = [], sum(arm["recovery"]["never"] for arm in arms)
     for arm in arms:
-        back = arm["recovery"]
-        never = f"{back['never']} of {back['trials']} trials were not back by the end"
-        found.append(
-            f"{_range(arm, _recovery, 'updates')}; {never}" if _known(arm, _recovery) else f"{arm['arm']}: {never}"
-        )
-    alt = (
-        f"Updates from the switch until the validation loss is as before it, median over trials: {'. '.join(found)}. "
-        "Open triangles at the top: more than half of the trials were not back by the end."
-    )
+        back, median = arm["recovery"], _range(arm, _recovery, "updates") if _known(arm, _recovery) else arm["arm"]
+        never = f", {back['never']} of {back['trials']} trials not back by the end" if back["never"] else ""
+        found.append(f"{median}{never}")
+    alt = f"Updates from the switch until the validation loss is as before it, median over trials: {'; '.join(found)}."
+    if lost:
+        alt += " Open triangles at the top: half of the trials or more were not back by the end."
     name = f"{prefix}-switch-recovery"
     return finished(figure, name=name, study=study, kind="switches", title=title, alt=alt)
 
@@ -106,7 +103,10 @@ def _points(axes: Axes, arms: Sequence[Entry], value: Any, colours: Mapping[str,
             _interval(axes, p, value(p), colour, drop=value is _drop)
         steps = [p["step"]["mean"] for p in points]
         size, alpha = (5.5, 1.0) if few else (3.5, 0.6)
-        axes.plot(steps, [value(p) for p in points], "o", color=colour, markersize=size, alpha=alpha, markeredgewidth=0)
+        axes.plot(
+            steps, [value(p) for p in points], mark(arm["arm"], colours), color=colour, markersize=size, alpha=alpha,
+            markeredgewidth=0,
+        )  # fmt: skip
     # All that switches is in range, also what has no value here.
     axes.set_xlim(0, 1.04 * max(p["step"]["max"] for arm in arms for p in arm["settings"]))
     plain_ticks(axes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -99,6 +99,20 @@ def tree(found: Mapping[str, Any]) -> str:
         f"{head} share the past that they have in common: {count(found['steps_trained'])} updates are trained instead "
         f"of {count(found['steps_alone'])}, with {number(trained)} FLOPs instead of {number(alone)}. "
         f"The tree needs {number(alone / trained)} times fewer FLOPs."
+    )
+
+
+def switches(found: Sequence[Mapping[str, Any]]) -> str:
+    """The switches of several arms in one sentence: how far their drops reach."""
+    known = sorted((entry for entry in found if entry["drop"]["mean"] is not None), key=lambda e: e["drop"]["mean"])
+    if not known:
+        return f"{len(found)} arms switch."
+    least, most = ((number(e["drop"]["mean"]), e["arm"], count(e["step"]["mean"])) for e in (known[0], known[-1]))
+    lost, trials = (sum(entry["recovery"][name] for entry in found) for name in ("never", "trials"))
+    back = f"{count(lost)} of {plural(trials, 'trial')} were not back by the end" if lost else "all trials came back"
+    return (
+        f"{len(found)} arms switch. With the same weights the validation loss changes by {least[0]} nats/token "
+        f"({least[1]}, at step {least[2]} on average) to {most[0]} ({most[1]}, at step {most[2]}); {back}."
     )
 
 

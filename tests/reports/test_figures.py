@@ -125,7 +125,7 @@ def test_switches_are_drawn_where_several_settings_switch():
     drop, back = drawn["quickstart-switch-drop"], drawn["quickstart-switch-recovery"]
     assert "shift from 0.303 nats/token at step 900 to 0.909 nats/token at step 2\u202f700" in drop.alt
     assert "scp from 0.168 nats/token at step 500" in drop.alt
-    assert "6 of 18 trials were not back by the end" in back.alt
+    assert "6 of 18 trials not back by the end" in back.alt
     for drawing in (drop, back):
         texts = [t.text for t in ElementTree.fromstring(drawing.svg).iter(f"{SVG}text")]
         assert {"shift loops = 2", "shift loops = 3", "scp"} <= set(texts)  # settings that differ in the switch alone
@@ -134,6 +134,22 @@ def test_switches_are_drawn_where_several_settings_switch():
     assert along.kind == "criteria"
     assert "scp 2\u202f700 at 0.002, 500 at 0.016" in along.alt
     assert "quickstart-criterion-schedule-switch" not in drawn
+
+
+def test_arms_beyond_the_palette_share_a_colour_but_no_mark_and_no_dashes():
+    arms = [Arm(name=f"a{i}", switch=100 * i + 500) for i in range(len(PALETTE) + 1)]
+    drawn = {d.name: d for d in draw(report_of(results(arms, seeds=range(2), curvature=False), [], arms))}
+
+    def styles(name, element):
+        svg = drawn[name].svg.partition("</style>")[2]
+        return [s for s in re.findall(rf'<{element} [^>]*style="([^"]*)"', svg) if PALETTE[0] in s]
+
+    curves = {s for s in styles("quickstart-curve-val-loss", "path") if "stroke-width: 1.8" in s}
+    assert len(curves) == 2
+    assert sum("stroke-dasharray" in s for s in curves) == 1
+    marks = drawn["quickstart-switch-drop"].svg
+    shapes = {re.search(r'href="#([^"]+)"', g)[1] for g in re.findall(rf"<use [^>]*{PALETTE[0]}[^>]*>", marks)}
+    assert len(shapes) == 2
 
 
 def test_a_long_axis_has_few_tick_names_and_spreads_as_its_values_do():

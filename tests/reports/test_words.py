@@ -99,3 +99,17 @@ def test_a_switch_is_said_with_what_is_known_of_it():
     bare = words.switch(row | {"drop": mean(None), "recovery": {"trials": 0, "never": 0, "median": None}, "cost": None})
     assert bare.endswith("6 trials, 2 settings, 3 seeds.")
     assert "changes by −0.250" in words.switch(row | {"drop": mean(-0.25, -0.29, -0.21)})
+
+
+def test_the_switches_of_many_arms_are_one_sentence():
+    def entry(arm, drop, never):
+        recovery = {"trials": 5, "never": never, "median": None}
+        return {"arm": arm, "drop": {"mean": drop}, "step": {"mean": 500}, "recovery": recovery}
+
+    said = words.switches([entry("a", 0.5, 0), entry("b", -0.1, 2), entry("c", 0.25, 1)])
+    assert said.startswith(
+        "3 arms switch. With the same weights the validation loss changes by −0.100 nats/token (b, at"
+    )
+    assert "to 0.500 (a, at step 500); 3 of 15 trials were not back by the end." in said
+    assert words.switches([entry("a", 0.5, 0)]).endswith("all trials came back.")
+    assert words.switches([entry("a", None, 0), entry("b", None, 0)]) == "2 arms switch."
