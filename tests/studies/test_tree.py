@@ -113,6 +113,16 @@ def test_a_denser_grid_does_not_fork_and_is_observed_where_its_trials_pass() -> 
     assert (second.start, second.asked.evaluate) == (400, (500, 1000))  # the dense one has left
 
 
+def test_observation_of_any_density_is_no_node_more() -> None:
+    plain = trial(switch=0.4)
+    others = [trial(switch=0.4, evaluate_every=every) for every in (1, 7, 1000)]
+    others += [trial(switch=0.4, measure=MeasureConfig(quantities=("lambda_max",), every=every)) for every in (3, 500)]
+    built = tree([plain, *others])
+    assert spans(built) == spans(tree([plain]))
+    assert built.nodes[0].asked.evaluate == tuple(range(401))
+    assert built.nodes[0].asked.measure == tuple(range(0, 401, 3))
+
+
 def test_what_is_recorded_is_not_run_and_a_grown_study_runs_only_what_is_new() -> None:
     before = tree(SWITCHES[::2])
     rows = [segment(node) for node in before.nodes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from core.alone import Alone, train_alone
@@ -56,6 +57,18 @@ def differences(trials: Sequence[Trial], store: Store) -> list[str]:
     found += [f"metrics {each} are asked by no trial" for each in sorted(set(keys) - allowed)]
     found += [f"metrics {each} are there twice" for each in sorted({k for k in keys if keys.count(k) > 1})]
     return found
+
+
+def trained_twice(store: Store) -> list[str]:
+    """Lineages of which some update is recorded more than once."""
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for row in store.read("segments").to_pylist():
+        spans.setdefault(row["lineage"], []).append((row["start"], row["reached"]))
+    return [
+        f"{lineage}: {mine}"
+        for lineage, mine in spans.items()
+        if any(later[0] < earlier[1] for earlier, later in pairwise(sorted(mine)))
+    ]
 
 
 def rows_of(trials: Sequence[Trial], store: Store) -> dict[str, list[dict[str, Any]]]:
