@@ -187,6 +187,16 @@ def test_what_the_tree_saved_counts_each_trial_once():
     assert execution["saving"] > 1
 
 
+def test_what_the_tree_saved_does_not_count_trials_that_have_not_ended():
+    frames = results()
+    whole = built(frames)["provenance"]["studies"][0]
+    waiting = frames.trials_["seed"] == 2
+    status, spent = frames.trials_["status"].mask(waiting), frames.trials_["flops_spent"].mask(waiting)
+    half = built(frames.with_trials(status=status, flops_spent=spent))["provenance"]["studies"][0]
+    assert half["flops_alone"] == frames.trials_.loc[~waiting, "flops_alone"].sum()
+    assert half["saving"] == pytest.approx(whole["saving"])
+
+
 def test_a_study_without_rows_is_reported_as_empty():
     frames = results()
     report = built(frames.without(frames.trials_["seed"] > 99))
