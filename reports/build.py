@@ -212,8 +212,8 @@ def _execution(study: Study, tables: Tables) -> dict[str, Any]:
     once = trials.drop_duplicates("trial_id")
     classes = {arm: _tally(trials.loc[trials["arm"] == arm, "numerics_class"].dropna()) for arm in _arms(study)}
     kinds = {name for counts in classes.values() for name in counts}
-    # What has not ended has not cost what it costs alone; what was spent on its way stands on the other side.
-    alone, spent = _total(once.loc[once["status"].notna(), "flops_alone"]), _total(once["flops_spent"])
+    # A trial that has not ended ok did not cost what it costs alone; what was spent on it stands on the other side.
+    alone, spent = _total(once.loc[once["status"] == "ok", "flops_alone"]), _total(once["flops_spent"])
     return {
         "study": study.name,
         "file": study.file,

@@ -131,8 +131,8 @@ def short_board(board: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str,
         means: the rows of arms with too many settings.
 
     Returns:
-        ``rows``, each with its ``rank`` among all settings (None for a mean), and ``rest``: (arm, settings that are
-        left out) for each such arm.
+        ``rows``, each with its ``rank`` among all settings (None for a mean), and ``rest``: (arm, with its
+        study where there are several; settings that are left out) for each such arm.
     """
     many = {(row["study"], row["arm"]): int(row["settings"]) for row in means}
     shown: list[dict[str, Any]] = []
@@ -143,7 +143,9 @@ def short_board(board: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str,
         if arm not in many or seen[arm] <= MOST_BEST:
             shown.append({**row, "rank": rank, "settings": 1})
     shown += [{**row, "rank": None} for row in means]
-    rest = [(arm, count - MOST_BEST) for (_, arm), count in many.items()]
+    several = len({row["study"] for row in board}) > 1
+    names = {key: f"{key[0]} {key[1]}" if several else key[1] for key in many}
+    rest = [(names[key], count - MOST_BEST) for key, count in many.items()]
     return {"rows": sorted(shown, key=series.board_order), "rest": rest}
 
 
