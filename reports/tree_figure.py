@@ -53,7 +53,11 @@ def tree_figure(tree: Tree, *, name: str) -> str:
 
 def tree_title(tree: Tree) -> str:
     """The figure's title: what sharing saves, once that is known."""
-    return "What trials share" if tree["waiting"] else f"What trials share: {_ratio(tree)} times fewer updates"
+    if tree["waiting"]:
+        return "What trials share"
+    if "flops_trained" in tree:  # a step with more loops costs more
+        return f"What trials share: {tree['flops_alone'] / tree['flops_trained']:.2f} times fewer FLOPs"
+    return f"What trials share: {_ratio(tree)} times fewer updates"
 
 
 def _ratio(tree: Tree) -> str:
