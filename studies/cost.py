@@ -18,7 +18,8 @@ import pyarrow as pa
 from core.config import TrialConfig
 from core.flops import link_flops
 from core.lineage import Link
-from studies.coverage import ChainState, Coverage
+from core.observation import Asked
+from studies.coverage import ChainState, Coverage, asked_of
 from studies.records import first_step
 from studies.tree import shape_key
 
@@ -89,9 +90,14 @@ def spent_shares(
 def _runs(trials: Sequence[Trial], chains: Sequence[ChainState], coverage: Coverage, ends: Reach) -> dict[int, _Run]:
     """The segments that somebody needs, by row."""
     runs: dict[int, _Run] = {}
+    used: dict[tuple[tuple[int, ...], Asked], tuple[int, ...]] = {}
     for trial, chain in zip(trials, chains, strict=True):
-        for link, state, end in zip(trial.links, chain.links, ends[trial.trial_id], strict=True):
-            for row in state.rows:
+        mine = zip(trial.links, chain.links, ends[trial.trial_id], asked_of(trial), strict=True)
+        for link, state, end, asked in mine:
+            rows = used.get((state.rows, asked))
+            if rows is None:
+                rows = used[state.rows, asked] = coverage.used(state.rows, asked)
+            for row in rows:
                 start = coverage.value("start", row)
                 if first_step(start, coverage.value("end", row)) > end:
                     continue

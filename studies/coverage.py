@@ -193,6 +193,25 @@ class Coverage:
             status = None
         return ChainState(coverage=self, status=status, links=tuple(states))
 
+    def used(self, rows: Sequence[int], asked: Asked) -> tuple[int, ...]:
+        """Of segments on a stretch, those that serve it, in the order in which they were run.
+
+        One that was run later over updates that were made before serves by what it observed first among what is
+        asked; another study may have wanted it, and then it is none of this one's cost. Failures are.
+        """
+        if len(rows) < 2:
+            return tuple(rows)
+        found = []
+        reached, seen = -1, set[Any]()
+        for row in sorted(rows, key=lambda row: (self._generation[row], self.value("started_at", row) or 0, row)):
+            brings: set[Any] = {("evaluate", step) for step in self._evaluated[row].intersection(asked.evaluate)}
+            brings |= {("check", step) for step in self._checked[row].intersection(asked.check)}
+            brings |= {(self._observed[row], step) for step in self._measured[row].intersection(asked.measure)}
+            if self._reached[row] > reached or not brings <= seen or self._status[row] in FAILURES:
+                found.append(row)
+            reached, seen = max(reached, self._reached[row]), seen | brings
+        return tuple(found)
+
     def value(self, column: str, row: int) -> Any:
         """A value of the table segments."""
         return self._column(column)[row]
