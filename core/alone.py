@@ -13,7 +13,8 @@ from typing import Any
 from core.config import TrialConfig
 from core.lineage import Link, links, watch
 from core.observation import evaluation_steps, measurement_steps
-from core.train import Segment, initial_state, train_segments
+from core.segments import Segment
+from core.train import initial_state, train_segments
 from core.watch import Check, ending
 
 Rows = list[dict[str, Any]]

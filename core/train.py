@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -32,9 +32,9 @@ from core.draws import loop_draws
 from core.evaluate import evaluate, finite
 from core.flat import Layout
 from core.flops import flops_alone
-from core.lineage import Link, canonical_json, links, pack_shape
+from core.lineage import Link, canonical_json, links
 from core.model import Architecture, architecture, init_parameters, loss, parameter_shapes
-from core.schedule import Watch
+from core.segments import LaneResult, Segment, refuse_misfits
 from core.tasks import TaskData, task_data
 from core.watch import Check, ends_at
 
@@ -45,55 +45,6 @@ BLOCK_TOKENS = 2**22
 
 Progress = Callable[[int, Sequence[float | None]], None]
 Keep = Callable[[int, TrialState], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Segment:
-    """What one lane of a pack does."""
-
-    config: TrialConfig
-    chain: tuple[Link, ...]
-    """The links of the trial up to the one that is trained on."""
-    start: int
-    """Step of the state it begins from; link.start ≤ start < end ≤ link.end."""
-    end: int
-    evaluate: tuple[int, ...]
-    """Steps in (start, end], and 0 where start is 0, at which metrics are taken."""
-    measure: tuple[int, ...] = ()
-    """Likewise for curvature; `config.measure` says what."""
-    check: tuple[int, ...] = ()
-    """Steps in (start, end] at which what criteria see is taken."""
-    watches: tuple[Watch, ...] = ()
-    """Criteria that wait for this stage's rows and have not ended it yet, each once."""
-    seen: tuple[tuple[int, Check], ...] = ()
-    """(step, check) of the stage so far, as recorded."""
-    needed: int | None = None
-    """Step up to which it is trained even where no criterion waits any more; None: `end`."""
-
-    @property
-    def link(self) -> Link:
-        """The link that is trained on."""
-        return self.chain[-1]
-
-
-@dataclass(kw_only=True)
-class LaneResult:
-    """What one lane of a pack gave."""
-
-    status: str
-    """``ok`` or ``diverged``."""
-    reached: int
-    """Last step with a finite state: the end, unless it diverged or was stopped."""
-    metrics: list[dict[str, Any]]
-    """Rows of the table metrics, without the lineage."""
-    curvature: list[dict[str, Any]]
-    spectra: list[dict[str, Any]]
-    events: list[dict[str, Any]]
-    """step, kind, detail; the step of a divergence is that of the update that could not be made."""
-    checks: list[dict[str, Any]]
-    """Rows of the table checks, without the lineage."""
-    state: TrialState
-    """The state at `reached`."""
 
 
 def training_dtype(config: TrialConfig) -> torch.dtype:
@@ -139,7 +90,7 @@ def train_segments(
     Raises:
         ValueError: the segments do not fit together, or a state does not fit its segment.
     """
-    _refuse_misfits(segments, states)
+    refuse_misfits(segments, states)
     if len(segments) == 1 and device == "cpu" and _differs_alone(segments[0].config):
         told = None if progress is None else lambda step, losses: progress(step, losses[:1])
         kept = None if keep is None else lambda lane, state: None if lane else keep(lane, state)
@@ -163,26 +114,6 @@ def _differs_alone(config: TrialConfig) -> bool:
     Always where a matrix has an axis of one (they run as matrix times vector), rarely under bf16.
     """
     return architecture(config).unit_axis or config.train.precision == "bf16"
-
-
-def _refuse_misfits(segments: Sequence[Segment], states: Sequence[TrialState]) -> None:
-    if not segments or len(segments) != len(states):
-        raise ValueError(f"a pack needs one state per segment, got {len(segments)} and {len(states)}")
-    first = segments[0]
-    for segment, state in zip(segments, states, strict=True):
-        if not segment.link.start <= segment.start < segment.end <= segment.link.end:
-            raise ValueError(f"a segment lies within its link, got {segment.start}–{segment.end} of {segment.link}")
-        if (segment.start, segment.end) != (first.start, first.end):
-            raise ValueError("the segments of a pack have one start and one end")
-        if pack_shape(segment.config, segment.link) != pack_shape(first.config, first.link):
-            raise ValueError("the segments of a pack have one pack_shape")
-        if state.step != segment.start:
-            raise ValueError(f"the state is at step {state.step}, the segment starts at {segment.start}")
-        for step in (*segment.evaluate, *segment.measure, *segment.check):
-            if not (segment.start < step <= segment.end or step == segment.start == 0):
-                raise ValueError(f"step {step} cannot be observed in {segment.start}–{segment.end}")
-        if 0 in segment.check:
-            raise ValueError("step 0 is never checked")
 
 
 class _Pack:
@@ -455,7 +386,7 @@ class _Pack:
 
     def switch(self) -> None:
         """The events of stages that begin where the pack begins: the same weights seen with the new loops."""
-        lanes = [lane for lane, segment in enumerate(self.segments) if _begins_stage(segment)]
+        lanes = [lane for lane, segment in enumerate(self.segments) if segment.begins_stage]
         columns = self._evaluated() if lanes else []
         for lane in lanes:
             before, link = self.segments[lane].chain[-2:]
@@ -496,9 +427,3 @@ class _Pack:
                 for name, tensor in self.layout.lane(buffer, lane).items()
             },
         )
-
-
-def _begins_stage(segment: Segment) -> bool:
-    """Whether a stage after the first begins with a segment; the decay of a learning rate is none."""
-    chain, link = segment.chain, segment.link
-    return segment.start == link.start > 0 and chain[-2].stage != link.stage

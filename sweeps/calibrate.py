@@ -62,7 +62,8 @@ def calibrate(unit: Unit, context: Context) -> Done:
 
 def _step_seconds(lanes: Sequence[Lane], device: str) -> float:
     """Seconds of one step of a pack of these lanes, without what is done once per unit."""
-    from core.train import Segment, initial_state, train_segments
+    from core.segments import Segment
+    from core.train import initial_state, train_segments
 
     config = lanes[0].config
     chain, link = lanes[0].chain, lanes[0].where

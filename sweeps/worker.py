@@ -29,7 +29,7 @@ from sweeps.units import Bundle, Lane, Unit
 
 if TYPE_CHECKING:
     from core.checkpoint import TrialState
-    from core.train import LaneResult
+    from core.segments import LaneResult
 
 COMMIT_UNITS = 64
 COMMIT_SECONDS = 0.5
@@ -187,7 +187,8 @@ def train_unit(unit: Unit, context: Context) -> Done:
     A lane whose state to begin from is gone does not begin: its outcome has `reached` at its start.
     """
     from core.checkpoint import save
-    from core.train import Segment, train_segments
+    from core.segments import Segment
+    from core.train import train_segments
 
     started_at, begun = datetime.now(UTC), time.monotonic()
     states = [_state(lane, context.store) for lane in unit.lanes]

@@ -10,7 +10,8 @@ from core.checkpoint import TrialState
 from core.config import TrialConfig
 from core.lineage import links
 from core.observation import evaluation_steps
-from core.train import LaneResult, Segment, initial_state, train_segments
+from core.segments import LaneResult, Segment
+from core.train import initial_state, train_segments
 
 
 def run(

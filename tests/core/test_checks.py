@@ -13,8 +13,9 @@ from core.checkpoint import TrialState
 from core.config import TrialConfig
 from core.lineage import links
 from core.schedule import Criterion, Watch
+from core.segments import LaneResult
 from core.tasks import task_data
-from core.train import LaneResult, initial_state, train_segments
+from core.train import initial_state, train_segments
 from core.watch import Check, ending
 from tests.core.packs import bits, join, lanes, run, segment
 from tests.core.reference import PlainModel, case, plain_loss

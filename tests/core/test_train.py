@@ -17,8 +17,9 @@ from core.flops import flops_alone
 from core.lineage import canonical_json, links
 from core.model import architecture, forward, token_losses
 from core.observation import with_measure
+from core.segments import Segment
 from core.tasks import task_data
-from core.train import Segment, initial_state, train_segments
+from core.train import initial_state, train_segments
 from tests.core.packs import bits, join, lanes, run, segment
 from tests.core.reference import CASES, SCHEDULES, case, plain_training
 
