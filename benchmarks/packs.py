@@ -83,7 +83,7 @@ def pack_steps(config: TrialConfig, lanes: int, steps: int) -> Callable[[], None
     """So many updates of a pack of trials that differ in their seeds."""
     configs = [replace(config, seed=seed) for seed in range(lanes)]
     states = [initial_state(c) for c in configs]
-    segments = [Segment(config=c, link=links(c)[0], start=0, end=steps, evaluate=()) for c in configs]
+    segments = [Segment(config=c, chain=links(c)[:1], start=0, end=steps, evaluate=()) for c in configs]
 
     def run() -> None:
         train_segments(segments, states)
