@@ -21,7 +21,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from core.errors import LoopsweepError
+from core.errors import InputError, LoopsweepError
 from sweeps import output
 from sweeps.options import (
     RESULTS,
@@ -106,7 +106,7 @@ def plan(
     if explain is not None:
         return commands_study.explain(explain, study, store, max_trials=max_trials, as_json=as_json)
     if study is None:
-        raise typer.BadParameter("name a study; without one, --explain ID searches all", param_hint="STUDY")
+        raise InputError("missing argument 'STUDY'; without one, --explain ID searches all studies")
     return commands_study.plan(study, store, max_trials=max_trials, as_json=as_json)
 
 
