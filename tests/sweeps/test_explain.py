@@ -184,4 +184,4 @@ def test_an_id_that_names_no_trial_is_one_line(capsys, toy, tmp_path, words, sai
 def test_a_plan_of_nothing_says_what_to_name(capsys) -> None:
     code, _, err = call(capsys, "plan")
     assert code == 2
-    assert "name a study" in err
+    assert "STUDY" in err
