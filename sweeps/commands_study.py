@@ -129,7 +129,8 @@ def explain(beginning: str, name: str | None, root: Path, *, max_trials: int, as
         study = load(name, max_trials=max_trials)
         trials, searched = wanted(study, store), f"the study {study.name}"
         _of_study(beginning, trials, study)
-    facts = explained(find(beginning, trials, searched=searched), trials, store)
+    next_step = "name its study: loopsweep plan STUDY --explain ID"
+    facts = explained(find(beginning, trials, searched=searched, next_step=next_step), trials, store)
     if as_json:
         output.emit_json(facts)
     else:
@@ -160,7 +161,7 @@ def _plan_lines(planned: Plan, later: int) -> list[tuple[str, str]]:
         "default rate": "no step times measured yet: a rough guess",
         "both": "some step times are not measured yet",
     }
-    time_left = "none: nothing is left to run"
+    time_left = "not known: more trials are to come" if later else "none: nothing is left to run"
     if planned.estimate_from in sources:
         time_left = f"about {duration(planned.estimate_s)} on {plural(planned.workers, 'worker')}"
         time_left += f" ({sources[planned.estimate_from]})"

@@ -181,7 +181,7 @@ def explain_text(facts: Mapping[str, Any]) -> str:
         (
             _span(link),
             ", ".join((loops_text(link["loops"], link["draw"]), *link["acts"])),
-            _ending_text(link["ending"]),
+            "where the trial diverged" if link["status"] == "diverged" else _ending_text(link["ending"]),
             _recorded_text(link),
             "yes" if link["checkpoint"] else "no",
             link["lineage"],
@@ -228,6 +228,8 @@ def _span(link: Mapping[str, Any]) -> str:
 
 
 def _recorded_text(link: Mapping[str, Any]) -> str:
+    if link["status"] == "diverged":
+        return f"to step {link['recorded_to']}, then diverged"
     if link["status"] is not None:
         return str(link["status"])
     return f"to step {link['recorded_to']}" if link["recorded_to"] > link["start"] else "missing"

@@ -1,14 +1,14 @@
 """One trial, or two: found by a beginning of its id, described from what is recorded, compared with another.
 
 Everything is returned as plain values (what ``--json`` prints); how it looks is the command's affair. Rows are keyed by
-lineage and step, so a trial's history is that of its links, whoever ran them; of a trial that waits for a criterion, up
-to where it is known to train.
+lineage and step, so a trial's history is that of its links, whoever ran them, at the steps of its own: those that the
+views have. What others asked for on the way is theirs.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +19,23 @@ from core.lineage import acting_keys
 if TYPE_CHECKING:
     from studies.expand import Trial
     from studies.store import Store
+    from studies.views import Views
 
 HEX = frozenset("0123456789abcdef")
 _SHORTEST = 3
 """Digits of a beginning that is accepted: fewer name a trial only by luck."""
 
 
-def find(beginning: str, trials: Iterable[Trial], *, searched: str) -> list[Trial]:
+def find(
+    beginning: str, trials: Iterable[Trial], *, searched: str, next_step: str = "name its study with --study"
+) -> list[Trial]:
     """The trial whose id begins so: once for each study and arm that asks for it.
 
     Args:
         beginning: 3 to 16 hex digits.
         trials: of all the studies that are searched.
         searched: what was searched, for the message.
+        next_step: what to do where it is not found, for the message.
 
     Raises:
         InputError: if it is no beginning of an id, or names no trial, or several.
@@ -42,7 +46,7 @@ def find(beginning: str, trials: Iterable[Trial], *, searched: str) -> list[Tria
     found = [trial for trial in trials if trial.trial_id.startswith(wanted)]
     ids = sorted({trial.trial_id for trial in found})
     if not ids:
-        raise InputError([Problem(beginning, f"no such trial in {searched}; name its study with --study")])
+        raise InputError([Problem(beginning, f"no such trial in {searched}; {next_step}")])
     if len(ids) > 1:
         shown = ", ".join(ids[:4]) + (" …" if len(ids) > 4 else "")
         raise InputError([Problem(beginning, f"begins {len(ids)} trial ids, give more digits: {shown}")])
@@ -162,6 +166,7 @@ def facts(uses: Sequence[Trial], store: Store) -> dict[str, Any]:
     with open_views(uses, store) as views:
         row = views.arrow("trials").to_pylist()[0]
         events = views.arrow("events").drop_columns("trial_id").to_pylist()
+        own = {name: _steps(views, name) for name in ("metrics", "checks", "curvature")}
     return {
         "trial_id": trial.trial_id,
         "status": state.status,
@@ -175,9 +180,7 @@ def facts(uses: Sequence[Trial], store: Store) -> dict[str, Any]:
         "criteria": criteria(trial, events),
         "switch": {name: row[name] for name in ("switch_step", "switches", *SWITCH_COLUMNS)},
         "flops_alone": row["flops_alone"],
-        "metrics": _rows(trial, store, "metrics"),
-        "checks": _rows(trial, store, "checks"),
-        "curvature": _rows(trial, store, "curvature"),
+        **{name: _rows(trial, store, name, steps) for name, steps in own.items()},
         "events": events,
         "segments": [_plain(run) for run in runs],
         "provenance": [json.loads(text) for text in provenance],
@@ -187,7 +190,11 @@ def facts(uses: Sequence[Trial], store: Store) -> dict[str, Any]:
 
 def last_row(trial: Trial, store: Store) -> dict[str, Any]:
     """The metrics of a trial at its last recorded step; empty where nothing is recorded."""
-    rows = _rows(trial, store, "metrics")
+    from studies.views import open_views
+
+    with open_views((trial,), store) as views:
+        own = _steps(views, "metrics")
+    rows = _rows(trial, store, "metrics", own)
     return rows[-1] if rows else {}
 
 
@@ -197,18 +204,22 @@ def compared(first: dict[str, Any], second: dict[str, Any]) -> list[tuple[str, A
     return [(key, first.get(key), second.get(key)) for key in columns if first.get(key) != second.get(key)]
 
 
-def _rows(trial: Trial, store: Store, name: str) -> list[dict[str, Any]]:
-    """The rows of a table on a trial's chain, by step; columns without any value are left out."""
+def _steps(views: Views, name: str) -> set[int]:
+    """The steps of a view of one trial."""
+    return set(views.arrow(name)["step"].to_pylist())
+
+
+def _rows(trial: Trial, store: Store, name: str, own: Set[int]) -> list[dict[str, Any]]:
+    """The rows of a table on a trial's chain at some steps, in order; columns without any value are left out."""
     import pyarrow.compute as pc
 
-    from studies.switches import frontiers
-
-    last = frontiers((trial,), store.dataset("checks")).get(trial.trial_id, trial.links[-1].end)
     found = []
     for link in trial.links:
         first = 0 if link.start == 0 else link.start + 1
-        step = pc.field("step")
-        mine = (pc.field("lineage") == link.lineage) & (step >= first) & (step <= min(link.end, last))
+        steps = [step for step in own if first <= step <= link.end]
+        if not steps:
+            continue
+        mine = (pc.field("lineage") == link.lineage) & pc.field("step").isin(steps)
         found += store.dataset(name).to_table(filter=mine).sort_by("step").to_pylist()
     kept = [key for key in (found[0] if found else ()) if any(row[key] is not None for row in found)]
     return [_plain({key: row[key] for key in kept if key != "rank"}) for row in found]

@@ -55,8 +55,9 @@ def _rows(branch: Branch, first: str, rest: str) -> Iterator[Row]:
             plural(watched.trials, "trial"),
             f"{', '.join(watched.arms)}: branches begin where they end it, then {' or '.join(watched.then)}",
         )
-    if not branch.complete and len(below) == 1 and not last and branch.children[0].lineages == branch.lineages:
-        yield from _rows(branch.children[0], f"{rest}↳ ", rest)  # nothing forks: no deeper than before
+    forks = branch.complete or branch.criteria is not None or last or len(below) != 1
+    if not forks and below[0].lineages == branch.lineages:
+        yield from _rows(below[0], f"{rest}↳ ", rest)  # no deeper than before
         return
     for number, child in enumerate(branch.children, 1):
         ends = number == len(branch.children) and not last
