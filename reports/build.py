@@ -41,7 +41,10 @@ def build(studies: Sequence[tuple[Study, Results]], *, command: str) -> dict[str
     read = [(study, Tables.read(results, tuned=tuned_keys(study))) for study, results in studies]
     boards = [row for study, tables in read for row in _board(study, tables)]
     verdicts = {study.name: judge(tables, study.claims) for study, tables in read}
-    trees = [switches.tree(results.wanted) for _, results in studies]
+    trees = [
+        switches.tree(results.wanted, switches.last_steps(tables))
+        for (_, results), (_, tables) in zip(studies, read, strict=True)
+    ]
     return {
         "format": FORMAT,
         "claims": [{"study": name} | claim for name, claims in verdicts.items() for claim in claims],

@@ -20,7 +20,7 @@ from reports import series
 from reports.tables import Tables
 from studies.branches import outline_dict
 from studies.expand import Trial
-from studies.outline import outline
+from studies.outline import outline, stopped_at
 
 _MEANS = {
     "loss_before": "switch_val_loss_before",
@@ -32,7 +32,7 @@ _MEANS = {
 """Fields of a row by the column of `trials` that they are the mean of."""
 
 
-def tree(trials: Iterable[Trial]) -> dict[str, Any] | None:
+def tree(trials: Iterable[Trial], ended: Mapping[str, int] | None = None) -> dict[str, Any] | None:
     """The outline of the stage tree (`studies.outline`) and the FLOPs that it saves; None without trials.
 
     ``flops_alone`` counts every trial by itself, ``flops_trained`` each stretch of a lineage once: what a run takes
@@ -40,8 +40,13 @@ def tree(trials: Iterable[Trial]) -> dict[str, Any] | None:
 
     Args:
         trials: of a study; of those with equal ids one counts.
+        ended: by trial_id, the last step of those that have ended (`last_steps`): they wait for no criterion any more.
     """
-    once = list({trial.trial_id: trial for trial in trials}.values())
+    stops = ended or {}
+    once = [
+        stopped_at(trial, stops[key]) if trial.watch is not None and key in stops else trial
+        for key, trial in {trial.trial_id: trial for trial in trials}.items()
+    ]
     if not once:
         return None
     longest: dict[str, tuple[Trial, Link]] = {}
@@ -54,6 +59,13 @@ def tree(trials: Iterable[Trial]) -> dict[str, Any] | None:
         "flops_alone": sum(flops_alone(trial.config, chain=trial.links) for trial in once),
         "flops_trained": sum(link_flops(t.config, link, link.start, link.end) for t, link in longest.values()),
     }
+
+
+def last_steps(tables: Tables) -> dict[str, int]:
+    """By trial_id, the last step with metrics of the trials that have ended, however."""
+    ended = tables.trials.loc[tables.trials["status"].notna(), "trial_id"].unique()
+    last = tables.metrics.groupby("trial_id")["step"].max()
+    return {key: int(last.get(key, 0)) for key in ended}
 
 
 def switches(tables: Tables, arms: Sequence[str], reference: str) -> list[dict[str, Any]]:

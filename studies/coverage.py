@@ -255,6 +255,16 @@ class ChainState:
         return covered
 
     @property
+    def reached(self) -> int:
+        """Last step of the trial to which segments lead without a gap."""
+        reached = 0
+        for link in self.links:
+            reached = max(reached, link.reached)
+            if link.status != "ok":
+                break
+        return reached
+
+    @property
     def error(self) -> str | None:
         """The reason of the failure that the status names."""
         if self.status not in FAILURES:

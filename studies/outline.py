@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from core.schedule import Watch
@@ -54,6 +54,12 @@ def outline(trials: Iterable[Trial], *, most_lines: int = MOST_LINES) -> Outline
         branches=branches,
         left_out=left_out,
     )
+
+
+def stopped_at(trial: Trial, step: int) -> Trial:
+    """A trial that ended (diverged, or failed) at a step, before the criterion that it waits for: it waits no more."""
+    chain = [replace(link, end=min(link.end, step)) for link in trial.links if link.start < step]
+    return replace(trial, links=tuple(chain or [replace(trial.links[0], end=0)]), watch=None)
 
 
 def earliest(watch: Watch) -> int:

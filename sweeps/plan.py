@@ -18,10 +18,12 @@ from core.config import TrialConfig
 from core.flops import link_flops, step_flops
 from core.lineage import Link
 from core.observation import Asked
+from core.schedule import Criterion
 from studies.branches import Outline, outline_dict
 from studies.coverage import Coverage
 from studies.expand import Trial
-from studies.outline import outline
+from studies.outline import outline, stopped_at
+from studies.stage_ends import stage_ends
 from studies.stage_words import steps_text
 from studies.store import Store
 from studies.tree import Node, Tree, shape_key
@@ -142,8 +144,8 @@ def plan(
         workers=workers,
         disk_bytes=disk.complete,
         disk_passing_bytes=disk.passing,
-        tree=outline(trials),
-        notes=_unshared_budgets(trials),
+        tree=outline(_as_trained(trials, done, coverage)),
+        notes=(*_unshared_budgets(trials), *_idle_criteria(trials)),
         arms={arm: dict(counts) for arm, counts in arms.items()},
     )
 
@@ -156,6 +158,14 @@ def _done(trials: Sequence[Trial], tree: Tree, coverage: Coverage, retry: Collec
         status = next(known) if trial.watch is None else None
         done.append(status is not None or _recorded(trial, coverage, retry))
     return done
+
+
+def _as_trained(trials: Sequence[Trial], done: Sequence[bool], coverage: Coverage) -> list[Trial]:
+    """The trials, those that ended before their criterion only as far as they came."""
+    return [
+        stopped_at(trial, coverage.chain(trial).reached) if ended and trial.watch is not None else trial
+        for trial, ended in zip(trials, done, strict=True)
+    ]
 
 
 def _recorded(trial: Trial, coverage: Coverage, retry: Collection[str]) -> bool:
@@ -197,6 +207,28 @@ def _saving(case: Case, costs: _Costs) -> float:
                 reach[link.lineage] = trial.config, link
     spent = sum(costs.between(config, link, link.start, link.end) for config, link in reach.values())
     return alone / spent if spent else 1.0
+
+
+def _idle_criteria(trials: Sequence[Trial]) -> tuple[str, ...]:
+    """Arms with criteria that can never end their stage: too few checks before their latest step."""
+    idle: dict[str, set[tuple[int, int, int]]] = defaultdict(set)
+    seen: set[tuple[str, int, int]] = set()
+    for trial in trials:
+        key = (trial.arm, id(trial.config.schedule), id(trial.config.train))
+        if key in seen or not trial.config.schedule.watches:
+            continue
+        seen.add(key)
+        for end in stage_ends(trial):
+            criterion = end.stage.until
+            # At the earliest it begins where a fixed stage ends; one that begins late by another criterion is not told.
+            if isinstance(criterion, Criterion) and len(criterion.grid(end.start)) <= criterion.patience:
+                idle[trial.arm].add((criterion.every, criterion.patience, criterion.latest))
+    return tuple(
+        f"arm {arm}: a criterion checked every {every} steps with patience {patience} has too few checks to end its "
+        f"stage before its latest step, {latest}, which it follows; lower schedule.check_every or patience"
+        for arm, found in idle.items()
+        for every, patience, latest in sorted(found)[:3]
+    )
 
 
 def _unshared_budgets(trials: Sequence[Trial]) -> tuple[str, ...]:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from core.config import MeasureConfig
+from core.observation import with_measure
 from studies.store import Store
 from sweeps.audit import audit, sample
 from sweeps.round import Limits
 from sweeps.run import run
 from tests.sweeps.direct import Direct
-from tests.sweeps.work import trial
+from tests.sweeps.work import config, of_config, trial
 
 TRIALS = [trial(seed, kind="shift", steps=40, switch=switch) for switch in (10, 25) for seed in range(2)] + [
     trial(3, kind="looped", steps=40, optimizer="sgd", lr=1000.0)
@@ -32,6 +34,22 @@ def test_packed_branched_and_diverged_trials_have_the_bits_they_have_alone(store
     assert (found.trials, found.skipped, found.mismatches, found.exit_code) == (5, 0, (), 0)
     assert found.rows > 20
     assert len(list((store.root / "records").iterdir())) == records  # nothing is written
+
+
+def test_measured_curvature_is_compared_by_its_bits_too(tmp_path: Path) -> None:
+    measured = with_measure(
+        config(1, kind="shift", steps=20), MeasureConfig(quantities=("lambda_max",), at=(10, 20), probe=8)
+    )
+    trials, store = [of_config(measured)], Store.open(tmp_path / "measured", create=True)
+    run(lambda: trials, store, Direct(store.root), limits=Limits())
+    found = audit(trials, store, Direct(store.root), share=1.0)
+    assert (found.mismatches, found.rows) == ((), 4 + 2)
+    row = store.read("curvature").to_pylist()[0]
+    segment = next(s for s in store.read("segments").to_pylist() if s["lineage"] == row["lineage"] and s["measured"])
+    wrong = row | {"error": [(name, value * (1 + 2**-52)) for name, value in row["error"]]}
+    store.commit({"segments": [segment | {"generation": 1}], "curvature": [wrong]})
+    (mismatch,) = audit(trials, store, Direct(store.root), share=1.0).mismatches
+    assert "curvature at step 10: error is recorded as" in mismatch
 
 
 def test_one_changed_bit_is_found_and_named(store: Store) -> None:

@@ -259,3 +259,9 @@ def test_no_order_of_running_has_more_states_than_the_bound(switches: list[tuple
             begins[parent] -= 1
             there -= {parent} if begins[parent] == 0 else set()
     assert most <= bound
+
+
+def test_criteria_that_can_never_end_their_stage_are_named(store: Store) -> None:
+    assert plan(watched(patience=2), store, workers=1).notes == ()
+    (note,) = plan(watched(patience=50, seeds=2), store, workers=1).notes
+    assert "patience 50 has too few checks to end its stage before its latest step, 50" in note
