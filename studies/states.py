@@ -11,9 +11,13 @@ import os
 import re
 from bisect import bisect_right, insort
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _NAME = re.compile(r"([0-9a-f]{16})-(\d+)(\.passing)?\.safetensors")
+_TORN = re.compile(r"\.([0-9a-f]{16})-\d+(?:\.passing)?\.safetensors\..+")
+TORN_SECONDS = 600.0
+"""A file that was begun so long ago and never published belongs to a writer that is gone."""
 
 
 class States:
@@ -45,17 +49,36 @@ def state_path(root: Path, lineage: str, step: int, *, passing: bool) -> Path:
     return root / "checkpoints" / lineage[:2] / f"{lineage}-{step}{'.passing' if passing else ''}.safetensors"
 
 
+def _shelves(root: Path) -> list[str]:
+    try:
+        return [entry.path for entry in os.scandir(root / "checkpoints") if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
 def listed(root: Path) -> Iterator[tuple[str, int, bool, Path]]:
     """All states of a store, in no telling order: (lineage, step, passing, file)."""
-    folder = root / "checkpoints"
-    try:
-        shelves = [entry.path for entry in os.scandir(folder) if entry.is_dir()]
-    except FileNotFoundError:
-        return
-    for shelf in shelves:
+    for shelf in _shelves(root):
         for entry in os.scandir(shelf):
             if match := _NAME.fullmatch(entry.name):
                 yield match[1], int(match[2]), match[3] is not None, Path(entry.path)
+
+
+def torn(root: Path, lineages: Collection[str], *, before: float) -> Iterator[Path]:
+    """Files of states that were never published: a writer was killed.
+
+    Args:
+        root: of the store.
+        lineages: of the states.
+        before: seconds since the epoch; younger ones may still be written.
+    """
+    for shelf in _shelves(root):
+        for entry in os.scandir(shelf):
+            match = _TORN.fullmatch(entry.name)
+            if match and match[1] in lineages:
+                with suppress(FileNotFoundError):
+                    if entry.stat().st_mtime < before:
+                        yield Path(entry.path)
 
 
 def remove_passing(root: Path, lineages: Collection[str], *, needed: Collection[tuple[str, int]] = ()) -> int:

@@ -36,7 +36,7 @@ from studies.compaction import CompactReport
 from studies.records import Extents, Part, Record, make_directory, names_in, publish_new, record_bytes, sync_directory
 from studies.schemas import RANK, SEGMENTS, table
 from studies.snapshot import Snapshot, Snapshots, first_of_key
-from studies.states import States, listed, remove_passing, state_path
+from studies.states import TORN_SECONDS, States, listed, remove_passing, state_path, torn
 from studies.verification import VerifyReport
 
 FORMAT = {"format": "loopsweep", "version": 1}
@@ -185,8 +185,13 @@ class Store:
             return States((lineage, step) for lineage, step, _, _ in listed(self.root))
 
     def remove_passing(self, lineages: Collection[str], *, needed: Collection[tuple[str, int]] = ()) -> int:
-        """Removes the passing states of some lineages but those at the addresses `needed`; returns how many."""
+        """Removes the passing states of some lineages but those at the addresses `needed`; returns how many.
+
+        What killed writers left half written goes with them.
+        """
         with _disk(self.root):
+            for path in list(torn(self.root, lineages, before=self._now() / 1e9 - TORN_SECONDS)):
+                path.unlink(missing_ok=True)
             return remove_passing(self.root, lineages, needed=needed)
 
     def keep_study(self, text: bytes) -> None:

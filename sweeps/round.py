@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -151,6 +151,8 @@ class Round:
     _left: list[int] = field(default_factory=list)
     _begins: Counter[tuple[str, int]] = field(default_factory=Counter)
     """By state, the nodes that are to begin from it and have not ended."""
+    _held: set[str] = field(default_factory=set)
+    """Lineages with nodes that are held back until what runs there has ended."""
     _serial: itertools.count[int] = field(default_factory=itertools.count)
     _costs: dict[Hashable, int] = field(default_factory=dict)
 
@@ -242,13 +244,15 @@ class Round:
             flops = self._flops(node)
             below = max((self._height[child] for child in self._waiting.get(i, ())), default=ahead * flops)
             self._height[i] = below + (node.end - node.begin) * flops
-        waiting = [i for i in todo if (nodes[i].lineage, nodes[i].end) not in flying]
+        self._held.clear()
+        waiting = [i for i in todo if not _runs(flying.get((nodes[i].lineage, nodes[i].end)), nodes[i])]
         origins = [*(nodes[i].origin for i in waiting), *(lane.origin for lane in flying.values())]
         self._begins = Counter(state for state in origins if state is not None)
         self._announce(todo, goes_on=goes_on)
+        aloft = _by_lineage(flying.values())
         for i in waiting:
             if nodes[i].after is None:
-                self._release(i)
+                self._release(i, aloft)
 
     def _flops(self, node: Node) -> int:
         """Of one update of a node."""
@@ -283,9 +287,18 @@ class Round:
 
     # --- submitting ---
 
-    def _release(self, index: int) -> None:
+    def _release(self, index: int, aloft: Mapping[str, Sequence[Lane]]) -> None:
+        """A node may start; not while what runs already trains a part of it, cut otherwise: then it is looked at anew.
+
+        Args:
+            index: of the node.
+            aloft: what runs, by lineage.
+        """
         node = self.tree.nodes[index]
-        self.ready.add(self._lane(node, node.begin), self._height[index])
+        if any(lane.start < node.end and node.begin < lane.end for lane in aloft.get(node.lineage, ())):
+            self._held.add(node.lineage)
+        else:
+            self.ready.add(self._lane(node, node.begin), self._height[index])
 
     def _submit(self) -> None:
         """Gives every slot a bundle and, where there is plenty, one that waits beside it, so no worker idles."""
@@ -352,7 +365,7 @@ class Round:
         self.progressed = True
         self._served(lane)
         index = self._index.get((lane.lineage, lane.end))
-        if lane.watches and lane.record:
+        if (lane.watches and lane.record) or lane.lineage in self._held:
             self._due = True  # its rows say what comes next
         elif index is None:  # planned otherwise since
             return
@@ -384,9 +397,11 @@ class Round:
                 end = self._status[self.tree.ends[number]]
                 if self._left[number] == 0 and not (self.trials[number].watch is not None and end == "ok"):
                     self.observer.settled(self.trials[number].arm, str(end))
-            for child in self._waiting.pop(i, ()):
+            children = self._waiting.pop(i, ())
+            aloft = _by_lineage(self._flying().values()) if children and status == "ok" else {}
+            for child in children:
                 if status == "ok":
-                    self._release(child)
+                    self._release(child, aloft)
                 else:
                     stack.append(child)
 
@@ -476,6 +491,18 @@ class Round:
         stage = [link for link in node.chain if link.stage == node.where.stage]
         known = own_checks(stage, self.outlook.checks)
         return tuple(sorted((step, check) for step, check in known.items() if step <= start))
+
+
+def _runs(lane: Lane | None, node: Node) -> bool:
+    """Whether a lane that runs to the same end does all that a node asks."""
+    return lane is not None and lane.start <= node.begin and lane.record >= node.record
+
+
+def _by_lineage(lanes: Iterable[Lane]) -> dict[str, list[Lane]]:
+    found: dict[str, list[Lane]] = {}
+    for lane in lanes:
+        found.setdefault(lane.lineage, []).append(lane)
+    return found
 
 
 def _again(unit: Unit, attempt: int) -> Unit:

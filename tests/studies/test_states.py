@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,19 @@ def test_passing_states_go_and_kept_ones_stay(store: Store) -> None:
     assert store.remove_passing({A, B}) == 2
     assert store.remove_passing({A, B}) == 0
     assert kept.exists()
+
+
+def test_what_a_killed_writer_left_goes_once_it_is_old(store: Store) -> None:
+    old, young, other = (
+        put(store, lineage, 10).with_name(f".{lineage}-{step}.passing.safetensors.x1")
+        for lineage, step in ((A, 10), (A, 20), (B, 10))
+    )
+    for path in (old, young, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    store.remove_passing({A})
+    assert (old.exists(), young.exists(), other.exists()) == (False, True, True)
 
 
 def test_a_store_without_states_has_none_and_makes_no_folder(tmp_path: Path) -> None:
