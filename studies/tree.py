@@ -192,7 +192,8 @@ class _Stem:
     """By (step where a trial leaves the lineage, identity of what it asks): that; in the order of the trials."""
     needed: int = 0
     """Last step to which a trial that does not wait here goes."""
-    watches: dict[Watch, None] = field(default_factory=dict)
+    watches: dict[Watch, int] = field(default_factory=dict)
+    """By what is waited for, the last step to which a trial waits for it here."""
 
     @property
     def link(self) -> Link:
@@ -202,9 +203,9 @@ class _Stem:
         """Steps at which nodes of this lineage end."""
         link = self.link
         ends = {end for end, _ in self.asks}
-        for watch in self.watches:
+        for watch, last in self.watches.items():
             stride = watch.criterion.every * WATCH_CHECKS
-            ends.update(range(link.start - link.start % stride + stride, min(watch.criterion.latest, link.end), stride))
+            ends.update(range(link.start - link.start % stride + stride, last, stride))
         return sorted(ends)
 
 
@@ -281,7 +282,7 @@ def _collect(trials: Iterable[Trial]) -> dict[str, _Stem]:
                 _join(stem, config, trial.links, index)
             stem.asks[link.end, id(ask)] = ask
             if watch is not None and link.stage == watch.stage:
-                stem.watches[watch] = None
+                stem.watches[watch] = max(stem.watches.get(watch, 0), link.end)
             else:
                 stem.needed = max(stem.needed, link.end)
             stem.keep_all |= train.keep == "all"
@@ -400,7 +401,7 @@ def _node(plan: _Plan) -> Node:
         config=stem.config,
         chain=stem.chain,
         asked=plan.asked,
-        watches=tuple([watch for watch in stem.watches if watch.criterion.latest > plan.start]),
+        watches=tuple([watch for watch, last in stem.watches.items() if last > plan.start]),
         needed=plan.end <= stem.needed,
         parent=plan.parent,
         status=plan.status,

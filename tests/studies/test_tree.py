@@ -273,6 +273,16 @@ def test_watches_end_at_their_latest_steps_and_a_trial_that_passes_through_needs
     ]
 
 
+def test_a_watch_ends_where_its_trials_leave_the_lineage_though_others_go_on() -> None:
+    """Under WSD the decay of the shorter one is a lineage of its own, on which its stage goes on."""
+    short = scp(latest=80, train={"steps": 100, "lr_schedule": "wsd", "decay": 40})
+    fixed = trial(steps=400, kind="single")
+    assert [link.stage for link in short.links[:2]] == [0, 0]
+    nodes = [node for node in tree([short, fixed]).nodes if node.lineage == short.links[0].lineage]
+    assert [bool(node.watches) for node in nodes] == [node.start < 60 for node in nodes]
+    assert max(node.end for node in nodes) == 400
+
+
 def test_what_criteria_decided_is_one_branch_for_all_that_ended_there() -> None:
     ended = [ended_at(scp(delta1=delta), step) for delta, step in ((0.1, 120), (0.2, 120), (0.3, 160))]
     built = tree([*ended, trial(switch=120)])

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+from studies.expand import Trial
 from studies.store import Store
-from studies.watchers import resolved
+from studies.watchers import ended_at, resolved
 from sweeps.round import Limits
 from sweeps.run import run
 from tests.sweeps.bits import differences, trained_twice, view_differences
@@ -24,6 +25,11 @@ DRAWING = settings(
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+def assumed_once(trials: list[Trial]) -> list[Trial]:
+    """The trials as if what they wait for had ended: who waits still has a further criterion."""
+    return [trial if trial.watch is None else ended_at(trial, trial.watch.criterion.latest) for trial in trials]
 
 
 def as_alone(drawn: Drawn) -> None:
