@@ -51,7 +51,7 @@ def as_alone(drawn: Drawn) -> None:
 def test_forty_random_schedules_give_what_they_give_alone() -> None:
     seen: set[object] = set()
 
-    @settings(DRAWING, max_examples=6)
+    @settings(DRAWING, max_examples=6, derandomize=True)  # CI draws the same each time, `make soak` others
     @given(families(schedules=8))
     def check(drawn: Drawn) -> None:
         seen.update(drawn.schedules)
