@@ -360,6 +360,11 @@ class _Plan:
     after: int | None = None
     awaited: bool = False
 
+    @property
+    def watched(self) -> bool:
+        """Whether trials wait for a criterion on it."""
+        return any(last > self.start for last in self.stem.watches.values())
+
 
 def _settle(plan: _Plan, past: str | None, retry: Collection[str]) -> None:
     """Whether a node is missing: not recorded (or retried), and nothing before it ended other than ok."""
@@ -381,10 +386,14 @@ def _decide(plans: Sequence[_Plan], states: Kept) -> None:
         last = min(plan.covered, plan.end - 1) if plan.record else plan.end - 1
         begin = states.nearest(plan.lineage, plan.start, last)
         plan.begin = plan.start if begin is None else begin
-        if begin is not None or plan.parent is None or not plan.run:
+        if plan.parent is None or not plan.run:
             continue
         before = plans[plan.parent]
-        if states.has(before.lineage, plan.start):
+        if plan.watched and before.watched and before.run:
+            # What criteria see before may end the stage there: nothing is trained ahead of it, though a state is there.
+            plan.after, before.awaited = plan.parent, True
+            continue
+        if begin is not None or states.has(before.lineage, plan.start):
             continue
         plan.after, before.awaited = plan.parent, True
         if not before.run:

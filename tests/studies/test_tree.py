@@ -283,6 +283,14 @@ def test_a_watch_ends_where_its_trials_leave_the_lineage_though_others_go_on() -
     assert max(node.end for node in nodes) == 400
 
 
+def test_nothing_of_a_trunk_is_trained_ahead_of_checks_that_are_missing() -> None:
+    """A state on the way is no reason to: what criteria see before it may end the stage."""
+    waiting = scp()
+    first, second = tree([waiting]).nodes[:2]
+    nodes = tree([waiting], kept=[(first.lineage, first.end), (second.lineage, second.end)]).nodes
+    assert [node.after for node in nodes] == [None, *range(len(nodes) - 1)]
+
+
 def test_what_criteria_decided_is_one_branch_for_all_that_ended_there() -> None:
     ended = [ended_at(scp(delta1=delta), step) for delta, step in ((0.1, 120), (0.2, 120), (0.3, 160))]
     built = tree([*ended, trial(switch=120)])
