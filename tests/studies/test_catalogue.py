@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 
 from core.config import CriterionConfig, StageConfig
+from core.flops import flops_alone
 from core.terms import terms
 from studies.expand import count, expand
 from studies.json_schema import schema, text
@@ -132,3 +133,17 @@ def test_the_schema_describes_stages_and_criteria_once():
 def test_the_schema_refuses_what_an_editor_can_see(name):
     text_of = {case.name: case.text for case in CASES}
     assert not VALIDATOR.is_valid(tomllib.loads(text_of[name]))
+
+
+def test_schedules_of_equal_cost_cost_the_same_within_a_thousandth():
+    trials = [trial for trial in expand(load_study("stage-schedules")) if trial.config.seed == 0]
+    cost = {trial.arm: flops_alone(trial.config, chain=trial.links) for trial in trials}
+    equal = {arm: flops for arm, flops in cost.items() if arm.endswith("-flops")}
+    assert len(equal) == 6
+    assert all(abs(flops / cost["looped"] - 1) < 1e-3 for flops in equal.values()), equal
+
+
+def test_the_settings_of_scp_are_at_least_64_and_wait_on_one_trunk_a_seed():
+    trials = [trial for trial in expand(load_study("scp-ablation")) if trial.arm == "scp"]
+    assert len({tuple(trial.varied.items()) for trial in trials}) >= 64
+    assert len({trial.links[0].lineage for trial in trials}) == len(load_study("scp-ablation").seeds) == 10
