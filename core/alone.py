@@ -31,6 +31,8 @@ class Alone:
     chain: tuple[Link, ...]
     metrics: Rows = field(default_factory=list)
     curvature: Rows = field(default_factory=list)
+    curves: Rows = field(default_factory=list)
+    spectra: Rows = field(default_factory=list)
     events: Rows = field(default_factory=list)
     checks: Rows = field(default_factory=list)
 
@@ -69,6 +71,8 @@ def train_alone(config: TrialConfig, *, device: str = "cpu") -> Alone:
         for rows, found in (
             (done.metrics, result.metrics),
             (done.curvature, result.curvature),
+            (done.curves, result.curves),
+            (done.spectra, result.spectra),
             (done.events, result.events),
             (done.checks, result.checks),
         ):

@@ -305,9 +305,9 @@ def overlaid(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, An
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureConfig:
-    """What curvature is observed, when and on what; never part of identity."""
+    """What curvature is observed, when, on what and with which budget; never part of identity."""
 
-    quantities: tuple[str, ...] = term((), "columns of the table curvature", identity=False)
+    quantities: tuple[str, ...] = term((), "what is measured", identity=False)
     every: int = term(
         0,
         "steps between measurements; 0 = only `at`, or only the last step where that is empty too",
@@ -316,6 +316,19 @@ class MeasureConfig:
     )
     at: tuple[int, ...] = term((), "steps to measure at", ge=0, identity=False)
     probe: int = term(32, "sequences of the validation set in the probe batch", ge=1, identity=False)
+    exact: int = term(
+        5000, "spectra are exact for models of at most so many parameters", ge=0, le=50_000, identity=False
+    )
+    products: int = term(256, "Hessian products that the ends of a spectrum may take", ge=8, le=10**5, identity=False)
+    top: int = term(10, "eigenvalues that are taken from each end", ge=1, le=1000, identity=False)
+    vectors: int = term(8, "random vectors of the trace, the norm and the density", ge=2, le=1024, identity=False)
+    nodes: int = term(48, "nodes of the density per random vector", ge=4, le=1024, identity=False)
+    rho: float = term(0.05, "SAM sharpness: length of the step", gt=0, le=100, identity=False)
+    adaptive_rho: float = term(0.5, "adaptive sharpness: length of the scaled step", gt=0, le=100, identity=False)
+    loops: int = term(3, "gradient alignment: loops that are compared with one loop", ge=2, le=4096, identity=False)
+    window: int = term(16, "updates over which motion is watched", ge=2, le=10**4, identity=False)
+    decay: int = term(100, "hill: updates of the decay branch", ge=1, le=10**6, identity=False)
+    lag: int = term(50, "mutual information: updates between the two Hessians", ge=1, le=10**6, identity=False)
 
 
 SECTIONS: dict[str, type] = {

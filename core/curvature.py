@@ -1,199 +1,161 @@
-"""Curvature of a pack: stacked Hessian–vector products, and the ends of every lane's spectrum from them.
+"""Curvature of a pack at one step: every quantity that is asked for, lane by lane, as rows of the store's tables.
 
-The loss of a pack is a vector `[K]` whose entry k depends on lane k's weights alone, so the Hessian of its sum is block
-diagonal and one pass gives every lane's product. The graph of the gradient is built once per weights and probe batch;
-a product is its vector–Jacobian product (the Hessian is symmetric), which costs two to three gradients and builds
-nothing again. `torch.func.hessian` and nested reverse-mode Jacobians are silently wrong under LayerNorm with affine
-terms; this double backward is not, and every measurement checks its symmetry all the same.
-
-Weights are raised to float64 for the measurement and attention runs in its plain form (fused kernels have no second
-derivative). Neither touches training: no generator, no gradient buffer and no weight of it is used or changed. A lane's
-numbers do not depend on the pack: products are stacked, everything after them is done lane by lane, and lanes are taken
-in groups that bound the memory of the graph.
+What a quantity is and which module finds it stand here side by side; how, in those modules. Lanes are taken in groups
+that bound memory. A lane whose Hessian products are not symmetric or not finite has no number for anything, with the
+reason, and its neighbours do not notice. Training is not disturbed: with and without measurements it has the same bits.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import cast
 
-import torch
 from torch import Tensor
 
+from core.checkpoint import TrialState
 from core.config import TrialConfig
 from core.errors import InputError
-from core.lanczos import Extreme, Products, extremes
+from core.findings import Finding, Rows, failed, rows
 from core.lineage import Link
-from core.model import architecture, loss
-from core.streams import stream
+from core.probes import Probe, Train
+from core.quantities import QUANTITIES
+from core.terms import nearest
 
-_GROUP_ELEMENTS = {"cpu": 2**17, "cuda": 2**22}
-"""Probe tokens × width × applied blocks of a group of lanes. Measured on one core: small lanes gain up to 2.5 times
-from stacking until a group leaves the cache, beyond which they lose. A GPU is filled, within about 1 GiB of graph."""
+Estimator = Callable[[Probe], list[Finding]]
+"""Finds one quantity for every lane of a probe."""
 
-_ENDS = {"lambda_max": "max", "lambda_min": "min"}
-
-
-class StackedHessian:
-    """The Hessians of K independent losses, as products with one vector per lane.
-
-    Args:
-        loss: maps weights `{name: [K, …]}` to the losses `[K]`; entry k may depend on lane k's weights alone.
-        params: the weights `{name: [K, …]}` at which it is taken; copied to float64.
-    """
-
-    def __init__(self, loss: Callable[[dict[str, Tensor]], Tensor], params: Mapping[str, Tensor]) -> None:
-        """Builds the graph of the gradient."""
-        self._params = {name: p.detach().to(torch.float64, copy=True).requires_grad_() for name, p in params.items()}
-        with torch.enable_grad():
-            losses = loss(self._params)
-            self._gradient = torch.autograd.grad(losses.sum(), list(self._params.values()), create_graph=True)
-        self.lanes = len(losses)
-
-    @property
-    def size(self) -> int:
-        """Parameters of one lane, P; vectors hold them in the order of `params`."""
-        return sum(p[0].numel() for p in self._params.values())
-
-    def gradient(self) -> list[Tensor]:
-        """The gradient of every lane `[P]`."""
-        return self._lanes_of([g.detach() for g in self._gradient])
-
-    def product(self, vectors: Sequence[Tensor]) -> list[Tensor]:
-        """H_k v_k of every lane: K vectors `[P]` from K vectors `[P]`."""
-        sizes = [p[0].numel() for p in self._params.values()]
-        pieces = [torch.split(v, sizes) for v in vectors]
-        stacked = [torch.stack([lane[i] for lane in pieces]).view_as(p) for i, p in enumerate(self._params.values())]
-        products = torch.autograd.grad(
-            self._gradient, list(self._params.values()), stacked, retain_graph=True, materialize_grads=True
-        )
-        return self._lanes_of(products)
-
-    def _lanes_of(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        return [torch.cat([t[k].reshape(-1) for t in tensors]) for k in range(self.lanes)]
+ESTIMATORS: Mapping[str, str] = MappingProxyType(
+    {
+        "lambda_max": "core.ends:lambda_max",
+        "lambda_min": "core.ends:lambda_min",
+        "eigenvalues": "core.ends:eigenvalues",
+        "gradient_curvature": "core.ends:gradient_curvature",
+        "trace": "core.traces:trace",
+        "frobenius": "core.traces:frobenius",
+        "spectrum": "core.densities:spectrum",
+        "entropy": "core.densities:entropy",
+        "normalised_entropy": "core.densities:normalised_entropy",
+        "effective_rank": "core.densities:effective_rank",
+        "negative_mass": "core.densities:negative_mass",
+        "null_count": "core.valleys:null_count",
+        "kappa_valley": "core.valleys:kappa_valley",
+        "cumulative_force": "core.valleys:cumulative_force",
+        "eigenvalues_below": "core.valleys:eigenvalues_below",
+        "mutual_information": "core.information:mutual_information",
+        "sam_sharpness": "core.sharpness:sam_sharpness",
+        "adaptive_sharpness": "core.sharpness:adaptive_sharpness",
+        "probe_grad_norm": "core.sharpness:probe_grad_norm",
+        "gradient_alignment": "core.alignment:gradient_alignment",
+        "edge": "core.stability:edge",
+        "block_lambda_max": "core.blocks:block_lambda_max",
+        "loop_parts": "core.unrolled:loop_parts",
+        "river_share": "core.motion:river_share",
+        "valley_hopping": "core.motion:valley_hopping",
+        "hill": "core.branches:hill",
+    }
+)
+"""By quantity: ``module:function`` of its estimator, imported when it is asked for."""
 
 
-def measure(
-    params: Mapping[str, Tensor],
-    *,
-    configs: Sequence[TrialConfig],
-    link: Link,
-    inputs: Tensor,
-    targets: Tensor,
-) -> list[dict[str, Any]]:
-    """The curvature of every lane of a pack at its weights, as columns of the table ``curvature``.
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One lane of a measurement."""
+
+    config: TrialConfig
+    """Its `measure` says what is measured."""
+    chain: Sequence[Link]
+    """Its links up to the one that it is in."""
+    state: TrialState
+
+
+def measure(lanes: Sequence[Measured], inputs: Tensor, targets: Tensor, *, train: Train) -> list[Rows]:
+    """The curvature of every lane of a pack at its weights.
 
     The loss is that of the link (its loops, its injection, last or all outputs), averaged over the first
     `measure.probe` sequences of the validation set.
 
     Args:
-        params: the weights `{name: [K, …]}`, of any floating type; neither kept nor changed.
-        configs: the K trials, of one `core.lineage.pack_shape` and one `measure`.
-        link: the link that the pack is in.
-        inputs: the validation sets `[K, N, T]`, on the device of the weights.
+        lanes: the trials, of one `core.lineage.pack_shape`, one step and one `measure`.
+        inputs: their validation sets `[K, N, T]`, on the device to measure on.
         targets: what they are followed by `[K, N, T]`.
+        train: trains branches, for quantities that follow one; on the same device.
 
     Returns:
-        One row per lane: a value per quantity (None where it failed, never a guess), and by quantity ``method`` (with
-        the reason of a failure), ``error`` (residual bound, absent where there is none) and ``products``.
+        By lane, its rows: a number per column (None where it failed, never a guess), and by column ``method`` (with the
+        reason of a failure), ``error`` and ``products``.
 
     Raises:
-        InputError: for a probe larger than the validation set, an unknown quantity, or lanes that measure differently.
+        InputError: for a probe larger than the validation set, an unknown quantity, one that needs a larger limit of
+            exact spectra, or lanes that measure differently.
     """
-    observed = configs[0].measure
-    if any(config.measure != observed for config in configs):
+    observed = lanes[0].config.measure
+    if any(lane.config.measure != observed for lane in lanes):
         raise InputError("measure: the trials of one pack must measure the same quantities on probes of one size")
     for name in observed.quantities:
-        if name not in _ENDS:
-            raise InputError(f"measure.quantities: unknown quantity {name!r}; known are {', '.join(_ENDS)}")
+        if name not in QUANTITIES:
+            raise InputError(f"measure.quantities: unknown quantity {name!r}; {nearest(name, QUANTITIES)}")
     if observed.probe > inputs.shape[1]:
         raise InputError(
             f"measure.probe: must be at most task.val_size = {inputs.shape[1]} sequences, got {observed.probe}"
         )
-    size = _group_size(configs[0], link, length=inputs.shape[2], device=inputs.device.type)
-    rows: list[dict[str, Any]] = []
-    for low in range(0, len(configs), size):
-        lanes = slice(low, low + size)
-        hessian = probe_hessian(
-            {name: p[lanes] for name, p in params.items()},
-            config=configs[0],
-            link=link,
-            inputs=inputs[lanes, : observed.probe],
-            targets=targets[lanes, : observed.probe],
+    whole = Probe(
+        configs=[lane.config for lane in lanes],
+        chains=[lane.chain for lane in lanes],
+        states=[lane.state for lane in lanes],
+        inputs=inputs[:, : observed.probe],
+        targets=targets[:, : observed.probe],
+        train=train,
+    )
+    found: list[Rows] = []
+    for low in range(0, whole.lanes, whole.group):
+        found += _group(_pick(whole, range(low, min(low + whole.group, whole.lanes))))
+    return found
+
+
+def _pick(probe: Probe, lanes: Sequence[int]) -> Probe:
+    """Some lanes of a probe; nothing that was worked out is kept."""
+    return replace(
+        probe,
+        configs=[probe.configs[lane] for lane in lanes],
+        chains=[probe.chains[lane] for lane in lanes],
+        states=[probe.states[lane] for lane in lanes],
+        inputs=probe.inputs[list(lanes)],
+        targets=probe.targets[list(lanes)],
+        _hessians={},
+    )
+
+
+def _group(probe: Probe) -> list[Rows]:
+    """The rows of the lanes of one group."""
+    names = probe.measure.quantities
+    curved = any(QUANTITIES[name].means != "gradient" for name in names)
+    symmetry = probe.symmetry if curved else [(None, None)] * probe.lanes
+    sound = [lane for lane, (_, wrong) in enumerate(symmetry) if wrong is None]
+    fit = probe if len(sound) == probe.lanes else _pick(probe, sound)
+    by_quantity = [_estimator(name)(fit) for name in names] if sound else []
+    findings: dict[int, list[Finding]] = {
+        lane: [found[index] for found in by_quantity] for index, lane in enumerate(sound)
+    }
+    return [
+        rows(
+            probe.step, findings.get(lane) or [_lost(name, str(wrong)) for name in names], asymmetry=_finite(asymmetry)
         )
-        seeds = [config.seed for config in configs[lanes]]
-        rows += [_row(observed.quantities, found) for found in spectrum_ends(hessian, seeds, observed.quantities)]
-    return rows
+        for lane, (asymmetry, wrong) in enumerate(symmetry)
+    ]
 
 
-def _group_size(config: TrialConfig, link: Link, *, length: int, device: str) -> int:
-    model = config.model
-    blocks = model.prelude + model.depth * link.loops + model.coda
-    elements = config.measure.probe * length * model.width * blocks
-    return max(1, _GROUP_ELEMENTS[device] // elements)
+def _estimator(name: str) -> Estimator:
+    module, _, function = ESTIMATORS[name].partition(":")
+    return cast(Estimator, getattr(importlib.import_module(module), function))
 
 
-def probe_hessian(
-    params: Mapping[str, Tensor], *, config: TrialConfig, link: Link, inputs: Tensor, targets: Tensor
-) -> StackedHessian:
-    """The Hessians of the link's loss on a probe batch `[K, n, T]` at the weights `{name: [K, …]}`."""
-    arch = architecture(config)
-
-    def probe_loss(weights: dict[str, Tensor]) -> Tensor:
-        return loss(
-            weights,
-            inputs,
-            targets,
-            arch,
-            loops=link.loops,
-            injection=link.injection,
-            loss_on=link.loss_on,
-            math_attention=True,
-        )
-
-    return StackedHessian(probe_loss, params)
+def _lost(name: str, reason: str) -> Finding:
+    quantity = QUANTITIES[name]
+    return failed([*quantity.columns] or [name], "products", reason, products=2)
 
 
-def spectrum_ends(hessian: StackedHessian, seeds: Sequence[int], quantities: Sequence[str]) -> list[list[Extreme]]:
-    """The named ends of every lane's spectrum, in the order of `quantities`.
-
-    All lanes ask for their products in step; a lane that has finished is multiplied with zero.
-
-    Args:
-        hessian: of K lanes.
-        seeds: of the K trials; the start vectors come from their stream ``curvature``.
-        quantities: "lambda_max", "lambda_min".
-    """
-    like = hessian.gradient()[0]
-    ends = [_ENDS[name] for name in quantities]
-    runs: list[Products] = []
-    for seed in seeds:
-        start, other = (_unit_vector(seed, name, like) for name in ("start", "symmetry"))
-        runs.append(extremes(start, other, ends=ends))
-    results: list[list[Extreme] | None] = [None] * len(runs)
-    asked = [next(run) for run in runs]
-    idle = torch.zeros_like(like)
-    while any(result is None for result in results):
-        products = hessian.product(asked)
-        for lane, run in enumerate(runs):
-            if results[lane] is None:
-                try:
-                    asked[lane] = run.send(products[lane])
-                except StopIteration as finished:
-                    results[lane], asked[lane] = finished.value, idle
-    return [result for result in results if result is not None]
-
-
-def _unit_vector(seed: int, name: str, like: Tensor) -> Tensor:
-    unit: Tensor = torch.from_numpy(stream(seed, "curvature", name).standard_normal(len(like))).to(like, copy=True)
-    unit /= torch.linalg.vector_norm(unit)
-    return unit
-
-
-def _row(quantities: Sequence[str], found: Sequence[Extreme]) -> dict[str, Any]:
-    row: dict[str, Any] = {name: extreme.value for name, extreme in zip(quantities, found, strict=True)}
-    named = list(zip(quantities, found, strict=True))
-    row["method"] = {name: "lanczos" if e.failure is None else f"lanczos failed: {e.failure}" for name, e in named}
-    row["error"] = {name: e.error for name, e in named if e.error is not None}
-    row["products"] = {name: e.products for name, e in named}
-    return row
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and abs(number) < float("inf") else None

@@ -7,7 +7,7 @@ reported.
 
 The algorithm is written as a generator that asks for products, so that many of them, each with its own matrix, go on in
 step while one stacked pass computes the products of all (`core.curvature`). What one of them finds depends on its own
-products alone. Every matrix is checked for symmetry first: a product that is silently wrong almost never is symmetric.
+products alone.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from torch import Tensor
 
 TOLERANCE = 1e-6
 """Largest residual of a Ritz value, relative to the largest Ritz value in magnitude."""
-ASYMMETRY = 1e-9
-"""Largest |uᵀHv − vᵀHu| / (‖Hu‖ + ‖Hv‖) for unit vectors; a sound product in float64 has about 1e-16."""
 MAX_PRODUCTS = 256
 """Products after which an end that has not converged is given up."""
 
@@ -47,7 +45,6 @@ class Extreme:
 
 def extremes(
     start: Tensor,
-    other: Tensor,
     *,
     ends: Sequence[str],
     tolerance: float = TOLERANCE,
@@ -59,21 +56,12 @@ def extremes(
 
     Args:
         start: `[P]`, float64, unit norm; the Krylov space grows from it.
-        other: `[P]`, float64, unit norm, not parallel to `start`; for the symmetry check.
         ends: "max" and "min", in the order of the answers.
         tolerance: largest residual relative to the largest Ritz value in magnitude, in (0, 1).
         max_products: products after which what has not converged is given up.
     """
-    product, other_product = (yield start), (yield other)
-    used = 2
-    scale = float(product.norm() + other_product.norm())
-    if not np.isfinite(scale):
-        return [Extreme(value=None, error=None, products=used, failure="a product is not finite") for _ in ends]
-    asymmetry = abs(float(other @ product) - float(start @ other_product))
-    if asymmetry > ASYMMETRY * scale:
-        failure = f"the product is not symmetric: |uᵀHv − vᵀHu| is {asymmetry / scale:.1e} of ‖Hu‖ + ‖Hv‖"
-        return [Extreme(value=None, error=None, products=used, failure=failure) for _ in ends]
-
+    product = yield start
+    used = 1
     basis = _Basis(start)
     diagonal: list[float] = []
     off_diagonal: list[float] = []

@@ -1,35 +1,288 @@
-"""The names of the curvature quantities: the columns of the table ``curvature``.
+"""What may be measured at a state of training: the names in `measure.quantities`, and the columns and curves they give.
 
-Apart from `core.curvature`, which measures them, so that planning can refuse an unknown name without torch. Each is a
-property of the Hessian of the mean loss on the probe batch, at one state of training.
+Apart from `core.curvature`, which measures them, so that planning knows names, costs and limits without torch. All are
+properties of the mean loss on the probe batch (the first `measure.probe` sequences of the validation set, at the loops
+of the stage), and of nothing that training goes through later, but for those that follow a short branch of it.
+
+Each quantity says which terms of ``[measure]`` act on its value: a recorded value answers for another study exactly
+where these agree (`settings`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from core.config import MeasureConfig
+
+MATRICES = ("embedding", "position", "query", "key", "value", "out", "mlp", "head", "norm")
+"""Kinds of parameters: each is all weights of a trial that play one part, over all blocks. A model has some of them."""
+
+THRESHOLDS = tuple(10 ** (quarter / 4) for quarter in range(-48, 13))
+"""The x of curves over ε or τ: 1e-12 … 1e3, four to a decade; absolute, so that arms compare at equal thresholds."""
+
+Means = Literal["gradient", "products", "spectrum", "exact"]
+"""What it takes: first derivatives; Hessian products; an exact spectrum or, for larger models, stochastic quadrature;
+the exact spectrum and nothing less (what happens near zero, which no sampling settles)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """A number of the table ``curvature``."""
+
+    unit: str
+    doc: str
+    better: Literal["lower", "higher"] = "lower"
+    log: bool = False
+    """Lives on orders of magnitude and is positive: differences are taken as ratios."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """A quantity of the table ``curves``: a function of x."""
+
+    x: str
+    """What x is."""
+    unit: str
+    doc: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quantity:
-    """One column of the table ``curvature``."""
+    """What a study may ask for by name."""
 
-    unit: str
     doc: str
-    measured: bool = True
-    """False: the name is known and has its column, but nothing computes it yet; a study that asks for it is told so."""
+    means: Means
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    terms: tuple[str, ...] = ()
+    """Terms of ``[measure]`` beside `probe` that act on its value."""
+    updates: str | None = None
+    """Term that says for how many updates it follows a branch of the training; None: it needs none."""
+
+
+def _one(
+    name: str,
+    *,
+    unit: str,
+    doc: str,
+    means: Means,
+    better: Literal["lower", "higher"] = "lower",
+    log: bool = False,
+    terms: tuple[str, ...] = (),
+    updates: str | None = None,
+) -> dict[str, Quantity]:
+    column = Column(unit=unit, doc=doc, better=better, log=log)
+    return {name: Quantity(doc=doc, means=means, columns={name: column}, terms=terms, updates=updates)}
+
+
+def _curve(
+    name: str,
+    *,
+    x: str,
+    unit: str,
+    doc: str,
+    means: Means = "exact",
+    terms: tuple[str, ...] = ("exact",),
+    updates: str | None = None,
+) -> dict[str, Quantity]:
+    curve = Curve(x=x, unit=unit, doc=doc)
+    return {name: Quantity(doc=doc, means=means, curves={name: curve}, terms=terms, updates=updates)}
+
+
+_SAMPLED = ("exact", "vectors", "nodes")
+_NATS = "nats"
+"""Of eigenvalues: nats per unit of weight squared."""
+
+
+def _by_matrix(name: str, *, unit: str, doc: str, whole: str | None = None) -> dict[str, Column]:
+    columns = {} if whole is None else {name: Column(unit=unit, doc=whole)}
+    return columns | {f"{name}_{kind}": Column(unit=unit, doc=doc.format(kind)) for kind in MATRICES}
 
 
 QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
     {
-        "lambda_max": Quantity(unit="nats", doc="largest eigenvalue of the Hessian (per unit of weight squared)"),
-        "lambda_min": Quantity(unit="nats", doc="smallest eigenvalue of the Hessian (per unit of weight squared)"),
-        "trace": Quantity(unit="nats", doc="sum of the eigenvalues (per unit of weight squared)", measured=False),
-        "frobenius": Quantity(unit="nats", doc="root of the sum of their squares", measured=False),
-        "entropy": Quantity(unit="nats", doc="entropy of the shares |λ| / Σ |λ|", measured=False),
-        "effective_rank": Quantity(unit="1", doc="exponential of the entropy", measured=False),
-        "mutual_information": Quantity(unit="nats", doc="what successive Hessians share", measured=False),
-        "sam_sharpness": Quantity(unit="nats", doc="rise of the loss within a radius", measured=False),
+        **_one("lambda_max", unit=_NATS, doc="largest eigenvalue", means="products", log=True, terms=("products",)),
+        **_one(
+            "lambda_min", unit=_NATS, doc="smallest eigenvalue", means="products", better="higher", terms=("products",)
+        ),
+        "eigenvalues": Quantity(
+            doc="largest and smallest eigenvalues",
+            means="products",
+            curves={
+                "top_eigenvalue": Curve(x="rank from the top, 1 …", unit=_NATS, doc="eigenvalue of that rank"),
+                "bottom_eigenvalue": Curve(x="rank from the bottom, 1 …", unit=_NATS, doc="eigenvalue of that rank"),
+            },
+            terms=("products", "top"),
+        ),
+        **_one(
+            "trace", unit=_NATS, doc="sum of the eigenvalues", means="spectrum", log=True, terms=("exact", "vectors")
+        ),
+        **_one(
+            "frobenius",
+            unit=_NATS,
+            doc="root of the sum of their squares",
+            means="spectrum",
+            log=True,
+            terms=("exact", "vectors"),
+        ),
+        "spectrum": Quantity(doc="the eigenvalues, or their density (table spectra)", means="spectrum", terms=_SAMPLED),
+        **_one(
+            "entropy",
+            unit="nats",
+            doc="matrix entropy S: of the shares |λ| / Σ |λ|",
+            means="spectrum",
+            better="higher",
+            terms=_SAMPLED,
+        ),
+        **_one(
+            "normalised_entropy",
+            unit="1",
+            doc="S / ln P with P parameters",
+            means="spectrum",
+            better="higher",
+            terms=_SAMPLED,
+        ),
+        **_one("effective_rank", unit="1", doc="exp S", means="spectrum", better="higher", terms=_SAMPLED),
+        **_one(
+            "negative_mass",
+            unit="fraction",
+            doc="share of Σ |λ| that is of negative eigenvalues",
+            means="spectrum",
+            terms=_SAMPLED,
+        ),
+        **_one(
+            "null_count",
+            unit="1",
+            doc="eigenvalues that are zero within rounding (symmetries): left out of curves",
+            means="exact",
+            terms=("exact",),
+        ),
+        **_curve(
+            "kappa_valley", x="ε", unit="1", doc="largest over smallest |λ| among |λ| > ε: condition of the valley"
+        ),
+        **_curve("cumulative_force", x="τ", unit="1/nats", doc="Σ 1/|λ| over |λ| ≤ τ, without the null space"),
+        **_curve("eigenvalues_below", x="τ", unit="1", doc="eigenvalues with |λ| ≤ τ, without the null space"),
+        **_one(
+            "mutual_information",
+            unit="nats",
+            doc="what the Hessian shares with that `lag` updates later",
+            means="exact",
+            better="higher",
+            terms=("exact", "lag"),
+            updates="lag",
+        ),
+        **_one(
+            "sam_sharpness",
+            unit="nats/token",
+            doc="rise of the loss by a step of length rho along the gradient",
+            means="gradient",
+            log=True,
+            terms=("rho",),
+        ),
+        **_one(
+            "adaptive_sharpness",
+            unit="nats/token",
+            doc="the same with each weight's step scaled by its size",
+            means="gradient",
+            log=True,
+            terms=("adaptive_rho",),
+        ),
+        **_one("probe_grad_norm", unit="nats", doc="norm of the gradient on the probe batch", means="gradient"),
+        "gradient_curvature": Quantity(
+            doc="how the gradient lies to the sharpest directions",
+            means="products",
+            columns={
+                "top_cosine": Column(unit="1", doc="|cosine| of the gradient and the top eigenvector"),
+                "top_share": Column(unit="fraction", doc="share of its squared norm in the top eigenvectors"),
+            },
+            terms=("products", "top"),
+        ),
+        **_one(
+            "edge",
+            unit="1",
+            doc="(preconditioned) λ_max over the optimiser's limit of stability: 1 = at the edge",
+            means="products",
+            terms=("products",),
+        ),
+        "block_lambda_max": Quantity(
+            doc="largest eigenvalue of each kind of matrices' own block of the Hessian",
+            means="products",
+            columns=_by_matrix("block_lambda_max", unit=_NATS, doc="largest eigenvalue of the block of {}"),
+            terms=("products",),
+        ),
+        "gradient_alignment": Quantity(
+            doc="cosine of the gradients at one loop and at `loops` loops, at the same weights",
+            means="gradient",
+            columns=_by_matrix("gradient_alignment", unit="1", doc="the same for {}", whole="cosine of both gradients"),
+            terms=("loops",),
+        ),
+        "loop_parts": Quantity(
+            doc="the Hessian of the looped blocks as a part within loops and a part across loops",
+            means="products",
+            columns={
+                "same_loop_trace": Column(unit=_NATS, doc="trace of the same-loop part"),
+                "cross_loop_trace": Column(unit=_NATS, doc="trace of the cross-loop part"),
+                "same_loop_lambda_max": Column(unit=_NATS, doc="largest eigenvalue of the same-loop part", log=True),
+                "cross_loop_lambda_max": Column(unit=_NATS, doc="largest eigenvalue of the cross-loop part"),
+                "cross_loop_lambda_min": Column(unit=_NATS, doc="smallest eigenvalue of the cross-loop part"),
+            },
+            terms=("products", "vectors"),
+        ),
+        **_curve(
+            "river_share",
+            x="ε",
+            unit="fraction",
+            doc="share of the next updates (squared) along |λ| ≤ ε",
+            terms=("exact", "window"),
+            updates="window",
+        ),
+        **_curve(
+            "valley_hopping",
+            x="rank from the top, 1 …",
+            unit="fraction",
+            doc="how often the gradient along that eigenvector changes sign from update to update",
+            means="products",
+            terms=("products", "top", "window"),
+            updates="window",
+        ),
+        **_one(
+            "hill",
+            unit="nats/token",
+            doc="fall of the validation loss in a short decay of the learning rate from here",
+            means="gradient",
+            terms=("decay",),
+            updates="decay",
+        ),
     }
 )
+"""By the name under which a study asks for it."""
+
+COLUMNS: Mapping[str, Column] = MappingProxyType(
+    {name: column for quantity in QUANTITIES.values() for name, column in quantity.columns.items()}
+)
+"""The columns of the table ``curvature``."""
+
+CURVES: Mapping[str, Curve] = MappingProxyType(
+    {name: curve for quantity in QUANTITIES.values() for name, curve in quantity.curves.items()}
+)
+"""The column ``quantity`` of the table ``curves``."""
+
+QUANTITY_OF: Mapping[str, str] = MappingProxyType(
+    {name: asked for asked, q in QUANTITIES.items() for name in (*q.columns, *q.curves)}
+)
+"""By column or curve: the quantity that gives it."""
+
+
+def settings(measure: MeasureConfig, quantity: str) -> dict[str, Any]:
+    """The terms that act on a quantity's value: two measurements with equal ones at one state are equal."""
+    return {name: getattr(measure, name) for name in ("probe", *QUANTITIES[quantity].terms)}
+
+
+def exact(measure: MeasureConfig, quantities: Collection[str], parameters: int) -> bool:
+    """Whether some of these quantities are taken from an exact spectrum, for a model of so many parameters."""
+    asked = any(QUANTITIES[name].means in ("spectrum", "exact") for name in quantities)
+    return asked and parameters <= measure.exact

@@ -58,11 +58,14 @@ class LaneResult:
     metrics: list[dict[str, Any]]
     """Rows of the table metrics, without the lineage."""
     curvature: list[dict[str, Any]]
+    curves: list[dict[str, Any]]
     spectra: list[dict[str, Any]]
     events: list[dict[str, Any]]
     """step, kind, detail; the step of a divergence is that of the update that could not be made."""
     checks: list[dict[str, Any]]
     """Rows of the table checks, without the lineage."""
+    measured_s: float
+    """Its share of the seconds that measuring took."""
     state: TrialState
     """The state at `reached`."""
 

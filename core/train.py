@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,9 +29,10 @@ from torch import Tensor
 from core import optim
 from core.checkpoint import TrialState
 from core.config import TrialConfig
-from core.curvature import measure
+from core.curvature import Measured, measure
 from core.draws import loop_draws
 from core.evaluate import evaluate, finite
+from core.findings import Rows
 from core.flat import Layout
 from core.flops import flops_alone
 from core.lineage import Link, canonical_json, links
@@ -171,7 +174,8 @@ class _Pack:
         self.last_losses = [math.nan] * K
         self.last_norms = [math.nan] * K
         self.metrics: list[list[dict[str, Any]]] = [[] for _ in segments]
-        self.curvature: list[list[dict[str, Any]]] = [[] for _ in segments]
+        self.curvature: list[list[Rows]] = [[] for _ in segments]
+        self.measured_s = 0.0
         self.checks: list[list[dict[str, Any]]] = [[] for _ in segments]
         self.events: list[list[dict[str, Any]]] = [[] for _ in segments]
         self.waiting = [[w for w in segment.watches if w.criterion.latest > self.step] for segment in segments]
@@ -328,16 +332,16 @@ class _Pack:
         )
 
     def _measure(self, lanes: Sequence[int]) -> None:
+        begun = time.perf_counter()
         inputs, targets = self.held_out
-        rows = measure(
-            {name: p[lanes] for name, p in self._params().items()},
-            configs=[self.configs[lane] for lane in lanes],
-            link=self.link,
-            inputs=inputs[lanes],
-            targets=targets[lanes],
-        )
-        for lane, row in zip(lanes, rows, strict=True):
-            self.curvature[lane].append({"step": self.step} | row)
+        measured = [
+            Measured(config=self.configs[lane], chain=self.segments[lane].chain, state=self._state(lane))
+            for lane in lanes
+        ]
+        found = measure(measured, inputs[lanes], targets[lanes], train=partial(train_segments, device=self.device.type))
+        for lane, rows in zip(lanes, found, strict=True):
+            self.curvature[lane].append(rows)
+        self.measured_s += time.perf_counter() - begun
 
     def _check(self, lanes: Sequence[int], columns: Sequence[Mapping[str, float | None]]) -> None:
         """What criteria see."""
@@ -408,10 +412,12 @@ class _Pack:
             status="ok" if reason is None else "diverged",
             reached=reached,
             metrics=self.metrics[lane],
-            curvature=self.curvature[lane],
-            spectra=[],
+            curvature=[rows.curvature for rows in self.curvature[lane]],
+            curves=[row for rows in self.curvature[lane] for row in rows.curves],
+            spectra=[row for rows in self.curvature[lane] for row in rows.spectra],
             events=events,
             checks=self.checks[lane],
+            measured_s=self.measured_s / len(self.segments),
             state=self._state(lane),
         )
 

@@ -1,0 +1,106 @@
+"""The Hessians of a pack, as products: one pass gives H_k v_k of every lane k.
+
+The loss of a pack is a vector `[K]` whose entry k depends on lane k's weights alone, so the Hessian of its sum is block
+diagonal. The graph of the gradient is built once per weights and probe batch; a product is its vector–Jacobian product
+(the Hessian is symmetric), which costs two to three gradients and builds nothing again. `torch.func.hessian` and nested
+reverse-mode Jacobians are silently wrong under LayerNorm with affine terms; this double backward is not, and every
+measurement checks its symmetry all the same. Several vectors of one trial are several lanes with its weights: as fast
+as batching them under one graph (measured), and a lane's bits do not depend on what stands beside it.
+
+Weights are copies, in float64. Neither a generator, a gradient buffer nor a weight of the training is used or changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from core.flat import Layout
+
+T = TypeVar("T")
+
+Products = Generator[Tensor, Tensor, T]
+"""An algorithm over one symmetric matrix: yields a vector `[P]`, is sent its product `[P]`, returns what it found."""
+
+
+class StackedHessian:
+    """The Hessians of K independent losses.
+
+    Args:
+        loss: maps weights `{name: [K, …]}` to the losses `[K]`; entry k may depend on lane k's weights alone.
+        params: the weights `{name: [K, …]}` at which it is taken; copied to float64.
+    """
+
+    def __init__(self, loss: Callable[[dict[str, Tensor]], Tensor], params: Mapping[str, Tensor]) -> None:
+        """Builds the graph of the gradient."""
+        self.shapes = {name: tuple(p.shape[1:]) for name, p in params.items()}
+        """Shape of each parameter of one lane, in the order in which vectors hold them."""
+        self._layout = Layout(shapes=self.shapes)
+        self.lanes = len(next(iter(params.values())))
+        self.device = next(iter(params.values())).device
+        # One buffer, each matrix at the same alignment in every lane, as in training: a lane's bits cannot depend on
+        # where it lies.
+        flat = torch.zeros(self.lanes, self._layout.size, dtype=torch.float64, device=self.device)
+        for name, view in self._layout.views(flat).items():
+            view.copy_(params[name].detach())
+        self._flat = flat.requires_grad_()
+        with torch.enable_grad():
+            losses = loss(self._layout.views(self._flat))
+            (self._gradient,) = torch.autograd.grad(losses.sum(), self._flat, create_graph=True)
+        self.losses = losses.detach()
+        """`[K]`."""
+
+    @property
+    def size(self) -> int:
+        """Parameters of one lane, P."""
+        return sum(map(math.prod, self.shapes.values()))
+
+    def gradient(self) -> Tensor:
+        """The gradient of every lane `[K, P]`."""
+        return self._packed(self._gradient.detach())
+
+    def weights(self) -> Tensor:
+        """The weights of every lane `[K, P]`."""
+        return self._packed(self._flat.detach())
+
+    def product(self, vectors: Tensor) -> Tensor:
+        """H_k v_k of every lane, `[K, P]` from `[K, P]`. A lane's product does not depend on the other lanes."""
+        padded = torch.zeros_like(self._flat)
+        pieces = torch.split(vectors, [math.prod(shape) for shape in self.shapes.values()], 1)
+        for view, piece in zip(self._layout.views(padded).values(), pieces, strict=True):
+            view.copy_(piece.view_as(view))
+        (found,) = torch.autograd.grad(self._gradient, self._flat, padded, retain_graph=True, materialize_grads=True)
+        return self._packed(found)
+
+    def _packed(self, padded: Tensor) -> Tensor:
+        """Without the padding."""
+        return torch.cat([view.reshape(self.lanes, -1) for view in self._layout.views(padded).values()], 1)
+
+
+def drive(product: Callable[[Tensor], Tensor], runs: Sequence[Products[T]]) -> list[T]:
+    """Runs algorithms in step, one per lane: every pass gives all of them their next product.
+
+    Args:
+        product: `[K, P]` → `[K, P]`.
+        runs: K algorithms. One that has finished is multiplied with zero from then on.
+
+    Returns:
+        What each found.
+    """
+    asked = [next(run) for run in runs]
+    idle = torch.zeros_like(asked[0])
+    found: dict[int, T] = {}
+    while len(found) < len(runs):
+        products = product(torch.stack(asked))
+        for lane, run in enumerate(runs):
+            if lane in found:
+                continue
+            try:
+                asked[lane] = run.send(products[lane].clone())
+            except StopIteration as finished:
+                found[lane], asked[lane] = finished.value, idle
+    return [found[lane] for lane in range(len(runs))]

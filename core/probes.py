@@ -1,0 +1,256 @@
+"""A probe: some lanes at one state of training, on their probe batches, and what is worked out there once.
+
+Estimators ask it for losses, gradients, Hessian products and the exact spectrum; each is computed when first asked for
+and shared by all quantities. Everything is in float64, apart from the branches, which train as the trial does.
+
+A lane's numbers never depend on the pack. Products are stacked, everything after them is done lane by lane, and lanes
+are taken in groups that bound the memory of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from core.checkpoint import TrialState
+from core.config import MeasureConfig, TrialConfig
+from core.hessian import Products, StackedHessian, drive
+from core.lineage import Link
+from core.model import Architecture, architecture, loss
+from core.segments import LaneResult, Segment
+from core.streams import stream
+
+T = TypeVar("T")
+
+GROUP_ELEMENTS = {"cpu": 2**18, "cuda": 2**22}
+"""Probe tokens × width × applied blocks of a group of lanes. Measured on one core: small lanes gain up to 2.5 times
+from stacking until a group leaves the cache, beyond which they lose. A GPU is filled, within about 1 GiB of graph."""
+ASYMMETRY = 1e-9
+"""Largest |uᵀHv − vᵀHu| / (‖Hu‖ + ‖Hv‖) for unit vectors; a sound product in float64 has about 1e-16."""
+NULL = 1e-12
+"""Eigenvalues below this share of the largest |λ| are zero within the rounding of an exact spectrum: the null space."""
+
+Train = Callable[[Sequence[Segment], Sequence[TrialState]], list[LaneResult]]
+"""`core.train.train_segments`, on the probe's device: branches go through it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exact:
+    """The exact spectrum of one lane."""
+
+    values: Tensor
+    """Eigenvalues `[P]`, ascending."""
+    vectors: Tensor
+    """Eigenvectors `[P, P]`, in columns."""
+    hessian: Tensor
+    """`[P, P]`."""
+
+    @property
+    def null(self) -> float:
+        """|λ| up to which an eigenvalue is zero within rounding."""
+        return NULL * float(self.values.abs().max())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """K lanes of one pack at one step."""
+
+    configs: Sequence[TrialConfig]
+    """Of one `core.lineage.pack_shape` and one `measure`."""
+    chains: Sequence[Sequence[Link]]
+    """By lane: its links up to the one that it is in."""
+    states: Sequence[TrialState]
+    """By lane: weights and optimiser state, CPU tensors without a trial axis."""
+    inputs: Tensor
+    """Probe batches `[K, n, T]`, on the device to measure on."""
+    targets: Tensor
+    """What they are followed by `[K, n, T]`."""
+    train: Train
+    _hessians: dict[tuple[int, ...], StackedHessian] = field(default_factory=dict, repr=False)
+
+    @property
+    def lanes(self) -> int:
+        """K."""
+        return len(self.configs)
+
+    @property
+    def step(self) -> int:
+        """Updates done; the same in all lanes."""
+        return self.states[0].step
+
+    @property
+    def link(self) -> Link:
+        """The link that they are in: loops, injection and loss_on are the same in all lanes."""
+        return self.chains[0][-1]
+
+    @property
+    def measure(self) -> MeasureConfig:
+        """The settings of the measurement."""
+        return self.configs[0].measure
+
+    @cached_property
+    def arch(self) -> Architecture:
+        """The architecture."""
+        return architecture(self.configs[0])
+
+    @cached_property
+    def params(self) -> dict[str, Tensor]:
+        """The weights `{name: [K, …]}`, float64, on the device; nobody changes them."""
+        names = self.states[0].parameters
+        return {
+            name: torch.stack([state.parameters[name].double() for state in self.states]).to(self.inputs.device)
+            for name in names
+        }
+
+    def loss(
+        self, params: dict[str, Tensor], *, lanes: Sequence[int] | None = None, loops: int | None = None
+    ) -> Tensor:
+        """Mean loss on the probe batch, in nats per token; differentiable twice.
+
+        Args:
+            params: weights `{name: [k, …]}`, one per entry of `lanes`.
+            lanes: whose probe batches; None = all, in order.
+            loops: other than those of the link.
+
+        Returns:
+            `[k]`.
+        """
+        pick = slice(None) if lanes is None else list(lanes)
+        return loss(
+            params,
+            self.inputs[pick],
+            self.targets[pick],
+            self.arch,
+            loops=self.link.loops if loops is None else loops,
+            injection=self.link.injection,
+            loss_on=self.link.loss_on,
+            math_attention=True,
+        )
+
+    # --- Hessian products ---
+
+    @property
+    def size(self) -> int:
+        """Parameters of one lane, P."""
+        return sum(p[0].numel() for p in self.params.values())
+
+    @property
+    def group(self) -> int:
+        """Lanes of one graph."""
+        model, link = self.configs[0].model, self.link
+        blocks = model.prelude + model.depth * link.loops + model.coda
+        elements = self.inputs.shape[1] * self.inputs.shape[2] * model.width * blocks
+        return max(1, GROUP_ELEMENTS[self.inputs.device.type] // elements)
+
+    def hessian(self, lanes: Sequence[int]) -> StackedHessian:
+        """The Hessians of some lanes, in this order; one may come several times. Kept where each comes once."""
+        key = tuple(lanes)
+        found = self._hessians.get(key)
+        if found is None:
+            weights = {name: p[list(key)] for name, p in self.params.items()}
+            found = StackedHessian(lambda params: self.loss(params, lanes=key), weights)
+            if len(set(key)) == len(key):
+                self._hessians[key] = found
+        return found
+
+    def drive(self, runs: Sequence[tuple[int, Products[T]]]) -> list[T]:
+        """Runs algorithms over the Hessians of their lanes, as many in one pass as a group holds.
+
+        Args:
+            runs: (lane, algorithm); several algorithms may run on one lane.
+
+        Returns:
+            What each found, in order.
+        """
+        found: list[T] = []
+        for low in range(0, len(runs), self.group):
+            some = runs[low : low + self.group]
+            found += drive(self.hessian([lane for lane, _ in some]).product, [run for _, run in some])
+        return found
+
+    @cached_property
+    def gradient(self) -> Tensor:
+        """The gradient of every lane `[K, P]`."""
+        found = []
+        for low in range(0, self.lanes, self.group):
+            found.append(self.hessian(range(low, min(low + self.group, self.lanes))).gradient())
+        return torch.cat(found)
+
+    @cached_property
+    def symmetry(self) -> list[tuple[float, str | None]]:
+        """By lane: |uᵀHv − vᵀHu| / (‖Hu‖ + ‖Hv‖) for two random unit vectors, and what is wrong with its products."""
+        return self.drive([(lane, self._symmetry(lane)) for lane in range(self.lanes)])
+
+    def _symmetry(self, lane: int) -> Products[tuple[float, str | None]]:
+        u, v = self.direction(lane, "start"), self.direction(lane, "symmetry")
+        first, second = (yield u), (yield v)
+        scale = float(first.norm() + second.norm())
+        if scale == 0.0:
+            return 0.0, None
+        asymmetry = abs(float(v @ first) - float(u @ second)) / scale
+        if not asymmetry < float("inf"):
+            return asymmetry, "a product is not finite"
+        if asymmetry > ASYMMETRY:
+            return asymmetry, f"the product is not symmetric: |uᵀHv − vᵀHu| is {asymmetry:.1e} of ‖Hu‖ + ‖Hv‖"
+        return asymmetry, None
+
+    def direction(self, lane: int, *names: str | int) -> Tensor:
+        """A random unit vector `[P]` of a lane, from the trial's stream ``curvature``."""
+        normal = stream(self.configs[lane].seed, "curvature", *names).standard_normal(self.size)
+        unit: Tensor = torch.from_numpy(normal).to(self.inputs.device, copy=True)
+        unit /= torch.linalg.vector_norm(unit)
+        return unit
+
+    # --- the exact spectrum ---
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the exact spectrum is within the limit of the measurement."""
+        return self.size <= self.measure.exact
+
+    @cached_property
+    def exact(self) -> list[Exact]:
+        """By lane, the exact spectrum; P products each. Only where `is_exact`."""
+        return [eigen(self.dense(lane)) for lane in range(self.lanes)]
+
+    def dense(self, lane: int) -> Tensor:
+        """The Hessian of one lane `[P, P]`, made symmetric by the mean with its transpose; P products, 8 P² bytes."""
+        P, group = self.size, min(self.group, self.size)
+        hessian = self.hessian([lane] * group)
+        rows = torch.empty(P, P, dtype=torch.float64, device=self.inputs.device)
+        for low in range(0, P, group):
+            units = torch.zeros(group, P, dtype=torch.float64, device=rows.device)
+            count = min(group, P - low)
+            units[torch.arange(count), torch.arange(low, low + count)] = 1.0
+            rows[low : low + count] = hessian.product(units)[:count]
+        return (rows + rows.mT) / 2
+
+    # --- kinds of parameters ---
+
+    def kind(self, name: str) -> str:
+        """The kind of a parameter: one of `core.quantities.MATRICES`."""
+        last = name.rpartition(".")[2]
+        if last in ("gain", "bias"):
+            return "norm"
+        return "mlp" if last in ("mlp_in", "mlp_out") else last
+
+    @cached_property
+    def kinds(self) -> dict[str, Tensor]:
+        """By kind that the model has: indices of its weights in a vector `[P]`, ascending."""
+        places: dict[str, list[Tensor]] = {}
+        start = 0
+        for name, p in self.params.items():
+            places.setdefault(self.kind(name), []).append(torch.arange(start, start + p[0].numel()))
+            start += p[0].numel()
+        return {kind: torch.cat(parts).to(self.inputs.device) for kind, parts in places.items()}
+
+
+def eigen(hessian: Tensor) -> Exact:
+    """The eigenvalues and eigenvectors of a symmetric matrix `[P, P]`, in float64."""
+    values, vectors = torch.linalg.eigh(hessian)
+    return Exact(values=values, vectors=vectors, hessian=hessian)
