@@ -22,6 +22,7 @@ from core.config import MeasureConfig, TrialConfig
 from core.hessian import Products, StackedHessian, drive
 from core.lineage import Link
 from core.model import Architecture, architecture, loss
+from core.quantities import NULL
 from core.segments import LaneResult, Segment
 from core.streams import stream
 
@@ -32,8 +33,6 @@ GROUP_ELEMENTS = {"cpu": 2**18, "cuda": 2**22}
 from stacking until a group leaves the cache, beyond which they lose. A GPU is filled, within about 1 GiB of graph."""
 ASYMMETRY = 1e-9
 """Largest |uᵀHv − vᵀHu| / (‖Hu‖ + ‖Hv‖) for unit vectors; a sound product in float64 has about 1e-16."""
-NULL = 1e-12
-"""Eigenvalues below this share of the largest |λ| are zero within the rounding of an exact spectrum: the null space."""
 
 Train = Callable[[Sequence[Segment], Sequence[TrialState]], list[LaneResult]]
 """`core.train.train_segments`, on the probe's device: branches go through it."""
@@ -126,7 +125,8 @@ class Probe:
             self.inputs[pick],
             self.targets[pick],
             self.arch,
-            loops=self.link.loops if loops is None else loops,
+            # A number for each lane, not one for all: a lone lane whose matrices have an axis of one has company then.
+            loops=[self.link.loops if loops is None else loops] * len(next(iter(params.values()))),
             injection=self.link.injection,
             loss_on=self.link.loss_on,
             math_attention=True,

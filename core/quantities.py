@@ -24,6 +24,9 @@ MATRICES = ("embedding", "position", "query", "key", "value", "out", "mlp", "hea
 THRESHOLDS = tuple(10 ** (quarter / 4) for quarter in range(-48, 13))
 """The x of curves over ε or τ: 1e-12 … 1e3, four to a decade; absolute, so that arms compare at equal thresholds."""
 
+NULL = 1e-12
+"""Eigenvalues below this share of the largest |λ| are zero within the rounding of an exact spectrum: the null space."""
+
 Means = Literal["gradient", "products", "spectrum", "exact"]
 """What it takes: first derivatives; Hessian products; an exact spectrum or, for larger models, stochastic quadrature;
 the exact spectrum and nothing less (what happens near zero, which no sampling settles)."""
