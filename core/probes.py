@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -44,10 +44,14 @@ class Exact:
 
     values: Tensor
     """Eigenvalues `[P]`, ascending."""
-    vectors: Tensor
-    """Eigenvectors `[P, P]`, in columns."""
     hessian: Tensor
     """`[P, P]`."""
+
+    @cached_property
+    def vectors(self) -> Tensor:
+        """Eigenvectors `[P, P]`, in columns; worked out when first asked for, which costs four times the values."""
+        vectors: Tensor = torch.linalg.eigh(self.hessian)[1]
+        return vectors
 
     @property
     def null(self) -> float:
@@ -71,6 +75,14 @@ class Probe:
     """What they are followed by `[K, n, T]`."""
     train: Train
     _hessians: dict[tuple[int, ...], StackedHessian] = field(default_factory=dict, repr=False)
+    _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def once(self, name: str, find: Callable[[Probe], T]) -> T:
+        """What `find` works out of this probe, worked out when first asked for under this name and then kept."""
+        if name not in self._kept:
+            self._kept[name] = find(self)
+        found: T = self._kept[name]
+        return found
 
     @property
     def lanes(self) -> int:
@@ -251,6 +263,5 @@ class Probe:
 
 
 def eigen(hessian: Tensor) -> Exact:
-    """The eigenvalues and eigenvectors of a symmetric matrix `[P, P]`, in float64."""
-    values, vectors = torch.linalg.eigh(hessian)
-    return Exact(values=values, vectors=vectors, hessian=hessian)
+    """The exact spectrum of a symmetric matrix `[P, P]`, in float64."""
+    return Exact(values=torch.linalg.eigvalsh(hessian), hessian=hessian)
