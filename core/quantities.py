@@ -191,7 +191,6 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
             unit="nats/token",
             doc="the same with each weight's step scaled by its size",
             means="gradient",
-            log=True,
             terms=("adaptive_rho",),
         ),
         **_one("probe_grad_norm", unit="nats", doc="norm of the gradient on the probe batch", means="gradient"),
@@ -229,7 +228,7 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
             columns={
                 "same_loop_trace": Column(unit=_NATS, doc="trace of the same-loop part"),
                 "cross_loop_trace": Column(unit=_NATS, doc="trace of the cross-loop part"),
-                "same_loop_lambda_max": Column(unit=_NATS, doc="largest eigenvalue of the same-loop part", log=True),
+                "same_loop_lambda_max": Column(unit=_NATS, doc="largest eigenvalue of the same-loop part"),
                 "cross_loop_lambda_max": Column(unit=_NATS, doc="largest eigenvalue of the cross-loop part"),
                 "cross_loop_lambda_min": Column(unit=_NATS, doc="smallest eigenvalue of the cross-loop part"),
             },

@@ -10,12 +10,11 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from core.config import MeasureConfig, TrialConfig, section_class
 from core.errors import InputError, Problem
-from core.quantities import QUANTITIES
+from core.quantities import QUANTITIES, QUANTITY_OF
 from core.streams import derived_seed
 from core.terms import build, hints, nearest, terms
 from studies.claims import Claim, metric_names, parse_claims
@@ -135,8 +134,7 @@ class _Check:
             axes=axes,
             where=where,
             nuisance=nuisance,
-            measure=replace(measure, quantities=tuple(q for q in measure.quantities if QUANTITIES[q].measured)),
-            unmeasured=tuple(q for q in measure.quantities if not QUANTITIES[q].measured),
+            measure=measure,
             search=search,
             claims=claims,
         )
@@ -256,7 +254,11 @@ class _Check:
             self.found += error.problems
             return MeasureConfig()
         for name in measure.quantities:
-            if name not in QUANTITIES:
+            if name in QUANTITY_OF and name not in QUANTITIES:
+                self.wrong(
+                    "measure.quantities", f"{name!r} comes with the quantity {QUANTITY_OF[name]!r}; ask for that"
+                )
+            elif name not in QUANTITIES:
                 self.wrong("measure.quantities", f"unknown quantity, got {name!r}; {nearest(name, QUANTITIES)}")
         for name in ("quantities", "at"):
             values = getattr(measure, name)

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal, cast, get_args
 
 from core.errors import Problem
-from core.quantities import QUANTITIES
+from core.quantities import COLUMNS, THRESHOLDS
 from core.terms import nearest
 from studies.schemas import COST, METRICS, STRATIFIED
 from studies.schemas import metric as registered
@@ -40,6 +40,16 @@ class Signature:
     """What its arguments mean, in order; all are numbers."""
     required: int = 0
     """How many of them must be given."""
+    within: tuple[float, float] = (-math.inf, math.inf)
+    """Least and largest value of an argument."""
+    whole: bool = False
+    """Arguments are whole numbers."""
+    log: bool = False
+    """Lives on orders of magnitude and is positive: differences and margins are ratios."""
+
+
+def _at_threshold(doc: str, argument: str, *, log: bool = False) -> Signature:
+    return Signature(doc=doc, arguments=(argument,), required=1, within=(THRESHOLDS[0], THRESHOLDS[-1]), log=log)
 
 
 FUNCTIONALS: Mapping[str, Signature] = MappingProxyType(
@@ -48,8 +58,23 @@ FUNCTIONALS: Mapping[str, Signature] = MappingProxyType(
             doc="first step after which the loss improves by no more than a share of its drop", arguments=("share",)
         ),
         "phase_order": Signature(doc="steps by which accuracy on high-IC sequences comes after that on low-IC ones"),
-        "force_at": Signature(
-            doc="cumulative force of the eigenvalues below a threshold, at the end", arguments=("tau",), required=1
+        "force_at": _at_threshold("cumulative force of the eigenvalues with |λ| ≤ τ, at the end", "tau", log=True),
+        "below_at": _at_threshold("number of eigenvalues with |λ| ≤ τ outside the null space, at the end", "tau"),
+        "kappa_at": _at_threshold(
+            "condition of the valley, largest over smallest |λ| > ε, at the end", "eps", log=True
+        ),
+        "river_share_at": _at_threshold("share of the next updates along |λ| ≤ ε, at the end", "eps"),
+        "hopping_at": Signature(
+            doc="how often the gradient along the eigenvector of a rank from the top changes sign, at the end",
+            arguments=("rank",),
+            required=1,
+            within=(1, 1000),
+            whole=True,
+        ),
+        "entropy_dip": Signature(doc="how far the matrix entropy falls below its first value"),
+        "entropy_rise": Signature(doc="how far the matrix entropy ends above its least value"),
+        "phases_in_order": Signature(
+            doc="1 where Collapse, Diversification and Stabilization follow one another by the rule, else 0"
         ),
     }
 )
@@ -158,7 +183,7 @@ def _part(
         wrong("expect", f"must be one of {shown}, got {expect!r}")
     margin = _finite(table, "margin", wrong)
     if expect == "not worse" and (margin is not None or "margin" not in table):
-        ratio = metric is not None and metric.source != "functional" and registered(metric.name).scale == "log"
+        ratio = metric is not None and _ratio(metric)
         least, unit = (1.0, "a ratio above 1, as 1.05 for 5 %") if ratio else (0.0, "above 0 in the metric's unit")
         if margin is None or margin <= least:
             wrong("margin", f'"not worse" needs a margin, {unit}, got {margin!r}')
@@ -175,6 +200,13 @@ def _part(
         expect=cast("Expect", expect),
         margin=margin or 0.0,
     )
+
+
+def _ratio(metric: MetricRef) -> bool:
+    """Whether its differences are ratios."""
+    if metric.source == "functional":
+        return FUNCTIONALS[metric.name].log
+    return registered(metric.name).scale == "log"
 
 
 def _finite(table: Mapping[str, Any], key: str, wrong: Any) -> float | None:
@@ -231,6 +263,11 @@ def _functional(text: str, name: str, arguments: str, at: Any, wrong: Any) -> Me
     if not signature.required <= len(numbers) <= len(signature.arguments):
         wrong("metric", f"{name} takes ({takes}), {signature.required} of them required, got {text!r}")
         return None
+    low, high = signature.within
+    if not all(low <= number <= high and (number.is_integer() or not signature.whole) for number in numbers):
+        kind = "a whole number" if signature.whole else "a number"
+        wrong("metric", f"{name} takes {kind} in {low:g} … {high:g} ({takes}), got {text!r}")
+        return None
     if at is not None:
         wrong("at", f"{name} looks at the whole history, got at = {at!r}; drop it")
         return None
@@ -242,5 +279,5 @@ def metric_names(strata: Collection[str]) -> dict[str, Source]:
     names: dict[str, Source] = dict.fromkeys(METRICS, "metrics")
     names |= {f"{metric.name}_{stratum}": "metrics" for metric in STRATIFIED for stratum in strata}
     names |= {metric.name: "trials" for metric in COST if metric.name != "flops_alone"}
-    names |= dict.fromkeys(QUANTITIES, "curvature")
+    names |= dict.fromkeys(COLUMNS, "curvature")
     return {name: source for name, source in names.items() if name not in SPENT}

@@ -2,8 +2,7 @@
 
 The table segments alone tells it. A stretch is *complete* where segments lead without a gap from its beginning to
 its end (or to the step at which one diverged) and every step asked for was evaluated, checked, or measured with the
-quantities and on the probe asked for. A failure counts only where rows are missing, and only if no later generation
-was tried there.
+settings asked for. A failure counts only where rows are missing, and only if no later generation was tried there.
 
 Most stretches match one segment exactly; that is looked up first, so that 10^5 chains take about a second.
 """
@@ -11,7 +10,7 @@ Most stretches match one segment exactly; that is looked up first, so that 10^5 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -24,6 +23,7 @@ import pyarrow as pa
 from core.config import MeasureConfig
 from core.lineage import Link
 from core.observation import Asked, evaluation_grid, measurement_grid
+from core.quantities import settings
 from core.schedule import Watch
 from studies.records import first_step
 from studies.schemas import FAILURES
@@ -79,7 +79,7 @@ class Coverage:
         Args:
             link: the stretch: rows of the steps in (start, end] are its own, and of step 0 where it starts there.
             asked: steps at which something is asked; those outside the stretch are left out.
-            observation: the quantities and the probe that ``asked.measure`` asks for; None asks for none.
+            observation: the quantities and their settings that ``asked.measure`` asks for; None asks for none.
         """
         rows = self._of.get(link.lineage)
         if rows is None:
@@ -164,10 +164,10 @@ class Coverage:
         missing |= checks.difference(*(self._checked[row] for row in rows))
         if observation is not None and probed:
             for quantity in observation.quantities:
+                wanted = settings(observation, quantity)
                 there: set[int] = set()
                 for row in rows:
-                    quantities, probe = _probe(self._observed[row])
-                    if quantity in quantities and probe == observation.probe:
+                    if _settings(self._observed[row]).get(quantity) == wanted:
                         there |= self._measured[row]
                 missing |= probed - there
         return missing
@@ -327,10 +327,10 @@ def _within(steps: tuple[int, ...], start: int, end: int) -> frozenset[int]:
 
 
 @lru_cache(maxsize=4096)
-def _probe(observed: str) -> tuple[frozenset[str], int | None]:
-    """The quantities and the probe that the column `observed` of a segment names."""
-    body = json.loads(observed)
-    return frozenset(body.get("quantities", ())), body.get("probe")
+def _settings(observed: str) -> Mapping[str, Mapping[str, Any]]:
+    """By quantity, the settings with which a segment measured it, from its column `observed`."""
+    measured: dict[str, dict[str, Any]] = json.loads(observed).get("measured", {})
+    return measured
 
 
 def _step_sets(column: Any) -> list[frozenset[int]]:

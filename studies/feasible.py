@@ -13,7 +13,9 @@ from typing import Any
 
 from core.config import MAX_ROWS, TrialConfig
 from core.errors import Problem
+from core.flops import parameters
 from core.observation import evaluation_grid, measurement_steps
+from core.quantities import QUANTITIES, QUANTITY_OF
 from core.schedule import declared
 from studies.grid import Grid, joined
 from studies.settings import sound_settings
@@ -30,6 +32,7 @@ def setting_problems(study: Study) -> list[Problem]:
     acting: set[str] = set()
     varied: set[str] = set()
     observed: dict[str, tuple[set[int], set[int]]] = {}
+    largest: dict[str, int] = {}
     for arm in study.arms:
         grids = settings_grids(study, arm)
         keys = {key for grid in grids for key in grid.keys}
@@ -48,6 +51,7 @@ def setting_problems(study: Study) -> list[Problem]:
             kept = kept or any(maker.keeps(setting, seed) for seed in study.seeds)
             acting |= setting.varied.keys()
             config = setting.config
+            largest[arm.name] = max(largest.get(arm.name, 0), parameters(config))
             if study.measure.every and config.train.steps // study.measure.every > MAX_ROWS:
                 message = f"must give at most {MAX_ROWS} measurements of a trial, got {study.measure.every}"
                 broken["measure"] = Problem("measure.every", f"{message} at {config.train.steps} steps")
@@ -62,6 +66,7 @@ def setting_problems(study: Study) -> list[Problem]:
         if not kept and len(broken) == before:
             broken[arm.name] = Problem(f"arms.{arm.name}", "has no trial left after `where`; relax a filter")
         observed[arm.name] = evaluated, measured
+    broken |= _too_large(study, largest)
     if broken:
         return list(broken.values())
     return [*_idle(study, varied - acting), *_unobserved(study, observed)]
@@ -101,6 +106,22 @@ def _idle(study: Study, keys: Collection[str]) -> Iterator[Problem]:
                 yield Problem(f'{place}."{key}"', "acts on no arm: every value gives the same trial; drop it")
 
 
+def _too_large(study: Study, largest: Mapping[str, int]) -> dict[str, Problem]:
+    """Quantities that only an exact spectrum settles, asked of models above its limit: one problem, the worst arm."""
+    measure = study.measure
+    names = [name for name in measure.quantities if QUANTITIES[name].means == "exact"]
+    arm = max(largest, key=lambda name: largest[name], default=None)
+    if not names or arm is None or largest[arm] <= measure.exact:
+        return {}
+    size = largest[arm]
+    message = (
+        f"{', '.join(names)} need the exact spectrum, taken up to {measure.exact} parameters; arm {arm} has "
+        f"{size} parameters: raise measure.exact to {size} ({24 * size**2 / 2**30:.1f} GiB and {size} Hessian products "
+        "each time), or leave them out"
+    )
+    return {"measure.exact": Problem("measure.exact", message)}
+
+
 def _names_steps(study: Study) -> bool:
     """Whether the study names a step that a trial may not take."""
     parts = [part for claim in study.claims for part in claim.parts]
@@ -115,10 +136,9 @@ def _unobserved(study: Study, observed: Mapping[str, tuple[Collection[int], Coll
     for number, claim in enumerate(study.claims, start=1):
         for part in claim.parts:
             metric, where = part.metric, f"claims[{number}]"
-            if metric.source == "curvature" and metric.name in study.unmeasured:
-                continue
-            if metric.source == "curvature" and metric.name not in study.measure.quantities:
-                yield Problem(f"{where}.metric", f"{metric.name} is not measured; add it to measure.quantities")
+            quantity = QUANTITY_OF.get(metric.name) if metric.source == "curvature" else None
+            if quantity is not None and quantity not in study.measure.quantities:
+                yield Problem(f"{where}.metric", f"{metric.name} is not measured; add {quantity} to measure.quantities")
                 continue
             for arm in (part.arm, part.against):
                 steps = observed.get(arm or "", ((), ()))[metric.source == "curvature"]

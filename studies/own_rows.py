@@ -6,6 +6,7 @@ where it waits for a criterion, up to where it is known to train.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from core.lineage import Link
+from core.lineage import Link, canonical_json
 from studies.coverage import ChainState, asked_of
-from studies.schemas import FAILURES
+from studies.schemas import FAILURES, probe_observed
 from studies.switches import switches, watched, watcher_events
 
 if TYPE_CHECKING:
@@ -138,24 +139,20 @@ def _asked(groups: Iterable[Group]) -> pa.Table:
 
 
 def _probed(groups: Iterable[Group]) -> pa.Table:
-    """The measurements that are a trial's: trial_id, lineage, step, probe (sequences), quantities."""
+    """The measurements that are a trial's: trial_id, lineage, step, observed (`studies.schemas.probe_observed`)."""
     entries: list[_Entry] = []
-    probes: list[int] = []
-    asked: list[list[str]] = []
+    observed: list[str] = []
     grids = _Steps()
     for group in groups:
         measures = [trial.config.measure for trial in group.trials if trial.config.measure.quantities]
         if not measures:
             continue
-        probe = min(measure.probe for measure in measures)
-        quantities = sorted({name for measure in measures for name in measure.quantities})
+        mine = canonical_json({k: v for m in reversed(measures) for k, v in json.loads(probe_observed(m)).items()})
         for index, (link, _, last) in enumerate(group.links):
             steps = grids.asked(group, index, "measure", last)
             entries.append((group.key, link.lineage, steps))
-            probes += [probe] * len(steps)
-            asked += [quantities] * len(steps)
-    columns = {"probe": pa.array(probes, pa.int64()), "quantities": pa.array(asked, pa.list_(pa.string()))}
-    return pa.table(_exploded(entries) | columns)
+            observed += [mine] * len(steps)
+    return pa.table(_exploded(entries) | {"observed": pa.array(observed, pa.string())})
 
 
 def _checked(groups: Iterable[Group]) -> pa.Table:

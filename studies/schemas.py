@@ -21,7 +21,7 @@ import pyarrow as pa
 from core.config import MeasureConfig
 from core.errors import InputError, Problem
 from core.lineage import canonical_json
-from core.quantities import QUANTITIES
+from core.quantities import COLUMNS, settings
 from core.terms import nearest
 
 ColumnClass = Literal["result", "execution"]
@@ -148,18 +148,15 @@ COST = (
 )
 """What a trial costs, and what its first switch costs it: columns of the view trials alone."""
 
-_LOG = frozenset({"lambda_max", "trace", "frobenius", "sam_sharpness"})
-_HIGHER = frozenset({"lambda_min", "entropy", "effective_rank", "mutual_information"})
-
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (*TRAINING, *STRATIFIED, *COST)} | {
     name: Metric(
         name=name,
-        unit=quantity.unit,
-        better="higher" if name in _HIGHER else "lower",
-        scale="log" if name in _LOG else "linear",
-        doc=quantity.doc,
+        unit=column.unit,
+        better=column.better,
+        scale="log" if column.log else "linear",
+        doc=column.doc,
     )
-    for name, quantity in QUANTITIES.items()
+    for name, column in COLUMNS.items()
 }
 """The registry: every metric that a claim or a figure may name, without `final_`, `best_` and stratum."""
 
@@ -206,7 +203,7 @@ def _metric(m: Metric) -> Column:
 
 _LINEAGE = _text("lineage", "hash of everything that acted up to here; 16 hex digits")
 _STEP = _whole("step", "updates done", "updates")
-_OBSERVED = _text("observed", "canonical JSON of what was measured on which probe")
+_OBSERVED = _text("observed", "canonical JSON of what was measured: by quantity, the settings that act on it")
 
 RANK = Column(
     name="rank",
@@ -237,6 +234,7 @@ SEGMENTS = Table(
         _whole("pack_size", "trials in its pack", kind="execution", bits=32),
         _text("numerics_class", "device, instruction set, torch build and engine", "execution"),
         _number("spent_s", "its share of its unit's wall time", "s", "execution"),
+        _number("measured_s", "of that, its share of what measuring curvature took", "s", "execution"),
         Column(name="started_at", type=_TIME, doc="when its unit began", kind="execution"),
         Column(name="finished_at", type=_TIME, doc="when its unit ended", kind="execution"),
         _text("provenance", "versions, commit and host facts as JSON", "execution"),
@@ -270,14 +268,15 @@ CURVATURE = Table(
         _LINEAGE,
         _STEP,
         _OBSERVED,
-        *(_number(name, quantity.doc, quantity.unit) for name, quantity in QUANTITIES.items()),
-        Column(name="method", type=pa.map_(pa.string(), pa.string()), doc="method by quantity"),
+        *(_number(name, column.doc, column.unit) for name, column in COLUMNS.items()),
+        _number("asymmetry", "|uᵀHv − vᵀHu| / (‖Hu‖ + ‖Hv‖) of the Hessian products; sound ones have 1e-16", "1"),
+        Column(name="method", type=pa.map_(pa.string(), pa.string()), doc="method by column or quantity"),
         Column(
             name="error",
             type=pa.map_(pa.string(), pa.float64()),
-            doc="residual bound by quantity, in its unit: some eigenvalue lies within it",
+            doc="by column, in its unit: a bound where Lanczos found it, one standard error where it was sampled",
         ),
-        Column(name="products", type=pa.map_(pa.string(), pa.int64()), doc="Hessian products by quantity"),
+        Column(name="products", type=pa.map_(pa.string(), pa.int64()), doc="Hessian products by column or quantity"),
     ),
 )
 
@@ -298,14 +297,14 @@ SPECTRA = Table(
 
 CURVES = Table(
     name="curves",
-    doc="quantities that depend on a threshold",
+    doc="quantities that depend on a threshold or a rank",
     key=("lineage", "step", "quantity", "x", "observed"),
     extent=("step", "step"),
     columns=(
         _LINEAGE,
         _STEP,
-        _text("quantity", "kappa_valley, cumulative_force, …"),
-        _number("x", "the threshold ε or τ", "1"),
+        _text("quantity", "kappa_valley, cumulative_force, top_eigenvalue, …"),
+        _number("x", "the threshold ε or τ, or the rank", "1"),
         _OBSERVED,
         _number("y", "the value", "1"),
     ),
@@ -386,8 +385,8 @@ def table(name: str) -> Table:
 
 
 def probe_observed(measure: MeasureConfig) -> str:
-    """The column `observed` of curvature, spectra and curves: the quantities asked for (sorted) and the probe's size.
+    """The column `observed` of curvature, spectra and curves: by quantity, the settings that act on its value.
 
-    Rows of other quantities or of another probe do not collide, and both can be read back from it.
+    Rows of other quantities or with other settings do not collide, and both can be read back from it.
     """
-    return canonical_json({"probe": measure.probe, "quantities": sorted(set(measure.quantities))})
+    return canonical_json({name: settings(measure, name) for name in measure.quantities})

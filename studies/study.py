@@ -65,10 +65,6 @@ class Study:
     where: tuple[Expression, ...]
     nuisance: Nuisance | None
     measure: MeasureConfig
-    """What is measured: the quantities that this version can measure."""
-    unmeasured: tuple[str, ...] = ()
-    """Quantities that the file asks for and nothing computes yet. They are no part of what trials observe, so that a
-    later version finds them missing and measures them."""
     search: Search | None
     claims: tuple[Claim, ...]
 

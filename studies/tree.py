@@ -15,6 +15,7 @@ the tree before its rows are.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -25,8 +26,9 @@ from core.errors import InputError, Problem
 from core.lineage import Link, canonical_json, digest16, pack_shape
 from core.observation import Asked, asked, with_measure
 from core.schedule import Watch
+from core.terms import terms
 from studies.expand import Trial
-from studies.schemas import FAILURES
+from studies.schemas import FAILURES, probe_observed
 
 WATCH_CHECKS = 8
 """A trunk is cut after so many checks: often enough that branches start early, rarely enough that cuts cost little."""
@@ -170,9 +172,8 @@ def observed(asked: Asked, observation: MeasureConfig) -> str:
         observation: what was measured, and on how large a probe.
     """
     steps = [asked.evaluate, asked.measure, asked.check] if asked.check else [asked.evaluate, asked.measure]
-    quantities = sorted(observation.quantities) if asked.measure else []
-    probe = observation.probe if asked.measure else None
-    return canonical_json({"grid": digest16(canonical_json(steps)), "quantities": quantities, "probe": probe})
+    measured = json.loads(probe_observed(observation)) if asked.measure else {}
+    return canonical_json({"grid": digest16(canonical_json(steps)), "measured": measured})
 
 
 @dataclass(slots=True)
@@ -219,7 +220,7 @@ def stage_tree(trials: Sequence[Trial], coverage: Records, states: Kept, *, retr
         retry: recorded statuses that are run again, with the next generation.
 
     Raises:
-        InputError: where trials that share a past measure it on probes of different size.
+        InputError: where trials that share a past measure it with different settings.
     """
     stems = _collect(trials)
     plans: list[_Plan] = []
@@ -308,8 +309,9 @@ def _join(stem: _Stem, config: TrialConfig, chain: tuple[Link, ...], index: int)
     stem.config = base
 
 
-def _probed(measure: MeasureConfig) -> tuple[tuple[str, ...], int]:
-    return measure.quantities, measure.probe
+def _probed(measure: MeasureConfig) -> MeasureConfig:
+    """What is measured and how, without when."""
+    return replace(measure, every=0, at=())
 
 
 def _merged(mine: MeasureConfig, other: MeasureConfig) -> MeasureConfig:
@@ -318,9 +320,12 @@ def _merged(mine: MeasureConfig, other: MeasureConfig) -> MeasureConfig:
         return mine
     if not mine.quantities:
         return other
-    if mine.probe != other.probe:
-        message = f"trials that share a past measure it on one probe, got {mine.probe} and {other.probe}"
-        raise InputError([Problem("measure.probe", message)])
+    mine_how, other_how = (replace(_probed(measure), quantities=()) for measure in (mine, other))
+    for name in terms(MeasureConfig):
+        first, second = getattr(mine_how, name), getattr(other_how, name)
+        if first != second:
+            message = f"trials that share a past measure it in one way, got {first} and {second}"
+            raise InputError([Problem(f"measure.{name}", message)])
     return replace(mine, quantities=tuple(dict.fromkeys(mine.quantities + other.quantities)))
 
 

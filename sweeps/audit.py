@@ -119,6 +119,8 @@ def recompute(unit: Unit, context: Context) -> Done:
     fresh = {
         "metrics": alone.metrics,
         "curvature": [{"observed": probe, **row} for row in alone.curvature],
+        "curves": [{"observed": probe, **row} for row in alone.curves],
+        "spectra": [{"observed": probe, **row} for row in alone.spectra],
         "checks": alone.checks,
     }
     lineages = [link.lineage for link in alone.chain]
@@ -147,7 +149,7 @@ def _rows(store: Store, table: str, lineages: Sequence[str]) -> list[dict[str, A
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return row["lineage"], row["step"], row.get("observed")
+    return tuple(row.get(name) for name in ("lineage", "step", "observed", "quantity", "x", "kind"))
 
 
 def _difference(table: str, fresh: Mapping[str, Any], recorded: Mapping[str, Any] | None) -> str:

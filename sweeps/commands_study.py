@@ -48,12 +48,6 @@ def load(name: str, *, max_trials: int) -> Study:
                 )
             ]
         )
-    if study.unmeasured:
-        names = ", ".join(study.unmeasured)
-        output.note(
-            f"{study.file}: measure.quantities: this version cannot measure {names} yet; nothing is recorded for it "
-            "(NULL in queries), and a later version measures just that"
-        )
     return study
 
 

@@ -302,12 +302,14 @@ def _rows(lane: Lane, result: LaneResult, facts: Mapping[str, Any]) -> Rows:
         evaluated=[row["step"] for row in result.metrics],
         measured=[row["step"] for row in result.curvature],
         checked=[row["step"] for row in result.checks],
+        measured_s=result.measured_s,
         **facts,
     )
     return {
         "segments": [segment],
         "metrics": [{"lineage": lineage, **row} for row in result.metrics],
         "curvature": [{"lineage": lineage, "observed": probe, **row} for row in result.curvature],
+        "curves": [{"lineage": lineage, "observed": probe, **row} for row in result.curves],
         "spectra": [{"lineage": lineage, "observed": probe, **row} for row in result.spectra],
         "events": [{"lineage": lineage, **row} for row in result.events],
         "checks": [{"lineage": lineage, **row} for row in result.checks],

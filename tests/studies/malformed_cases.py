@@ -365,7 +365,7 @@ CASES = [
     ),
     Case("claim-unknown-functional", _study(_claim(metric='"platau_step(1)"')), "claims[1].metric", "'plateau_step'"),
     Case("claim-functional-arguments", _study(_claim(metric='"force_at()"')), "claims[1].metric", "takes (tau)"),
-    Case("claim-unmeasured", _study(_claim(metric='"lambda_max"')), "claims[1].metric", "add it to measure.quantities"),
+    Case("claim-unmeasured", _study(_claim(metric='"lambda_max"')), "claims[1].metric", "to measure.quantities"),
     Case("claim-expects-nonsense", _study(_claim(expect='"better"')), "claims[1].expect", "must be one of"),
     Case("claim-without-margin", _study(_claim(expect='"not worse"')), "claims[1].margin", "needs a margin"),
     Case("claim-with-idle-margin", _study(_claim(margin="0.1")), "claims[1].margin", "acts only under"),

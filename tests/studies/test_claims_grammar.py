@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from core.quantities import QUANTITIES
+from core.quantities import COLUMNS
 from reports.functionals import FUNCTIONALS as COMPUTED
 from studies.claims import FUNCTIONALS, Claim, MetricRef, Part, metric_names, parse_claims
 from studies.schemas import metric
@@ -103,7 +103,7 @@ def test_every_functional_that_is_computed_may_be_claimed_with_as_many_arguments
 def test_every_column_that_may_be_claimed_is_registered_with_a_direction():
     names = metric_names(STRATA)
     assert {metric(name).better for name in names} == {"lower", "higher"}
-    assert {name for name, source in names.items() if source == "curvature"} == set(QUANTITIES)
+    assert {name for name, source in names.items() if source == "curvature"} == set(COLUMNS)
     assert not {"spent_s", "flops_spent"} & set(names)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from core.config import MeasureConfig
 from core.errors import InputError
-from core.quantities import QUANTITIES
+from core.quantities import COLUMNS
 from studies.schemas import METRICS, TABLES, metric, probe_observed, table
 
 
@@ -48,10 +48,10 @@ def test_an_unknown_table_is_refused_with_the_nearest():
         table("metric")
 
 
-@pytest.mark.parametrize("quantity", QUANTITIES)
-def test_each_quantity_is_a_column_and_a_metric(quantity):
-    assert table("curvature").column(quantity).type == pa.float64()
-    assert metric(quantity).unit
+@pytest.mark.parametrize("name", COLUMNS)
+def test_each_number_of_a_measurement_is_a_column_and_a_metric(name):
+    assert table("curvature").column(name).type == pa.float64()
+    assert metric(name).unit
 
 
 @pytest.mark.parametrize(

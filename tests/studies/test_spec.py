@@ -78,21 +78,44 @@ def test_the_example_of_the_contract_loads(tmp_path):
     assert [arm.name for arm in study.arms] == ["single", "looped", "shift"]
     assert study.axes.keys == ("model.loops",)
     assert study.arms[2].axes.keys == ("schedule.switch",)
-    assert study.measure == MeasureConfig(quantities=("lambda_max",), every=500)
-    assert study.unmeasured == ("entropy",)  # known, not yet computed: never among what trials have observed
+    assert study.measure == MeasureConfig(quantities=("lambda_max", "entropy"), every=500)
     assert study.measure.probe == 32
     assert study.nuisance is not None
     assert study.nuisance.metric == "final_val_loss"
     assert study.search is None
 
 
-def test_a_quantity_that_nothing_computes_yet_may_be_asked_for_and_claimed(tmp_path):
-    claim = '[[claims]]\ntext = "t"\nmetric = "entropy"\narm = "a"\nagainst = "b"\nexpect = "lower"\n'
+def test_a_claim_names_a_column_and_the_study_measures_its_quantity(tmp_path):
+    claim = '[[claims]]\ntext = "t"\nmetric = "top_cosine"\narm = "a"\nagainst = "b"\nexpect = "lower"\n'
     text = 'name = "s"\nquestion = "?"\n[arms.a]\n[arms.b]\n[measure]\nquantities = [{}]\n' + claim
-    study = load(text.format('"entropy"'), tmp_path)
-    assert (study.measure.quantities, study.unmeasured) == ((), ("entropy",))
-    with pytest.raises(InputError, match="entropy is not measured; add it"):
+    study = load(text.format('"gradient_curvature"'), tmp_path)
+    assert study.measure.quantities == ("gradient_curvature",)
+    with pytest.raises(InputError, match=r"top_cosine is not measured; add gradient_curvature to measure\.quantities"):
         load(text.format('"lambda_max"'), tmp_path)
+    with pytest.raises(InputError, match="'top_cosine' comes with the quantity 'gradient_curvature'"):
+        load(text.format('"top_cosine"'), tmp_path)
+
+
+@pytest.mark.parametrize("limit", [1535, 1536])
+def test_what_only_an_exact_spectrum_settles_is_refused_above_its_limit(tmp_path, limit):
+    text = f"""name = "s"
+question = "?"
+[base]
+task = {{ states = 8, length = 16 }}
+model = {{ width = 16 }}
+[arms.a]
+[arms.b]
+model.norm = "none"
+[measure]
+quantities = ["entropy", "cumulative_force"]
+exact = {limit}
+"""
+    if limit == 1536:
+        assert load(text, tmp_path).measure.exact == limit
+        return
+    with pytest.raises(InputError, match=r"measure\.exact: cumulative_force need.*arm a has 1536 parameters") as error:
+        load(text, tmp_path)
+    assert len(error.value.problems) == 1
 
 
 def test_tuning_seeds_are_derived_distinct_and_disjoint_from_the_seeds():
