@@ -76,6 +76,9 @@ class Architecture:
     norm: str
     position: str
     tied: bool
+    copies: int = 1
+    """Into how many equal parts the looped blocks fall, which take turns from loop to loop: 1, all of them at each
+    loop; or as many as there are loops, each with its own, as in an unrolled model (`core.unrolled`)."""
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -91,6 +94,12 @@ class Architecture:
         """Names of the blocks of a group: ``prelude``, ``blocks`` (those inside the loop) or ``coda``."""
         size = {"prelude": self.prelude, "blocks": self.depth, "coda": self.coda}[name]
         return tuple(f"{name}.{index}" for index in range(size))
+
+    def at_loop(self, loop: int) -> tuple[str, ...]:
+        """Names of the blocks that a loop applies; the first is loop 0."""
+        each = self.depth // self.copies
+        first = loop % self.copies * each
+        return self.group("blocks")[first : first + each]
 
 
 def architecture(config: TrialConfig) -> Architecture:
@@ -250,14 +259,14 @@ def _last_logits(
     """Logits `[K, B, T, V]` after each lane's last loop."""
     (inputs,) = tokens
     layers = _Layers.of(params, arch, inputs.shape[2], math=math)
-    x = start = lanes.sort(layers.apply(_embed(params, inputs, arch), "prelude"))
+    x = start = lanes.sort(layers.apply(_embed(params, inputs, arch), arch.group("prelude")))
     at_loop, ended = layers.map(lanes.sort, ("blocks.",)), []
     for loop, active in enumerate(lanes.active):
         if active < x.shape[0]:
             x, done = x.split_with_sizes((active, x.shape[0] - active))
             ended.append(done)
             at_loop, start = at_loop.map(partial(ragged.first, count=active)), ragged.first(start, active)
-        x = at_loop.apply(x + start if loop and injection == "add" else x, "blocks")
+        x = at_loop.apply(x + start if loop and injection == "add" else x, arch.at_loop(loop))
     return layers.logits(lanes.join([*ended, x])).view(*inputs.shape, arch.vocabulary)
 
 
@@ -277,7 +286,7 @@ def _mean_losses(
         logits = _last_logits(params, (inputs,), lanes, arch=arch, injection=injection, math=math)
         return token_losses(logits, targets).view(len(inputs), -1).mean(1)
     layers = _Layers.of(params, arch, inputs.shape[2], math=math)
-    x = start = lanes.sort(layers.apply(_embed(params, inputs, arch), "prelude"))
+    x = start = lanes.sort(layers.apply(_embed(params, inputs, arch), arch.group("prelude")))
     head = "embedding" if arch.tied else "head"
     layers, targets = layers.map(lanes.sort, ("blocks.", "coda.", "norm.", head)), lanes.sort(targets)
     total, ended = torch.zeros(0), []
@@ -287,7 +296,7 @@ def _mean_losses(
             ended.append(done / loop)
             stay = partial(ragged.first, count=active)
             layers, x, start, targets = layers.map(stay), stay(x), stay(start), stay(targets)
-        x = layers.apply(x + start if loop and injection == "add" else x, "blocks")
+        x = layers.apply(x + start if loop and injection == "add" else x, arch.at_loop(loop))
         # One after the other: a stack of [K] vectors would be reduced over an axis whose inner axis is K.
         mean = token_losses(layers.logits(x), targets).view(active, -1).mean(1)
         total = total + mean if loop else mean
@@ -351,10 +360,10 @@ class _Layers:
         weights = {name: change(weight) for name, weight in self.weights.items() if name.startswith(kinds)}
         return _Layers(weights, self.arch, self.length, self.rotation, math=self.math)
 
-    def apply(self, x: Tensor, group: str) -> Tensor:
-        """The blocks of a group, one after the other, on the residual stream `[K, B·T, D]`."""
+    def apply(self, x: Tensor, blocks: Sequence[str]) -> Tensor:
+        """Blocks, by name, one after the other, on the residual stream `[K, B·T, D]`."""
         weights = self.weights
-        for block in self.arch.group(group):
+        for block in blocks:
             h = self.normalise(x, f"{block}.attention_norm")
             if f"{block}.scores" in weights:
                 scores, mixture = weights[f"{block}.scores"], weights[f"{block}.mixture"]
@@ -370,7 +379,7 @@ class _Layers:
     def logits(self, x: Tensor) -> Tensor:
         """Coda, norm and head: `[K, B·T, D]` → `[K, B·T, V]`."""
         head = self.weights["embedding"].mT if self.arch.tied else self.weights["head"]
-        return torch.bmm(self.normalise(self.apply(x, "coda"), "norm"), head)
+        return torch.bmm(self.normalise(self.apply(x, self.arch.group("coda")), "norm"), head)
 
     def attend(self, h: Tensor, block: str) -> Tensor:
         """Attention by heads, `[K, B·T, D]` → the same."""
