@@ -104,3 +104,24 @@ def drive(product: Callable[[Tensor], Tensor], runs: Sequence[Products[T]]) -> l
             except StopIteration as finished:
                 found[lane], asked[lane] = finished.value, idle
     return [found[lane] for lane in range(len(runs))]
+
+
+def transformed(run: Products[T], *, into: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Products[T]:
+    """Runs an algorithm over S H Sᵀ by products with H.
+
+    Args:
+        run: the algorithm; its vectors are `[n]`.
+        into: Sᵀ, `[n]` → `[P]`.
+        back: S, `[P]` → `[n]`.
+
+    Returns:
+        What it found.
+    """
+    asked = next(run)
+    while True:
+        product = yield into(asked)
+        try:
+            asked = run.send(back(product))
+        except StopIteration as finished:
+            found: T = finished.value
+            return found

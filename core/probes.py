@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from core.checkpoint import TrialState
 from core.config import MeasureConfig, TrialConfig
+from core.gradients import gradients, losses
 from core.hessian import Products, StackedHessian, drive
 from core.lineage import Link
 from core.model import Architecture, architecture, loss
@@ -132,17 +133,24 @@ class Probe:
             `[k]`.
         """
         pick = slice(None) if lanes is None else list(lanes)
-        return loss(
+        inputs, targets = self.inputs[pick], self.targets[pick]
+        # A lone lane with a single sequence, or with an axis of one, may have other bits than in a pack (memory is laid
+        # out in another order then, products run as matrix times vector): it gets a copy of itself as company.
+        alone = len(inputs) == 1 and (inputs.shape[1] == 1 or self.arch.unit_axis)
+        if alone:
+            params = {name: torch.cat((p, p.detach())) for name, p in params.items()}
+            inputs, targets = inputs.expand(2, -1, -1), targets.expand(2, -1, -1)
+        losses = loss(
             params,
-            self.inputs[pick],
-            self.targets[pick],
+            inputs,
+            targets,
             self.arch,
-            # A number for each lane, not one for all: a lone lane whose matrices have an axis of one has company then.
-            loops=[self.link.loops if loops is None else loops] * len(next(iter(params.values()))),
+            loops=self.link.loops if loops is None else loops,
             injection=self.link.injection,
             loss_on=self.link.loss_on,
             math_attention=True,
         )
+        return losses[:1] if alone else losses
 
     # --- Hessian products ---
 
@@ -154,8 +162,11 @@ class Probe:
     @property
     def group(self) -> int:
         """Lanes of one graph."""
-        model, link = self.configs[0].model, self.link
-        blocks = model.prelude + model.depth * link.loops + model.coda
+        return self._group(self.link.loops)
+
+    def _group(self, loops: int) -> int:
+        model = self.configs[0].model
+        blocks = model.prelude + model.depth * loops + model.coda
         elements = self.inputs.shape[1] * self.inputs.shape[2] * model.width * blocks
         return max(1, GROUP_ELEMENTS[self.inputs.device.type] // elements)
 
@@ -184,14 +195,6 @@ class Probe:
             some = runs[low : low + self.group]
             found += drive(self.hessian([lane for lane, _ in some]).product, [run for _, run in some])
         return found
-
-    @cached_property
-    def gradient(self) -> Tensor:
-        """The gradient of every lane `[K, P]`."""
-        found = []
-        for low in range(0, self.lanes, self.group):
-            found.append(self.hessian(range(low, min(low + self.group, self.lanes))).gradient())
-        return torch.cat(found)
 
     @cached_property
     def symmetry(self) -> list[tuple[float, str | None]]:

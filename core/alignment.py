@@ -1,0 +1,43 @@
+"""How the gradients of Single- and Looped-Attn lie to each other at shared weights (Theorem 3 of arXiv 2510.10089).
+
+The cosine of ∇L at one loop and ∇L at `measure.loops` loops, at the same weights and on the same probe batch, whole and
+per kind of matrix. Both numbers of loops are fixed by the measurement, whatever the link trains with: a trial with one
+loop, with others or with drawn ones is compared at the same two. Injection and which outputs the loss is taken on are
+the link's; a link of one loop has neither, so there the looped gradient is that without injection, of the last output.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from core.findings import Finding, Value
+from core.probes import Probe
+
+
+def gradient_alignment(probe: Probe) -> list[Finding]:
+    """The cosine of both gradients, and of their parts in each kind of matrix that the model has."""
+    loops = (1, probe.measure.loops)
+    single, looped = (probe.gradients(loops=number) for number in loops)
+    # By lane on memory of its own: where a row of [K, P] begins would act on the bits of a sum over it.
+    return [
+        Finding(
+            values={
+                "gradient_alignment": _cosine(single[lane].clone(), looped[lane].clone(), loops),
+                **{
+                    f"gradient_alignment_{kind}": _cosine(single[lane][places], looped[lane][places], loops)
+                    for kind, places in probe.kinds.items()
+                },
+            }
+        )
+        for lane in range(probe.lanes)
+    ]
+
+
+def _cosine(single: Tensor, looped: Tensor, loops: tuple[int, int]) -> Value:
+    """The cosine of two gradients `[n]`, taken at these two numbers of loops."""
+    method = f"gradients at {loops[0]} and {loops[1]} loops"
+    norms = float(single.norm()), float(looped.norm())
+    for number, norm in zip(loops, norms, strict=True):
+        if norm == 0.0:
+            return Value(method=method, failure=f"the gradient at {number} loop{'s' * (number > 1)} is zero")
+    return Value(number=float((single / norms[0]) @ (looped / norms[1])), method=method)
