@@ -152,6 +152,37 @@ class Probe:
         )
         return losses[:1] if alone else losses
 
+    # --- first derivatives ---
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """The weights of every lane as vectors `[K, P]`, float64."""
+        return torch.cat([p.reshape(self.lanes, -1) for p in self.params.values()], 1)
+
+    @cached_property
+    def gradient(self) -> Tensor:
+        """The gradient of every lane `[K, P]`; of its own pass, so that its bits depend on nothing that was asked."""
+        return self.gradients(loops=self.link.loops)
+
+    def gradients(self, *, loops: int) -> Tensor:
+        """The gradient of every lane at so many loops `[K, P]`."""
+        found = []
+        for lanes in self._groups(loops):
+            params = {name: p[list(lanes)] for name, p in self.params.items()}
+            found.append(gradients(partial(self.loss, lanes=lanes, loops=loops), params))
+        return torch.cat(found)
+
+    def losses(self, weights: Tensor) -> Tensor:
+        """The loss of every lane `[K]` at other weights `[K, P]`, float64."""
+        shapes = {name: tuple(p.shape[1:]) for name, p in self.params.items()}
+        groups = self._groups(self.link.loops)
+        return torch.cat([losses(partial(self.loss, lanes=lanes), shapes, weights[list(lanes)]) for lanes in groups])
+
+    def _groups(self, loops: int) -> list[range]:
+        """The lanes, by as many as a group of so many loops holds."""
+        size = self._group(loops)
+        return [range(low, min(low + size, self.lanes)) for low in range(0, self.lanes, size)]
+
     # --- Hessian products ---
 
     @property
