@@ -232,7 +232,7 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
                 "cross_loop_lambda_max": Column(unit=_NATS, doc="largest eigenvalue of the cross-loop part"),
                 "cross_loop_lambda_min": Column(unit=_NATS, doc="smallest eigenvalue of the cross-loop part"),
             },
-            terms=("products", "vectors"),
+            terms=("exact", "products", "vectors"),
         ),
         **_curve(
             "river_share",
