@@ -140,7 +140,7 @@ class Probe:
         if alone:
             params = {name: torch.cat((p, p.detach())) for name, p in params.items()}
             inputs, targets = inputs.expand(2, -1, -1), targets.expand(2, -1, -1)
-        losses = loss(
+        found = loss(
             params,
             inputs,
             targets,
@@ -150,7 +150,7 @@ class Probe:
             loss_on=self.link.loss_on,
             math_attention=True,
         )
-        return losses[:1] if alone else losses
+        return found[:1] if alone else found
 
     # --- first derivatives ---
 
