@@ -120,7 +120,12 @@ class Probe:
         }
 
     def loss(
-        self, params: dict[str, Tensor], *, lanes: Sequence[int] | None = None, loops: int | None = None
+        self,
+        params: dict[str, Tensor],
+        *,
+        lanes: Sequence[int] | None = None,
+        loops: int | None = None,
+        arch: Architecture | None = None,
     ) -> Tensor:
         """Mean loss on the probe batch, in nats per token; differentiable twice.
 
@@ -128,6 +133,7 @@ class Probe:
             params: weights `{name: [k, …]}`, one per entry of `lanes`.
             lanes: whose probe batches; None = all, in order.
             loops: other than those of the link.
+            arch: other than that of the trials.
 
         Returns:
             `[k]`.
@@ -144,7 +150,7 @@ class Probe:
             params,
             inputs,
             targets,
-            self.arch,
+            arch or self.arch,
             loops=self.link.loops if loops is None else loops,
             injection=self.link.injection,
             loss_on=self.link.loss_on,

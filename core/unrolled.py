@@ -32,7 +32,6 @@ from core.findings import Finding, Value, failed
 from core.flat import Layout
 from core.hessian import Products, StackedHessian, drive
 from core.lanczos import Extreme, extremes
-from core.model import loss
 from core.probes import ASYMMETRY, Probe
 from core.quantities import QUANTITIES
 
@@ -100,17 +99,9 @@ class Unrolled:
         Returns:
             `[k]`.
         """
-        probe = self.probe
-        return loss(
-            {**fixed, **copies},
-            probe.inputs[list(lanes)],
-            probe.targets[list(lanes)],
-            replace(probe.arch, depth=probe.arch.depth * self.loops, copies=self.loops),
-            loops=self.loops,
-            injection=probe.link.injection,
-            loss_on=probe.link.loss_on,
-            math_attention=True,
-        )
+        arch = self.probe.arch
+        unrolled = replace(arch, depth=arch.depth * self.loops, copies=self.loops)
+        return self.probe.loss({**fixed, **copies}, lanes=lanes, arch=unrolled)
 
     def hessian(self, lanes: Sequence[int]) -> StackedHessian:
         """H_unrolled `[R·P_b, R·P_b]` of some lanes; one may come several times."""
