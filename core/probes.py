@@ -22,7 +22,7 @@ from core.config import MeasureConfig, TrialConfig
 from core.gradients import gradients, losses
 from core.hessian import Products, StackedHessian, drive
 from core.lineage import Link
-from core.model import Architecture, architecture, loss
+from core.model import Architecture, architecture, loss, parameter_shapes
 from core.quantities import NULL
 from core.segments import LaneResult, Segment
 from core.streams import stream
@@ -112,11 +112,13 @@ class Probe:
 
     @cached_property
     def params(self) -> dict[str, Tensor]:
-        """The weights `{name: [K, …]}`, float64, on the device; nobody changes them."""
-        names = self.states[0].parameters
+        """The weights `{name: [K, …]}`, float64, on the device; nobody changes them.
+
+        In canonical order, which vectors `[P]` follow: a state that was read from a file has another one.
+        """
         return {
             name: torch.stack([state.parameters[name].double() for state in self.states]).to(self.inputs.device)
-            for name in names
+            for name in parameter_shapes(self.arch)
         }
 
     def loss(

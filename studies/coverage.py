@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -171,6 +171,18 @@ class Coverage:
                         there |= self._measured[row]
                 missing |= probed - there
         return missing
+
+    def unmeasured(self, link: Link, steps: Iterable[int], observation: MeasureConfig) -> dict[int, tuple[str, ...]]:
+        """Of steps that training has passed on a link: by step, the quantities that are not recorded there."""
+        rows = [row for row in self._of.get(link.lineage, ()) if self._touches(row, link)]
+        reached = max((self._reached[row] for row in rows if self._status[row] not in FAILURES), default=-1)
+        found: dict[int, list[str]] = {}
+        for name in observation.quantities:
+            one = replace(observation, quantities=(name,))
+            passed = frozenset(step for step in steps if step <= reached)
+            for step in self._missing(rows, (frozenset(), passed, frozenset()), one):
+                found.setdefault(step, []).append(name)
+        return {step: tuple(names) for step, names in sorted(found.items())}
 
     # --- the chain of a trial ---
 

@@ -149,6 +149,32 @@ def run(
     return commands_run.run(study, store, options, max_trials=max_trials, as_json=as_json)
 
 
+@command("measure my-study.toml", "measure my-study.toml --workers 4 --json")
+def measure(
+    study: StudyArgument,
+    *,
+    store: StoreOption = RESULTS,
+    on: OnOption = "local",
+    address: AddressOption = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = "cpu",
+    unit_timeout: TimeoutOption = None,
+    max_trials: MaxTrialsOption = 10**6,
+    as_json: JsonOption = False,
+) -> int:
+    """Measure curvature at kept states, without training.
+
+    For quantities or steps that were added to [measure] after a study was run: its final states are kept, or all with
+    train.keep = "all". What has no state is said, and replayed by `loopsweep run`.
+    """
+    from sweeps import commands_run
+
+    options = commands_run.RunOptions(
+        on=on, address=address, workers=workers, device=device, unit_timeout_s=unit_timeout
+    )
+    return commands_run.measure(study, store, options, max_trials=max_trials, as_json=as_json)
+
+
 @command("status quickstart")
 def status(
     study: StudyArgument,

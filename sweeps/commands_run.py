@@ -26,7 +26,9 @@ from sweeps import output
 from sweeps.audit import AuditResult, audit
 from sweeps.commands_study import load
 from sweeps.executor import Executor
+from sweeps.interrupts import Interrupts
 from sweeps.local_executor import LocalExecutor
+from sweeps.measuring import MeasureResult, measure_kept, missing
 from sweeps.options import RESULTS
 from sweeps.progress import Display
 from sweeps.round import Limits
@@ -47,11 +49,11 @@ class RunOptions:
     address: str | None
     workers: int | None
     device: Literal["cpu", "cuda"]
-    pack: int | Literal["auto"]
-    checkpoint_minutes: float
+    pack: int | Literal["auto"] = "auto"
+    checkpoint_minutes: float = 10.0
     unit_timeout_s: float | None
-    retry: tuple[str, ...]
-    audit: float | None
+    retry: tuple[str, ...] = ()
+    audit: float | None = None
     """Share of the recorded trials to run again and compare; None = no audit."""
 
 
@@ -89,6 +91,38 @@ def run(name: str, root: Path, options: RunOptions, *, max_trials: int, as_json:
         _tell(_again(name, root), result, trials, coverage)
         _tell_audit(audited)
     return audited.exit_code if audited is not None and audited.mismatches else result.exit_code
+
+
+def measure(name: str, root: Path, options: RunOptions, *, max_trials: int, as_json: bool) -> int:
+    """Measures what the study asks at states that are kept, without training."""
+    study = load(name, max_trials=max_trials)
+    if not study.measure.quantities:
+        message = 'is missing; say what is measured, as quantities = ["lambda_max"]'
+        raise InputError([Problem(f"{study.file}: measure", message)])
+    _check(options)
+    store = Store.open(root)
+    trials = wanted(study, store)
+    found = missing(trials, store)
+    limits = Limits(device=options.device, unit_timeout_s=options.unit_timeout_s)
+    result = MeasureResult(measured=0, lost=(), gone=found.gone, seconds=0.0)
+    code = 0
+    if found.kept:
+        store.keep_study(study_text(name))
+        with Interrupts() as interrupts, _executor(store, options) as executor, Display(study.name) as display:
+            draining = lambda: interrupts.draining  # noqa: E731 - asked while it runs
+            result = measure_kept(found, executor, limits=limits, observer=display, draining=draining)
+            code = interrupts.exit_code if interrupts.draining else 0
+    if as_json:
+        output.emit_json({"study": study.name, "asked": len(found.kept), **asdict(result)})
+    else:
+        for line in result.lost:
+            output.fail(line)
+        output.emit(f"{plural(result.measured, 'kept state')} measured, {duration(result.seconds)}")
+        if result.gone:
+            steps = plural(result.gone, "measurement")
+            again = f"loopsweep run {_again(name, root)}"
+            output.emit(f"{steps} asked for where no state is kept: {again} replays them")
+    return code or (1 if result.lost else 0)
 
 
 def _propose(study: Study, store: Store) -> bool:

@@ -27,6 +27,7 @@ from sweeps import calibrate
 from sweeps.executor import Executor, Finished, Lost
 from sweeps.interrupts import Interrupts
 from sweeps.look import look
+from sweeps.measuring import MeasureResult, measure_kept, missing
 from sweeps.packs import PACK_SIZES, Pace, Ready, paces
 from sweeps.round import POLL_SECONDS, Limits, Observer, Outlook, Round, Silent
 from sweeps.units import WORK, Bundle, Lane, unit
@@ -82,11 +83,18 @@ def run(
     """
     limits, observer = limits or Limits(), observer or Silent()
     again, begun, rounds, idle = frozenset(retry), time.monotonic(), 0, 0
+    measured: MeasureResult | None = None
     with Interrupts() as interrupts:
         while True:
             trials = ask()
             outlook = _outlook(trials, store, again)
             tree = outlook.tree
+            if rounds == 0 and not measured and (found := missing(trials, store)).kept:
+                # What is measured at kept states need not be trained again.
+                measured = measure_kept(
+                    found, executor, limits=limits, observer=observer, draining=lambda: interrupts.draining
+                )
+                continue
             if rounds == 0:
                 _say_devices(trials, tree, store, device=limits.device, observer=observer)
             if not tree.todo():

@@ -191,7 +191,7 @@ def train_unit(unit: Unit, context: Context) -> Done:
     from core.train import train_segments
 
     started_at, begun = datetime.now(UTC), time.monotonic()
-    states = [_state(lane, context.store) for lane in unit.lanes]
+    states = [state_of(lane, context.store) for lane in unit.lanes]
     ready = [(lane, state) for lane, state in zip(unit.lanes, states, strict=True) if state is not None]
     if not ready:
         return Done(lanes=tuple(LaneOutcome(status="ok", reached=lane.start) for lane in unit.lanes), rows={})
@@ -234,7 +234,7 @@ def train_unit(unit: Unit, context: Context) -> Done:
         "started_at": started_at,
         "finished_at": datetime.now(UTC),
         "error": None,
-        **_host(context.device),
+        **host(context.device),
     }
     tables: dict[str, list[Mapping[str, Any]]] = {}
     outcomes = []
@@ -251,7 +251,7 @@ def train_unit(unit: Unit, context: Context) -> Done:
     return Done(lanes=tuple(outcomes), rows=tables)
 
 
-def _state(lane: Lane, store: Store) -> TrialState | None:
+def state_of(lane: Lane, store: Store) -> TrialState | None:
     """The state a lane begins from; None where it is not on disk, or damaged or another there (and then removed)."""
     from core.checkpoint import load
     from core.train import initial_state
@@ -344,7 +344,7 @@ def segment_row(
 
 
 @cache
-def _host(device: str) -> dict[str, str]:
+def host(device: str) -> dict[str, Any]:
     """What is the same for all rows of this process."""
     from core.numerics import numerics_class, provenance
 
