@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from core.quantities import QUANTITIES
+from core.quantities import COLUMNS
 from reports import series, switches, words
 from reports.claims import judge
 from reports.compare import ALPHA
@@ -83,7 +83,7 @@ def _study(study: Study, tables: Tables, claims: Sequence[Mapping[str, Any]]) ->
     """The section of one study: result columns only."""
     arms = _arms(study)
     strata = sorted((c for c in tables.metrics.columns if c.startswith("val_loss_")), key=_stratum_order)
-    quantities = [q for q in QUANTITIES if q in tables.curvature.columns and tables.curvature[q].notna().any()]
+    quantities = [q for q in COLUMNS if q in tables.curvature.columns and tables.curvature[q].notna().any()]
     return {
         "name": study.name,
         "question": study.question,

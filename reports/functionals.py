@@ -1,20 +1,34 @@
 """Functionals of a trial's history: numbers that no single row holds, each defined here and nowhere else.
 
-A claim's `metric` may name one, with arguments: ``plateau_step``, ``plateau_step(0.05)``. A functional takes the rows
-of one trial in the order of steps and returns a number, or raises `UnmeasuredError` with the reason: no default exists.
+A claim's `metric` may name one, with arguments: ``plateau_step``, ``force_at(0.01)``. A functional takes the rows of
+one trial in the order of steps and returns a number, or raises `UnmeasuredError` with the reason: no default exists.
+What its arguments are and whether it is compared as a ratio stands in `studies.claims.FUNCTIONALS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import pandas as pd
+
+from core.quantities import CURVES, THRESHOLDS
+from reports import phases
 
 
 class UnmeasuredError(Exception):
     """A quantity that the rows do not give; the message says why, for the report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """The rows of one trial in the tables that functionals look at, each in the order of steps."""
+
+    metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
+    curvature: pd.DataFrame = field(default_factory=pd.DataFrame)
+    curves: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +42,14 @@ class Functional:
     compute: Callable[..., float]
 
 
-def plateau_step(history: pd.DataFrame, share: float = 0.01) -> float:
+def plateau_step(history: History, share: float = 0.01) -> float:
     """First evaluated step after which the validation loss never improves by more than a share of its total drop.
 
     With L the validation loss and D = L(first) − min L its total drop, the least evaluated step s before the last one
     with ``L(s) − min_{u ≥ s} L(u) ≤ share · D``. The resolution is the evaluation grid.
 
     Args:
-        history: rows of one trial, sorted by step: step, val_loss.
+        history: of one trial; metrics with val_loss.
         share: of the total drop that counts as an improvement, in (0, 1).
 
     Raises:
@@ -53,7 +67,7 @@ def plateau_step(history: pd.DataFrame, share: float = 0.01) -> float:
     raise UnmeasuredError(f"no plateau: the loss still improves at the last evaluation, step {steps[-1]:g}")
 
 
-def phase_order(history: pd.DataFrame) -> float:
+def phase_order(history: History) -> float:
     """By how many steps the high-IC sequences lag behind the low-IC ones: positive where simple patterns come first.
 
     For each stratum the first evaluated step at which half of its total gain in validation accuracy (highest − first)
@@ -62,7 +76,7 @@ def phase_order(history: pd.DataFrame) -> float:
     rises above the first one, that of a nearly uniform guess, and may stay there while it learns them.
 
     Args:
-        history: rows of one trial, sorted by step: step, val_accuracy_low_ic, val_accuracy_high_ic.
+        history: of one trial; metrics with val_accuracy_low_ic and val_accuracy_high_ic.
 
     Raises:
         UnmeasuredError: without these strata, or where a stratum's accuracy never rose.
@@ -70,7 +84,7 @@ def phase_order(history: pd.DataFrame) -> float:
     return _half_gain(history, "val_accuracy_high_ic") - _half_gain(history, "val_accuracy_low_ic")
 
 
-def _half_gain(history: pd.DataFrame, column: str) -> float:
+def _half_gain(history: History, column: str) -> float:
     steps, accuracy = _column(history, column)
     gain = max(accuracy) - accuracy[0]
     if gain <= 0:
@@ -78,14 +92,134 @@ def _half_gain(history: pd.DataFrame, column: str) -> float:
     return next(step for step, value in zip(steps, accuracy, strict=True) if value >= accuracy[0] + gain / 2)
 
 
-def _column(history: pd.DataFrame, column: str) -> tuple[list[float], list[float]]:
-    if column not in history.columns:
+def _column(history: History, column: str) -> tuple[list[float], list[float]]:
+    if column not in history.metrics.columns:
         raise UnmeasuredError(f"the table metrics has no column {column}")
-    rows = history[["step", column]].dropna()
+    rows = history.metrics[["step", column]].dropna()
     if len(rows) < 2:
         raise UnmeasuredError(f"{column} was evaluated at {len(rows)} steps; at least 2 are needed")
     return rows["step"].astype(float).tolist(), rows[column].astype(float).tolist()
 
+
+# --- curves at the end -----------------------------------------------------------------------------------------------
+
+
+def force_at(history: History, tau: float) -> float:
+    """Cumulative force ``Σ_{|λ| ≤ τ} 1/|λ|`` without the null space, at the last measured step; see `at_last`."""
+    return at_last(history, "cumulative_force", nearest_threshold(tau))
+
+
+def below_at(history: History, tau: float) -> float:
+    """Eigenvalues with |λ| ≤ τ outside the null space, at the last measured step; see `at_last`."""
+    return at_last(history, "eigenvalues_below", nearest_threshold(tau))
+
+
+def kappa_at(history: History, eps: float) -> float:
+    """Condition of the valley, largest over smallest |λ| > ε, at the last measured step; see `at_last`."""
+    return at_last(history, "kappa_valley", nearest_threshold(eps))
+
+
+def river_share_at(history: History, eps: float) -> float:
+    """Share of the next updates along |λ| ≤ ε, at the last measured step; see `at_last`."""
+    return at_last(history, "river_share", nearest_threshold(eps))
+
+
+def hopping_at(history: History, rank: float) -> float:
+    """How often the gradient along the eigenvector of this rank from the top changes sign; see `at_last`."""
+    return at_last(history, "valley_hopping", rank)
+
+
+def nearest_threshold(value: float) -> float:
+    """The threshold of the grid of curves that lies nearest on a log scale.
+
+    Raises:
+        UnmeasuredError: outside the grid.
+    """
+    low, high = THRESHOLDS[0], THRESHOLDS[-1]
+    if not low <= value <= high:
+        raise UnmeasuredError(f"thresholds of curves lie in {low:g} … {high:g}, got {value:g}")
+    return min(THRESHOLDS, key=lambda threshold: abs(math.log(threshold / value)))
+
+
+def at_last(history: History, curve: str, x: float) -> float:
+    """A curve at x, at the last step at which anything was measured on this trial.
+
+    Args:
+        history: of one trial; curvature and curves.
+        curve: quantity of the table curves.
+        x: a threshold of the grid, or a rank.
+
+    Raises:
+        UnmeasuredError: where the curve was not measured at that step, with the reason that its method gives, or has
+            no value at x. An earlier measurement never stands in.
+    """
+    if history.curvature.empty or history.curves.empty:
+        raise UnmeasuredError(f"{curve} was not measured")
+    end = history.curvature.iloc[-1]
+    rows = history.curves[(history.curves["quantity"] == curve) & (history.curves["step"] == end["step"])]
+    if rows.empty:
+        why = failure(end.get("method"), curve)
+        raise UnmeasuredError(f"{curve} was not measured at step {end['step']:g}{f': {why}' if why else ''}")
+    near = rows[(rows["x"] - x).abs() <= 1e-9 * abs(x)]
+    if near.empty:
+        raise UnmeasuredError(f"{curve} has no value at {CURVES[curve].x.partition(' ')[0]} = {x:.3g}")
+    return float(near["y"].iloc[0])
+
+
+def failure(method: Mapping[str, str] | Any, name: str) -> str | None:
+    """Why a measurement gave no number, from the column ``method`` of its row; None where it does not say so."""
+    text = method.get(name, "") if isinstance(method, Mapping) else ""
+    return text if " failed: " in text else None
+
+
+# --- the entropy over training ---------------------------------------------------------------------------------------
+
+
+def entropy_dip(history: History) -> float:
+    """How far the matrix entropy falls below its first value; see `reports.phases.dip`."""
+    return phases.dip(_entropy(history)["entropy"].tolist())
+
+
+def entropy_rise(history: History) -> float:
+    """How far the matrix entropy ends above its least value; see `reports.phases.rise`."""
+    return phases.rise(_entropy(history)["entropy"].tolist())
+
+
+def phases_in_order(history: History) -> float:
+    """1 where Collapse, Diversification and Stabilization follow one another, else 0; see `reports.phases`."""
+    return float(phases.in_order(phases_of(history)))
+
+
+def phases_of(history: History) -> list[phases.Stretch]:
+    """The phases of a trial at the steps at which its entropy was measured.
+
+    Raises:
+        UnmeasuredError: where it was at fewer than three.
+    """
+    rows = _entropy(history)
+    if len(rows) < 3:
+        raise UnmeasuredError(f"entropy was measured at {len(rows)} steps; phases need at least 3")
+    return phases.stretches(
+        rows["entropy"].tolist(), lambda_max=_known(rows, "lambda_max"), information=_known(rows, "mutual_information")
+    )
+
+
+def _entropy(history: History) -> pd.DataFrame:
+    if "entropy" not in history.curvature.columns:
+        raise UnmeasuredError("entropy was not measured")
+    rows = history.curvature.dropna(subset=["entropy"])
+    if len(rows) < 2:
+        raise UnmeasuredError(f"entropy was measured at {len(rows)} steps; at least 2 are needed")
+    return rows
+
+
+def _known(rows: pd.DataFrame, column: str) -> list[float | None]:
+    if column not in rows.columns:
+        return []
+    return [None if pd.isna(value) else float(value) for value in rows[column]]
+
+
+# --- all of them -----------------------------------------------------------------------------------------------------
 
 FUNCTIONALS = {
     "plateau_step": Functional(
@@ -100,17 +234,39 @@ FUNCTIONALS = {
         better=None,
         compute=phase_order,
     ),
+    "force_at": Functional(
+        meaning="cumulative force along the river", unit="1/nats", better="higher", compute=force_at
+    ),
+    "below_at": Functional(meaning="eigenvalues below a threshold", unit="eigenvalues", better=None, compute=below_at),
+    "kappa_at": Functional(meaning="condition of the valley", unit="1", better=None, compute=kappa_at),
+    "river_share_at": Functional(
+        meaning="share of the updates along the river", unit="fraction", better=None, compute=river_share_at
+    ),
+    "hopping_at": Functional(
+        meaning="sign changes of the gradient along a valley direction",
+        unit="fraction",
+        better=None,
+        compute=hopping_at,
+    ),
+    "entropy_dip": Functional(meaning="fall of the matrix entropy", unit="nats", better=None, compute=entropy_dip),
+    "entropy_rise": Functional(meaning="rise of the matrix entropy", unit="nats", better=None, compute=entropy_rise),
+    "phases_in_order": Functional(
+        meaning="Collapse, Diversification, Stabilization in this order",
+        unit="share of trials",
+        better=None,
+        compute=phases_in_order,
+    ),
 }
 """By name, as `studies.claims.FUNCTIONALS` lets a study call them."""
 
 
-def evaluate(name: str, arguments: Sequence[float], history: pd.DataFrame) -> float:
+def evaluate(name: str, arguments: Sequence[float], history: History) -> float:
     """The value of a registered functional on the rows of one trial.
 
     Args:
         name: of the functional.
         arguments: as the claim gives them, checked by the study's grammar.
-        history: rows of one trial of the table metrics, sorted by step.
+        history: rows of one trial.
 
     Raises:
         UnmeasuredError: where it is not computed by this version, or the rows do not give it.

@@ -40,6 +40,14 @@ class Results(Protocol):
         """One row per (trial_id, step)."""
         ...
 
+    def curves(self) -> pd.DataFrame:
+        """One row per (trial_id, step, quantity, x), with y."""
+        ...
+
+    def spectra(self) -> pd.DataFrame:
+        """One row per (trial_id, step, kind), with eigenvalues and weights."""
+        ...
+
     def events(self) -> pd.DataFrame:
         """Rows of trial_id, step, kind, detail."""
         ...
@@ -52,6 +60,8 @@ class Tables:
     trials: pd.DataFrame
     metrics: pd.DataFrame
     curvature: pd.DataFrame
+    curves: pd.DataFrame
+    spectra: pd.DataFrame
     events: pd.DataFrame
     axes: tuple[str, ...]
     """Columns of `trials` that hold the compared axes, sorted."""
@@ -70,6 +80,8 @@ class Tables:
             trials=trials,
             metrics=_sorted(results.metrics(), ["trial_id", "step"]),
             curvature=_sorted(results.curvature(), ["trial_id", "step"]),
+            curves=_sorted(results.curves(), ["trial_id", "step", "quantity", "x"]),
+            spectra=_sorted(results.spectra(), ["trial_id", "step", "kind"]),
             events=_sorted(results.events(), ["trial_id", "step", "kind"]),
             axes=tuple(c for c in axes if trials[c].notna().any()),
         )

@@ -8,15 +8,16 @@ so they are missing and counted as such.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pandas as pd
 
-from reports.functionals import FUNCTIONALS, UnmeasuredError, evaluate
+from reports.functionals import FUNCTIONALS, History, UnmeasuredError, evaluate, failure
 from reports.tables import Tables
+from studies.claims import FUNCTIONALS as SIGNATURES
 from studies.claims import MetricRef
 from studies.schemas import metric
 
@@ -52,7 +53,8 @@ def meaning(ref: MetricRef) -> Meaning:
         functional = FUNCTIONALS.get(ref.name)
         if functional is None:
             return Meaning(unit="", better=None, scale="linear")
-        return Meaning(unit=functional.unit, better=functional.better, scale="linear")
+        scale: Literal["linear", "log"] = "log" if SIGNATURES[ref.name].log else "linear"
+        return Meaning(unit=functional.unit, better=functional.better, scale=scale)
     found = metric(ref.name)
     return Meaning(unit=found.unit, better=found.better, scale=found.scale, exact=found.exact)
 
@@ -61,27 +63,32 @@ def values(tables: Tables, ref: MetricRef) -> Values:
     """The metric of every compared trial."""
     known: dict[str, float] = {}
     missing: dict[str, str] = {}
-    source = tables.curvature if ref.source == "curvature" else tables.metrics
-    rows = _histories(source, ref)
+    rows = _histories(tables, ref)
     for trial in tables.compared().to_dict("records"):
         key = str(trial["trial_id"])
         try:
-            known[key] = _value(ref, trial, rows.get(key))
+            known[key] = _value(ref, trial, rows.get(key, History()))
         except UnmeasuredError as error:
             missing[key] = str(error)
     return Values(known=known, missing=missing)
 
 
-def _histories(source: pd.DataFrame, ref: MetricRef) -> dict[str, pd.DataFrame]:
+def _histories(tables: Tables, ref: MetricRef) -> dict[str, History]:
     """The rows of each trial, as far as the metric may look at them; none where it looks at the trial alone."""
     if ref.source == "trials":
         return {}
-    if ref.source != "functional" and ref.name in source.columns:
-        source = source[["trial_id", "step", ref.name]].dropna()
-    return {str(key): frame for key, frame in source.groupby("trial_id", sort=False)}
+    names = ("metrics", "curvature", "curves") if ref.source == "functional" else (ref.source,)
+    found: dict[str, dict[str, pd.DataFrame]] = defaultdict(dict)
+    for name in names:
+        frame: pd.DataFrame = getattr(tables, name)
+        if ref.source != "functional" and ref.name in frame.columns:
+            frame = frame[["trial_id", "step", ref.name, *({"method"} & set(frame.columns))]]
+        for key, rows in frame.groupby("trial_id", sort=False):
+            found[str(key)][name] = rows
+    return {key: History(**frames) for key, frames in found.items()}
 
 
-def _value(ref: MetricRef, trial: Mapping[Any, Any], history: pd.DataFrame | None) -> float:
+def _value(ref: MetricRef, trial: Mapping[Any, Any], history: History) -> float:
     """The metric of one trial from its row and its history.
 
     Raises:
@@ -91,18 +98,28 @@ def _value(ref: MetricRef, trial: Mapping[Any, Any], history: pd.DataFrame | Non
         raise UnmeasuredError(f"trial {trial['status'] if pd.notna(trial['status']) else 'not run'}")
     if ref.source == "trials":
         return _number(trial.get(ref.name), ref.name, _no_switch(ref.name, trial))
-    if ref.source == "functional" and history is not None:
+    if ref.source == "functional":
         return evaluate(ref.name, ref.arguments, history)
-    if history is None or ref.name not in history.columns:
+    frame = history.curvature if ref.source == "curvature" else history.metrics
+    if ref.name not in frame.columns:
         raise UnmeasuredError(f"{ref.name} was not measured")
     if ref.at == "best":
-        column = history[ref.name].dropna()
+        column = frame[ref.name].dropna()
         return _number(column.min() if meaning(ref).better == "lower" else column.max(), ref.name)
     step = int(trial["steps"]) if ref.at == "final" else ref.at
-    row = history.loc[history["step"] == step, ref.name].dropna()
+    row = frame.loc[frame["step"] == step, ref.name].dropna()
     if row.empty:
-        raise UnmeasuredError(f"{ref.name} was not measured at step {step}")
+        why = _failure(frame, ref.name, step)
+        raise UnmeasuredError(f"{ref.name} was not measured at step {step}{f': {why}' if why else ''}")
     return _number(row.iloc[0], ref.name)
+
+
+def _failure(frame: pd.DataFrame, name: str, step: int | str | None) -> str | None:
+    """Why a measurement gave no number."""
+    if "method" not in frame.columns:
+        return None
+    methods = frame.loc[frame["step"] == step, "method"]
+    return next((why for method in methods if (why := failure(method, name))), None)
 
 
 def _no_switch(name: str, trial: Mapping[Any, Any]) -> str | None:

@@ -24,6 +24,8 @@ FLOOR = {"low_ic": 0.45, "high_ic": 1.35}
 STEPS = tuple(range(0, 3001, 100))
 LATEST = 2700
 """Step at which a criterion gives up."""
+CURVES_COLUMNS = ["trial_id", "step", "quantity", "x", "y"]
+SPECTRA_COLUMNS = ["trial_id", "step", "kind", "eigenvalues", "weights"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,8 @@ class Frames:
     metrics_: pd.DataFrame
     curvature_: pd.DataFrame
     events_: pd.DataFrame
+    curves_: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=CURVES_COLUMNS))
+    spectra_: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SPECTRA_COLUMNS))
 
     wanted: tuple[Trial, ...] = ()
 
@@ -76,6 +80,12 @@ class Frames:
 
     def events(self) -> pd.DataFrame:
         return self.events_.copy()
+
+    def curves(self) -> pd.DataFrame:
+        return self.curves_.copy()
+
+    def spectra(self) -> pd.DataFrame:
+        return self.spectra_.copy()
 
     def with_trials(self, **columns: Any) -> Frames:
         return replace(self, trials_=self.trials_.assign(**columns))

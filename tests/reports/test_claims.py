@@ -273,7 +273,7 @@ def test_a_metric_that_was_not_measured_is_a_reason_never_a_number():
         LOWER | {"metric": "plateau_step(1.5)"},
     )
     for claim, words in zip(
-        unmeasured, ["lambda_max was not", "at step 150", "force_at is not", "in (0, 1)"], strict=True
+        unmeasured, ["lambda_max was not", "at step 150", "cumulative_force was not", "in (0, 1)"], strict=True
     ):
         assert (claim["verdict"], claim["n"], claim["effect"]) == ("undecided", 0, None)
         assert words in claim["reason"]
