@@ -8,14 +8,17 @@ audit writes nothing. A mismatch makes the exit code 3: what the store holds is 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.compute as pc
 
 from core.errors import LoopsweepError, StoreError
+from core.lineage import canonical_json
+from core.quantities import QUANTITY_OF
 from studies.expand import Trial
 from studies.schemas import probe_observed
 from studies.store import Store
@@ -115,12 +118,12 @@ def recompute(unit: Unit, context: Context) -> Done:
     from core.numerics import numerics_class
 
     lane = unit.lanes[0]
-    alone, probe = train_alone(lane.config, device=context.device), probe_observed(lane.config.measure)
+    alone, observed = train_alone(lane.config, device=context.device), probe_observed(lane.config.measure)
     fresh = {
         "metrics": alone.metrics,
-        "curvature": [{"observed": probe, **row} for row in alone.curvature],
-        "curves": [{"observed": probe, **row} for row in alone.curves],
-        "spectra": [{"observed": probe, **row} for row in alone.spectra],
+        "curvature": [{"observed": observed, **row} for row in alone.curvature],
+        "curves": [{"observed": observed, **row} for row in alone.curves],
+        "spectra": [{"observed": observed, **row} for row in alone.spectra],
         "checks": alone.checks,
     }
     lineages = [link.lineage for link in alone.chain]
@@ -133,9 +136,9 @@ def recompute(unit: Unit, context: Context) -> Done:
     }
     notes = []
     for table, rows in fresh.items():
-        known = {_key(row): row for row in _rows(context.store, table, lineages)}
-        for row in rows:
-            recorded = known.pop(_key(row), None)
+        known = {key: row for one in _rows(context.store, table, lineages) for key, row in _parts(table, one)}
+        for key, row in (part for one in rows for part in _parts(table, one)):
+            recorded = known.pop(key, None)
             if recorded is not None and (row["lineage"], row["step"]) in elsewhere:
                 notes.append(_OTHER_CLASS)
             else:
@@ -148,8 +151,29 @@ def _rows(store: Store, table: str, lineages: Sequence[str]) -> list[dict[str, A
     return found
 
 
-def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row.get(name) for name in ("lineage", "step", "observed", "quantity", "x", "kind"))
+def _parts(table: str, row: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any]]]:
+    """What of a row is compared as one, by its key: of curvature each number, whatever was measured beside it."""
+    where = row["lineage"], row["step"]
+    if table not in ("curvature", "curves", "spectra"):
+        yield where, row
+        return
+    settings = json.loads(row["observed"])
+    if table == "curves":
+        how = canonical_json(settings[QUANTITY_OF[row["quantity"]]])
+        yield (*where, row["quantity"], row["x"], how), {name: row[name] for name in ("lineage", "step", "y")}
+    elif table == "spectra":
+        yield (
+            (*where, row["kind"], next(iter(settings.values()))["probe"]),
+            {name: row[name] for name in ("lineage", "step", "eigenvalues", "weights")},
+        )
+    else:
+        notes = {field: dict(row[field]) for field in ("method", "error", "products")}
+        for name in notes["method"]:
+            number = {name: row.get(name)} | {f"{field} of {name}": found.get(name) for field, found in notes.items()}
+            yield (
+                (*where, name, canonical_json(settings[QUANTITY_OF.get(name, name)])),
+                {"lineage": where[0], "step": where[1], **number},
+            )
 
 
 def _difference(table: str, fresh: Mapping[str, Any], recorded: Mapping[str, Any] | None) -> str:

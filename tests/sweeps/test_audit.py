@@ -8,6 +8,7 @@ import pytest
 
 from core.config import MeasureConfig
 from core.observation import with_measure
+from studies.expand import Trial
 from studies.store import Store
 from sweeps.audit import audit, sample
 from sweeps.round import Limits
@@ -49,7 +50,22 @@ def test_measured_curvature_is_compared_by_its_bits_too(tmp_path: Path) -> None:
     wrong = row | {"error": [(name, value * (1 + 2**-52)) for name, value in row["error"]]}
     store.commit({"segments": [segment | {"generation": 1}], "curvature": [wrong]})
     (mismatch,) = audit(trials, store, Direct(store.root), share=1.0).mismatches
-    assert f"curvature at step {row['step']}: error is recorded as" in mismatch
+    assert f"curvature at step {row['step']}: error of lambda_max is recorded as" in mismatch
+
+
+def test_quantities_that_were_measured_later_are_compared_one_by_one(tmp_path: Path) -> None:
+    """What stands beside a number in its row, and so the row's key, depends on what was missing at the time."""
+    store = Store.open(tmp_path / "later", create=True)
+
+    def asking(*quantities: str) -> list[Trial]:
+        measure = MeasureConfig(quantities=quantities, at=(0, 20), probe=8)
+        return [of_config(with_measure(config(seed, steps=20), measure)) for seed in range(2)]
+
+    run(lambda: asking("lambda_max"), store, Direct(store.root), limits=Limits())
+    run(lambda: asking("lambda_max", "lambda_min", "eigenvalues"), store, Direct(store.root), limits=Limits())
+    found = audit(asking("lambda_min", "eigenvalues", "lambda_max"), store, Direct(store.root), share=1.0)
+    assert found.mismatches == ()
+    assert found.rows == 2 * (3 + 2 * (3 + 20))  # evaluations; at two steps three quantities and 20 points of curves
 
 
 def test_one_changed_bit_is_found_and_named(store: Store) -> None:
