@@ -27,6 +27,7 @@ from core.findings import Finding, Value
 from core.hessian import Products, transformed
 from core.lanczos import Extreme, extremes
 from core.lineage import Link
+from core.model import architecture, parameter_shapes
 from core.optim import learning_rate
 from core.probes import Probe
 
@@ -69,14 +70,15 @@ def limit(config: TrialConfig, link: Link, step: int) -> float:
 
 
 def preconditioner(config: TrialConfig, link: Link, state: TrialState) -> Tensor | None:
-    """The diagonal of P `[P]`, float64, on the CPU, the parameters in the order of the state; None under SGD.
+    """The diagonal of P `[P]` after the last update, float64, on the CPU, in canonical order; None under SGD.
 
     The moments must have seen an update.
     """
     train, age = config.train, state.step - link.reset
     if train.optimizer == "sgd":
         return None
-    second = torch.cat([state.optimizer[f"moment2/{name}"].double().flatten() for name in state.parameters])
+    names = parameter_shapes(architecture(config))
+    second = torch.cat([state.optimizer[f"moment2/{name}"].double().flatten() for name in names])
     corrected = second / (1.0 - train.beta2**age)
     return (1.0 - train.beta1**age) * (corrected.sqrt() + train.eps)
 
