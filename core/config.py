@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from core.errors import InputError, Problem
@@ -329,6 +329,11 @@ class MeasureConfig:
     window: int = term(16, "updates over which motion is watched", ge=2, le=10**4, identity=False)
     decay: int = term(100, "hill: updates of the decay branch", ge=1, le=10**6, identity=False)
     lag: int = term(50, "mutual information: updates between the two Hessians", ge=1, le=10**6, identity=False)
+
+    @property
+    def how(self) -> MeasureConfig:
+        """What is measured and how, whenever."""
+        return replace(self, every=0, at=())
 
 
 SECTIONS: dict[str, type] = {

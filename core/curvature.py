@@ -8,6 +8,7 @@ reason, and its neighbours do not notice. Training is not disturbed: with and wi
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -92,7 +93,7 @@ def measure(lanes: Sequence[Measured], inputs: Tensor, targets: Tensor, *, train
             exact spectra, or lanes that measure differently.
     """
     observed = lanes[0].config.measure
-    if any(lane.config.measure != observed for lane in lanes):
+    if any(lane.config.measure.how != observed.how for lane in lanes):
         raise InputError("measure: the trials of one pack must measure the same quantities on probes of one size")
     for name in observed.quantities:
         if name not in QUANTITIES:
@@ -109,6 +110,12 @@ def measure(lanes: Sequence[Measured], inputs: Tensor, targets: Tensor, *, train
         targets=targets[:, : observed.probe],
         train=train,
     )
+    for name in observed.quantities:
+        if QUANTITIES[name].means == "exact" and not whole.is_exact:
+            raise InputError(
+                f"measure.exact: {name} needs the exact spectrum of {whole.size} parameters, got a limit of "
+                f"{observed.exact}; raise it"
+            )
     found: list[Rows] = []
     for low in range(0, whole.lanes, whole.group):
         found += _group(_pick(whole, range(low, min(low + whole.group, whole.lanes))))
@@ -131,8 +138,8 @@ def _pick(probe: Probe, lanes: Sequence[int]) -> Probe:
 def _group(probe: Probe) -> list[Rows]:
     """The rows of the lanes of one group."""
     names = probe.measure.quantities
-    curved = any(QUANTITIES[name].means != "gradient" for name in names)
-    symmetry = probe.symmetry if curved else [(None, None)] * probe.lanes
+    # Whatever is asked: what one quantity gets does not depend on which others are asked beside it.
+    symmetry = probe.symmetry
     sound = [lane for lane, (_, wrong) in enumerate(symmetry) if wrong is None]
     fit = probe if len(sound) == probe.lanes else _pick(probe, sound)
     by_quantity = [_estimator(name)(fit) for name in names] if sound else []
@@ -157,5 +164,5 @@ def _lost(name: str, reason: str) -> Finding:
     return failed([*quantity.columns] or [name], "products", reason, products=2)
 
 
-def _finite(number: float | None) -> float | None:
-    return number if number is not None and abs(number) < float("inf") else None
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None

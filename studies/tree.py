@@ -304,23 +304,18 @@ def _join(stem: _Stem, config: TrialConfig, chain: tuple[Link, ...], index: int)
     base, measure = stem.config, _merged(stem.config.measure, config.measure)
     if chain[index].end > stem.link.end:
         base, stem.chain = config, chain[: index + 1]
-    if base.measure is not measure and _probed(base.measure) != _probed(measure):
+    if base.measure is not measure and base.measure.how != measure.how:
         base = with_measure(base, measure)
     stem.config = base
 
 
-def _probed(measure: MeasureConfig) -> MeasureConfig:
-    """What is measured and how, without when."""
-    return replace(measure, every=0, at=())
-
-
 def _merged(mine: MeasureConfig, other: MeasureConfig) -> MeasureConfig:
     """What is measured where both are asked for."""
-    if mine is other or _probed(mine) == _probed(other) or not other.quantities:
+    if mine is other or mine.how == other.how or not other.quantities:
         return mine
     if not mine.quantities:
         return other
-    mine_how, other_how = (replace(_probed(measure), quantities=()) for measure in (mine, other))
+    mine_how, other_how = (replace(measure.how, quantities=()) for measure in (mine, other))
     for name in terms(MeasureConfig):
         first, second = getattr(mine_how, name), getattr(other_how, name)
         if first != second:

@@ -171,6 +171,7 @@ def _plan_lines(planned: Plan, later: int) -> list[tuple[str, str]]:
             f"{flops(planned.flops_spent)} ({planned.saving:.2f}× saved), {flops(planned.flops_left)} left",
         ),
         ("time left", time_left),
+        *_measuring_lines(planned),
         ("disk, when complete", f"about {size(planned.disk_bytes)}"),
     ]
     if planned.disk_passing_bytes:
@@ -183,6 +184,19 @@ def _plan_lines(planned: Plan, later: int) -> list[tuple[str, str]]:
     if later:
         lines.insert(1, ("trials to come", f"at most {later:,}, once what they depend on is recorded"))
     return lines
+
+
+def _measuring_lines(planned: Plan) -> list[tuple[str, str]]:
+    """What measuring takes of the time left; exact spectra apart."""
+    found = planned.measuring
+    if found is None:
+        return []
+    text = f"{plural(found.measurements, 'measurement')}, about {found.products:,} Hessian products"
+    text += f" and {duration(found.seconds)} of the time left"
+    if not found.exact:
+        return [("curvature", text)]
+    held = f"of which {found.exact:,} with an exact spectrum, {size(found.memory_bytes)} each while it is taken"
+    return [("curvature", text), ("", held)]
 
 
 def _numbers(planned: Plan) -> dict[str, Any]:

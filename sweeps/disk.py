@@ -10,11 +10,13 @@ from core.flops import parameters
 from studies.expand import Trial
 from studies.tree import Node, Tree
 from studies.watchers import watched_links
+from sweeps.measure_cost import measure_cost
 
 METRICS_ROW_BYTES = 90
 SEGMENT_ROW_BYTES = 80
 """Bytes of a row on disk, from a part of 6,200 rows of 31 evaluations each with two strata: 86, and 69 a segment."""
 CURVATURE_ROW_BYTES = 200
+NUMBER_BYTES = 6
 CHECK_ROW_BYTES = 40
 """Estimated, not measured: that of curvature depends on the number of quantities."""
 _STATE_COPIES = {"adamw": 3, "sgd": 2}
@@ -42,7 +44,7 @@ def disk_need(tree: Tree, waiting: Sequence[Trial]) -> Disk:
     complete = CHECK_ROW_BYTES * _checks(waiting)
     for node in tree.nodes:
         asked = node.asked
-        complete += METRICS_ROW_BYTES * len(asked.evaluate) + CURVATURE_ROW_BYTES * len(asked.measure)
+        complete += METRICS_ROW_BYTES * len(asked.evaluate) + sizes.measured(node) * len(asked.measure)
         complete += CHECK_ROW_BYTES * len(asked.check) + SEGMENT_ROW_BYTES
         complete += sizes.of(node.config) if node.keep else 0
     return Disk(complete=complete, passing=_passing(tree.nodes, sizes))
@@ -63,6 +65,15 @@ class _Sizes:
 
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], int] = {}
+
+    def measured(self, node: Node) -> int:
+        """Bytes of what one measurement on a node records."""
+        key = node.config.model, node.config.task, node.config.measure, node.where.loops
+        found = self._known.get(key)
+        if found is None:
+            numbers = measure_cost(node.config, node.where, None).numbers
+            found = self._known[key] = CURVATURE_ROW_BYTES + NUMBER_BYTES * numbers
+        return found
 
     def of(self, config: TrialConfig) -> int:
         """Bytes of a state of this configuration."""

@@ -71,7 +71,7 @@ def lane_shape(lane: Lane) -> str:
 def pack_key(lane: Lane) -> tuple[Any, ...]:
     """What must agree for lanes to form one unit."""
     measure = lane.config.measure
-    observed = (lane.asked, *((measure.quantities, measure.probe) if lane.asked.measure else ()))
+    observed = (lane.asked, measure.how if lane.asked.measure else None)
     return (pack_shape(lane.config, lane.where), lane.start, lane.end, observed)
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from core.config import TrialConfig
+from core.config import MeasureConfig, TrialConfig
 from core.flops import link_flops, step_flops
 from core.lineage import Link
 from core.observation import Asked
@@ -30,17 +30,28 @@ from studies.tree import Node, Tree, shape_key
 from sweeps.cases import BEST, WORST, Case, best_case, worst_case
 from sweeps.disk import disk_need
 from sweeps.look import look
+from sweeps.measure_cost import DEFAULT_RATE, measure_cost
 from sweeps.packs import Pace, even, paces
 from sweeps.tables import plural
 
-DEFAULT_RATE = 1e10
-"""FLOP per second and worker where a shape was never timed.
-
-Packs of small attention-only models did 2e10 to 5e10 on one quiet core (batch 8, width 16 to batch 32, width 32);
-half of the lesser, since evaluation and data take time too.
-"""
 DEFAULT_PACK = 16
 """Pack size assumed where a shape was never timed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """What measuring curvature takes of what is to be run."""
+
+    measurements: int
+    """Trials × steps."""
+    exact: int
+    """Of these, with an exact spectrum."""
+    products: int
+    """Hessian products, about."""
+    seconds: float
+    """On `workers` workers; part of `estimate_s`."""
+    memory_bytes: int
+    """The most that one measurement holds for an exact spectrum."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +86,8 @@ class Plan:
     estimate_from: Literal["calibrations", "default rate", "both", "nothing to run"]
     """Whence step times came; see `DEFAULT_RATE`."""
     workers: int
+    measuring: Measuring | None
+    """Of the time, what measuring curvature takes; None where nothing is measured."""
     disk_bytes: int
     """What the store will take when all is recorded: rows and the checkpoints that stay."""
     disk_passing_bytes: int
@@ -89,7 +102,8 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return plain | {"tree": outline_dict(self.tree), "notes": list(self.notes)}
+        measuring = None if self.measuring is None else asdict(self.measuring)
+        return plain | {"tree": outline_dict(self.tree), "measuring": measuring, "notes": list(self.notes)}
 
 
 def plan(
@@ -117,7 +131,9 @@ def plan(
     spent = sum(costs.between(node.config, node.where, node.start, node.end) for node in tree.nodes)
     todo = [tree.nodes[index] for index in tree.todo()]
     left = sum(costs.between(node.config, node.where, node.begin, node.end) for node in todo)
-    units, seconds, sources = _time(todo, paces(store), costs, workers=workers, pack=pack)
+    known = paces(store)
+    units, seconds, sources = _time(todo, known, costs, workers=workers, pack=pack)
+    measuring = _measuring(todo, known, workers)
     done = _done(trials, tree, coverage, retry)
     arms: dict[str, Counter[str]] = defaultdict(Counter)
     for trial, is_done in zip(trials, done, strict=True):
@@ -139,9 +155,10 @@ def plan(
         saving=saving,
         saving_best=best,
         assumes={"worst": WORST, "best": BEST} if waiting else None,
-        estimate_s=seconds,
+        estimate_s=seconds + (measuring.seconds if measuring else 0.0),
         estimate_from=_source(sources),
         workers=workers,
+        measuring=measuring,
         disk_bytes=disk.complete,
         disk_passing_bytes=disk.passing,
         tree=outline(_as_trained(trials, done, coverage)),
@@ -271,6 +288,29 @@ def _time(
         units += count
         seconds += count * step_s * (end - begin)
     return units, seconds / workers, sources
+
+
+def _measuring(todo: Sequence[Node], known: Mapping[str, Pace], workers: int) -> Measuring | None:
+    """What the measurements of some nodes take; replays measure nothing."""
+    counts: Counter[tuple[str, MeasureConfig]] = Counter()
+    example: dict[tuple[str, MeasureConfig], Node] = {}
+    for node in todo:
+        steps = sum(step > node.begin or step == node.begin == 0 for step in node.asked.measure) if node.record else 0
+        if steps:
+            key = shape_key(node.config, node.where), node.config.measure
+            counts[key] += steps
+            example.setdefault(key, node)
+    if not counts:
+        return None
+    pace = {shape: known[shape].seconds(1) if shape in known else None for shape, _ in counts}
+    costs = {key: measure_cost(example[key].config, example[key].where, pace[key[0]]) for key in counts}
+    return Measuring(
+        measurements=counts.total(),
+        exact=sum(number for key, number in counts.items() if costs[key].exact),
+        products=sum(costs[key].products * number for key, number in counts.items()),
+        seconds=sum(costs[key].seconds * number for key, number in counts.items()) / workers,
+        memory_bytes=max(cost.memory_bytes for cost in costs.values()),
+    )
 
 
 def _source(sources: set[str]) -> Any:

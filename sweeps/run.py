@@ -27,6 +27,7 @@ from sweeps import calibrate
 from sweeps.executor import Executor, Finished, Lost
 from sweeps.interrupts import Interrupts
 from sweeps.look import look
+from sweeps.measure_cost import measure_cost
 from sweeps.measuring import MeasureResult, measure_kept, missing
 from sweeps.packs import PACK_SIZES, Pace, Ready, paces
 from sweeps.round import POLL_SECONDS, Limits, Observer, Outlook, Round, Silent
@@ -174,7 +175,11 @@ def _ready(known: Mapping[str, Pace], slots: int, limits: Limits, pack: int | Li
         if found is None:
             # Work that does not train has no pace: bundles are as full as they may be.
             return float("inf") if limits.work == WORK else 0.0
-        return (lane.end - lane.start) * found.seconds(lanes)
+        measuring = 0.0
+        if lane.asked.measure:
+            one = measure_cost(lane.config, lane.where, found.seconds(1)).seconds
+            measuring = lanes * len(lane.asked.measure) * one
+        return (lane.end - lane.start) * found.seconds(lanes) + measuring
 
     return Ready(slots=slots, size=size, seconds=seconds)
 

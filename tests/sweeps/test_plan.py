@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -13,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config import CriterionConfig, ModelConfig, ScheduleConfig, StageConfig
+from core.config import CriterionConfig, MeasureConfig, ModelConfig, ScheduleConfig, StageConfig
 from core.flops import flops_alone, parameters, step_flops
+from core.observation import with_measure
 from studies.coverage import Coverage
 from studies.expand import Trial
 from studies.schemas import SEGMENTS
@@ -23,7 +25,8 @@ from studies.store import Store
 from studies.tree import stage_tree
 from studies.watchers import resolved
 from sweeps.disk import disk_need
-from sweeps.plan import DEFAULT_PACK, DEFAULT_RATE, plan
+from sweeps.measure_cost import DEFAULT_RATE
+from sweeps.plan import DEFAULT_PACK, plan
 from sweeps.round import Limits
 from sweeps.run import run
 from sweeps.standing import counts
@@ -82,6 +85,28 @@ def test_time_with_calibrations_is_steps_times_their_time(store: Store) -> None:
     assert plan(trials, store, workers=4).units == 4
     both = plan([*trials, trial(9, kind="looped")], store, workers=1)
     assert both.estimate_from == "both"
+
+
+def test_measuring_is_priced_apart_and_exact_spectra_by_name(store: Store) -> None:
+    def asking(*quantities: str, exact: int = 5000) -> list[Trial]:
+        measure = MeasureConfig(quantities=quantities, every=10, probe=8, exact=exact)
+        return [of_config(with_measure(config(seed), measure)) for seed in range(2)]
+
+    bare = plan(asking(), store, workers=2)
+    assert bare.measuring is None
+    ends = plan(asking("lambda_max"), store, workers=2)
+    spectra = plan(asking("lambda_max", "entropy"), store, workers=2)
+    sampled = plan(asking("lambda_max", "entropy", exact=10), store, workers=2)
+    assert ends.measuring is not None and spectra.measuring is not None and sampled.measuring is not None
+    assert ends.measuring.measurements == 2 * 3  # steps 0, 10, 20
+    assert (ends.measuring.exact, spectra.measuring.exact, sampled.measuring.exact) == (0, 6, 0)
+    size = parameters(config())
+    assert spectra.measuring.products - ends.measuring.products == 6 * size
+    assert spectra.measuring.memory_bytes == 16 * size**2
+    assert ends.estimate_s == pytest.approx(bare.estimate_s + ends.measuring.seconds)
+    assert bare.estimate_s < ends.estimate_s < spectra.estimate_s
+    assert spectra.disk_bytes > ends.disk_bytes
+    assert json.loads(json.dumps(spectra.to_dict()))["measuring"]["exact"] == 6
 
 
 def test_what_is_recorded_costs_nothing_more(store: Store) -> None:

@@ -1,0 +1,93 @@
+"""What measuring curvature costs: products, seconds and memory of one trial at one step, estimated before it is run.
+
+A product is worth so many training steps of the same tokens (`PRODUCT_STEPS`), whose time is known from calibrations.
+How many products Lanczos takes is known when it has converged; what is assumed here is what small transformers took.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.config import TrialConfig
+from core.flops import parameters, step_flops
+from core.lineage import Link
+from core.quantities import MATRICES, QUANTITIES, exact
+
+PRODUCT_STEPS = 3.0
+"""Time of a Hessian product in float64 over that of an update on as many tokens."""
+END_PRODUCTS = 40
+"""Products until both ends of a spectrum have converged; so many more for every five eigenvalues from each end."""
+EIGEN_RATE = 2e10
+"""FLOP per second of the symmetric eigensolver on one core, which takes 4/3 P³ for values and 9 P³ with vectors."""
+DEFAULT_RATE = 1e10
+"""FLOP per second and worker where a shape was never timed.
+
+Packs of small attention-only models did 2e10 to 5e10 on one quiet core (batch 8, width 16 to batch 32, width 32);
+half of the lesser, since evaluation and data take time too.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeasureCost:
+    """Of one trial at one step."""
+
+    products: int
+    """Hessian products, about."""
+    seconds: float
+    """On one core."""
+    memory_bytes: int
+    """What an exact spectrum holds at once; 0 without one."""
+    exact: bool
+    """Whether it takes an exact spectrum."""
+    numbers: int
+    """Numbers that it records beside those of the row itself: points of curves, eigenvalues."""
+
+
+def measure_cost(config: TrialConfig, link: Link, step_s: float | None) -> MeasureCost:
+    """The cost of what `config.measure` asks, at one step on a link.
+
+    Args:
+        config: the trial.
+        link: whose loops are measured.
+        step_s: seconds of one update of the trial by itself; None = not known: a stated rate.
+    """
+    measure, names = config.measure, frozenset(config.measure.quantities)
+    size = parameters(config)
+    spectrum = exact(measure, names, size)
+    matrices = 0
+    products = 2 if any(QUANTITIES[name].means != "gradient" for name in names) else 0
+    if names & {"lambda_max", "lambda_min"}:
+        products += END_PRODUCTS
+    if names & {"eigenvalues", "gradient_curvature", "valley_hopping"}:
+        products += END_PRODUCTS * measure.top // 5
+    if "edge" in names:
+        products += END_PRODUCTS
+    if "block_lambda_max" in names:
+        products += END_PRODUCTS // 2 * len(MATRICES)
+    if "loop_parts" in names:
+        products += 3 * END_PRODUCTS * link.loops + (size if size <= measure.exact else measure.vectors)
+    if spectrum:
+        products, matrices = products + size, 1
+    else:
+        products += measure.vectors if names & {"trace", "frobenius"} else 0
+        sampled = {"spectrum", "entropy", "normalised_entropy", "effective_rank", "negative_mass"}
+        products += measure.vectors * measure.nodes if names & sampled else 0
+    updates = sum(
+        getattr(measure, QUANTITIES[name].updates or "") for name in names if QUANTITIES[name].updates is not None
+    )
+    vectors = bool(names & {"river_share", "mutual_information"})
+    if "mutual_information" in names:
+        products, matrices = products + size, 2
+    one = step_s
+    if one is None:
+        one = step_flops(config, loops=link.loops, loss_on=link.loss_on) / DEFAULT_RATE
+    probe_s = one * measure.probe / config.train.batch
+    eigen_s = matrices * (9 if vectors else 4 / 3) * size**3 / EIGEN_RATE
+    return MeasureCost(
+        products=products,
+        seconds=products * PRODUCT_STEPS * probe_s + updates * one + eigen_s,
+        memory_bytes=(8 * size**2) * (3 if vectors else 2) if spectrum else 0,
+        exact=spectrum,
+        numbers=(2 * size if spectrum else measure.vectors * measure.nodes if "spectrum" in names else 0)
+        + 2 * sum(61 if QUANTITIES[name].curves else 0 for name in names),
+    )
