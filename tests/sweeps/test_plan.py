@@ -90,14 +90,16 @@ def test_time_with_calibrations_is_steps_times_their_time(store: Store) -> None:
 def test_measuring_is_priced_apart_and_exact_spectra_by_name(store: Store) -> None:
     def asking(*quantities: str, exact: int = 5000) -> list[Trial]:
         measure = MeasureConfig(quantities=quantities, every=10, probe=8, exact=exact)
-        return [of_config(with_measure(config(seed), measure)) for seed in range(2)]
+        return [replace(trial(seed), config=with_measure(config(seed), measure)) for seed in range(2)]
 
     bare = plan(asking(), store, workers=2)
     assert bare.measuring is None
     ends = plan(asking("lambda_max"), store, workers=2)
     spectra = plan(asking("lambda_max", "entropy"), store, workers=2)
     sampled = plan(asking("lambda_max", "entropy", exact=10), store, workers=2)
-    assert ends.measuring is not None and spectra.measuring is not None and sampled.measuring is not None
+    assert ends.measuring is not None
+    assert spectra.measuring is not None
+    assert sampled.measuring is not None
     assert ends.measuring.measurements == 2 * 3  # steps 0, 10, 20
     assert (ends.measuring.exact, spectra.measuring.exact, sampled.measuring.exact) == (0, 6, 0)
     size = parameters(config())
