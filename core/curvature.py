@@ -1,8 +1,9 @@
 """Curvature of a pack at one step: every quantity that is asked for, lane by lane, as rows of the store's tables.
 
 What a quantity is and which module finds it stand here side by side; how, in those modules. Lanes are taken in groups
-that bound memory. A lane whose Hessian products are not symmetric or not finite has no number for anything, with the
-reason, and its neighbours do not notice. Training is not disturbed: with and without measurements it has the same bits.
+that bound memory. A lane whose Hessian products are not symmetric or not finite has no number for anything that takes
+them, with the reason, and its neighbours do not notice. Training is not disturbed: with and without measurements it has
+the same bits.
 """
 
 from __future__ import annotations
@@ -136,21 +137,23 @@ def _pick(probe: Probe, lanes: Sequence[int]) -> Probe:
 
 
 def _group(probe: Probe) -> list[Rows]:
-    """The rows of the lanes of one group."""
+    """The rows of the lanes of one group.
+
+    First derivatives are found for every lane: what one quantity gets does not depend on which are asked beside it.
+    """
     names = probe.measure.quantities
-    # Whatever is asked: what one quantity gets does not depend on which others are asked beside it.
-    symmetry = probe.symmetry
+    curved = {name for name in names if QUANTITIES[name].means != "gradient"}
+    symmetry = probe.symmetry if curved else [(None, None)] * probe.lanes
     sound = [lane for lane, (_, wrong) in enumerate(symmetry) if wrong is None]
     fit = probe if len(sound) == probe.lanes else _pick(probe, sound)
-    by_quantity = [_estimator(name)(fit) for name in names] if sound else []
-    findings: dict[int, list[Finding]] = {
-        lane: [found[index] for found in by_quantity] for index, lane in enumerate(sound)
-    }
+    findings: list[list[Finding]] = [[] for _ in symmetry]
+    for name in names:
+        lanes, of = (sound, fit) if name in curved else (range(probe.lanes), probe)
+        found = dict(zip(lanes, _estimator(name)(of), strict=True)) if lanes else {}
+        for lane, (_, wrong) in enumerate(symmetry):
+            findings[lane].append(found[lane] if lane in found else _lost(name, str(wrong)))
     return [
-        rows(
-            probe.step, findings.get(lane) or [_lost(name, str(wrong)) for name in names], asymmetry=_finite(asymmetry)
-        )
-        for lane, (asymmetry, wrong) in enumerate(symmetry)
+        rows(probe.step, findings[lane], asymmetry=_finite(asymmetry)) for lane, (asymmetry, _) in enumerate(symmetry)
     ]
 
 
@@ -164,5 +167,5 @@ def _lost(name: str, reason: str) -> Finding:
     return failed([*quantity.columns] or [name], "products", reason, products=2)
 
 
-def _finite(number: float) -> float | None:
-    return number if math.isfinite(number) else None
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
