@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from core.quantities import COLUMNS
-from reports import series, switches, words
+from reports import curvature, paired, series, switches, words
 from reports.claims import judge
 from reports.compare import ALPHA
 from reports.tables import Results, Tables
@@ -98,6 +98,7 @@ def _study(study: Study, tables: Tables, claims: Sequence[Mapping[str, Any]]) ->
             for name in ("val_loss", *strata)
         ],
         "curvature": [_curve(tables, name, arms) for name in quantities],
+        "panels": curvature.panels(tables, arms, _reference(study), study.claims),
         "arm_means": series.arm_means(tables, study.name, arms),
         "switches": switches.switches(tables, arms, _reference(study)),
         "criteria": switches.criteria(tables, arms),
@@ -131,7 +132,7 @@ def _reference(study: Study) -> str:
 
 
 def _paired(tables: Tables, name: str, arms: Sequence[str], reference: str) -> dict[str, Any]:
-    return {"reference": reference, "series": series.paired_curves(tables, name, arms, reference)}
+    return {"reference": reference, "series": paired.paired_curves(tables, name, arms, reference)}
 
 
 def _counts(trials: pd.DataFrame) -> dict[str, int]:

@@ -75,7 +75,7 @@ class Finding:
         interval, tests, pairs = self.interval, self.tests, self.pairs
         return {
             "metric": self.part.metric.text,
-            "quantity": self.part.metric.name,
+            "quantity": self.part.metric.text if self.part.metric.arguments else self.part.metric.name,
             "at": None if self.part.metric.source == "trials" else self.part.metric.at,
             "arm": self.part.arm,
             "against": self.part.against,

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from reports import stats
@@ -143,49 +142,6 @@ def curves(tables: Tables, name: str, arms: Sequence[str]) -> list[dict[str, Any
             flops = float(at["flops_alone"].mean()) if "flops_alone" in at.columns else None
             points.append({"step": int(str(step)), "flops": flops} | summary(by_seed, log=log))
         found.append(group.head | {"log": log, "n": int(group.trials["seed"].nunique()), "points": points})
-    return found
-
-
-def paired_curves(tables: Tables, name: str, arms: Sequence[str], reference: str) -> list[dict[str, Any]]:
-    """The difference of each arm from a reference over the steps, taken within a seed, then averaged over seeds.
-
-    A trial is paired with the reference's finished trials of its seed and of equal values on the axes that act on both
-    (their mean). A seed in which a trial has no partner leaves the series; a step that a trial lacks, too.
-    """
-    if name not in tables.metrics.columns:
-        return []
-    wide = tables.metrics.dropna(subset=[name]).pivot_table(index="trial_id", columns="step", values=name)
-    values, steps = wide.to_numpy(), [int(str(step)) for step in wide.columns]
-    places = {str(trial_id): i for i, trial_id in enumerate(wide.index)}
-    against = finished(tables)
-    against = against[against["arm"] == reference]
-    found = []
-    for group in groups(tables, arms):
-        if group.arm == reference:
-            continue
-        trials = group.trials[group.trials["trial_id"].isin(places)]
-        shared = [a for a in tables.axes if trials[a].notna().any() and against[a].notna().any()]
-        partners: dict[tuple[int, Setting], list[int]] = defaultdict(list)
-        for row in against.to_dict("records"):
-            if row["trial_id"] in places:
-                partners[int(row["seed"]), tables.setting(row, shared)].append(places[row["trial_id"]])
-        pairs: dict[int, list[tuple[int, list[int]]]] = defaultdict(list)
-        for row in trials.to_dict("records"):
-            partner = partners.get((int(row["seed"]), tables.setting(row, shared)), [])
-            pairs[int(row["seed"])].append((places[row["trial_id"]], partner))
-        differences = {
-            seed: np.stack([values[one] - values[partner].mean(axis=0) for one, partner in own])
-            for seed, own in pairs.items()
-            if all(partner for _, partner in own)
-        }
-        if not differences:
-            continue
-        complete = ~np.isnan(np.concatenate(list(differences.values()))).any(axis=0)
-        points = [
-            {"step": steps[i]} | summary({seed: own[:, i].tolist() for seed, own in differences.items()})
-            for i in np.flatnonzero(complete).tolist()
-        ]
-        found.append(group.head | {"n": len(differences), "points": points})
     return found
 
 

@@ -1,0 +1,111 @@
+"""The sorted component-wise comparison of two arms' spectra: Assumption 1 of the paper, tested rank by rank.
+
+The paper assumes that Looped-Attn has more eigenvalues below a threshold τ than Single-Attn, and component-wise smaller
+ones. So for each pair of trials (equal seed and shared setting), with their |λ| outside the null space sorted upwards,
+a₁ ≤ a₂ ≤ … and b₁ ≤ b₂ ≤ …, of which n_a and n_b lie at or below τ:
+
+- *share smaller*: the share of the ranks i ≤ min(n_a, n_b) at which a_i < b_i (ties count half); none where either arm
+  has no eigenvalue below τ;
+- *more below*: n_a − n_b.
+
+Both are curves over τ. Trials of one seed are averaged, then seeds; a seed is one pair of trainings, so n counts seeds.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.quantities import THRESHOLDS
+from reports import paired, series
+from reports.spectra import Spectra, last_step
+from reports.tables import Tables
+
+Floats = NDArray[np.float64]
+
+
+def compare(a: Floats, b: Floats, thresholds: Sequence[float] = THRESHOLDS) -> tuple[Floats, Floats]:
+    """The comparison of two spectra.
+
+    Args:
+        a: [m] |λ| of the arm outside the null space, ascending.
+        b: [k] those of the other.
+        thresholds: [t] values of τ.
+
+    Returns:
+        The share of ranks at which a is smaller [t], NaN where there is no rank to compare; n_a − n_b [t].
+    """
+    both = min(len(a), len(b))
+    smaller = (a[:both] < b[:both]) + 0.5 * (a[:both] == b[:both])
+    upto = np.concatenate([[0.0], np.cumsum(smaller)])
+    below_a, below_b = np.searchsorted(a, thresholds, side="right"), np.searchsorted(b, thresholds, side="right")
+    compared = np.minimum(below_a, below_b)
+    share = np.where(compared > 0, upto[compared] / np.maximum(compared, 1), np.nan)
+    return share, (below_a - below_b).astype(float)
+
+
+def comparisons(tables: Tables, spectra: Spectra, arms: Sequence[str], reference: str) -> dict[str, Any] | None:
+    """The comparison of each line with the reference arm at the last common step with exact spectra.
+
+    Thresholds go from the first at which some trial has an eigenvalue to the first that is above all of them. A point
+    is there where every seed has it. None where there is nothing to compare.
+    """
+    lines = series.groups(tables, arms)
+    exact = {t: {s: one for s, one in steps.items() if one.kind == "exact"} for t, steps in spectra.items()}
+    step = last_step([[list(exact.get(t, ())) for t in line.trials["trial_id"]] for line in lines])
+    if step is None:
+        return None
+    sizes = {trial: steps[step].sizes() for trial, steps in exact.items() if step in steps}
+    finished = series.finished(tables)
+    against = finished[(finished["arm"] == reference) & finished["trial_id"].isin(sizes)]
+    found = []
+    for line in lines:
+        if line.arm == reference:
+            continue
+        own = line.trials[line.trials["trial_id"].isin(sizes)]
+        shares, more, lost = defaultdict(list), defaultdict(list), set()
+        for row, partners in paired.partnered(tables, own, against):
+            seed = int(row["seed"])
+            if not partners:
+                lost.add(seed)
+            for partner in partners:
+                share, count = compare(sizes[row["trial_id"]], sizes[partner])
+                shares[seed].append(share)
+                more[seed].append(count)
+        kept = sorted(shares.keys() - lost)
+        if kept:
+            entry = {"n": len(kept), "lost": len(line.trials) - len(own), "unpaired_seeds": sorted(lost)}
+            places = _places(list(sizes.values()))
+            found.append(
+                line.head
+                | entry
+                | {
+                    "share_smaller": _points({seed: shares[seed] for seed in kept}, places),
+                    "more_below": _points({seed: more[seed] for seed in kept}, places),
+                }
+            )
+    return {"step": step, "reference": reference, "series": found} if found else None
+
+
+def _places(sizes: Sequence[Floats]) -> range:
+    """Indices of the thresholds at which something changes."""
+    known = [one for one in sizes if len(one)]
+    if not known:
+        return range(0)
+    low, high = min(one[0] for one in known), max(one[-1] for one in known)
+    first, last = np.searchsorted(THRESHOLDS, [low, high])
+    return range(int(first), min(int(last) + 1, len(THRESHOLDS)))
+
+
+def _points(by_seed: dict[int, list[Floats]], places: range) -> list[dict[str, Any]]:
+    """Means over seeds with t intervals, at thresholds at which every pair has a value."""
+    found = []
+    for place in places:
+        values = {seed: [float(one[place]) for one in own] for seed, own in by_seed.items()}
+        if not any(np.isnan(value) for own in values.values() for value in own):
+            found.append({"x": THRESHOLDS[place]} | series.summary(values))
+    return found

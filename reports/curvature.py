@@ -1,0 +1,299 @@
+"""What the panels of the curvature are drawn from: ranks, spectra over training, fans, curves, phases, tables.
+
+Everything is by line (`series.groups`): an arm's settings, or their mean and the best of them. Trials of one seed are
+averaged, then seeds; intervals are 95 % t intervals over seeds, on orders of magnitude of logarithms. A trial that
+lacks a measurement leaves the line's n and is counted as lost; why it lacks it stands in `how`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pandas as pd
+
+from core.quantities import COLUMNS, CURVES
+from reports import components, paired, phases, series, spectra
+from reports.functionals import History, UnmeasuredError, entropy_dip, entropy_rise, phases_of
+from reports.tables import Tables
+from studies.claims import Claim
+
+TAU = 1e-3
+"""The threshold at which symlog axes turn linear, where the study's claims name none."""
+_FANS = ("top_eigenvalue", "bottom_eigenvalue")
+_LOG = frozenset({"kappa_valley", "cumulative_force", "eigenvalues_below"})
+"""Curves on orders of magnitude: means are geometric, differences ratios."""
+_AT_LAST = ("block_lambda_max_", "same_loop_", "cross_loop_")
+"""Columns that a table shows at the last step."""
+
+
+def panels(tables: Tables, arms: Sequence[str], reference: str, claims: Iterable[Claim]) -> dict[str, Any]:
+    """The section ``panels`` of a study in ``report.json``.
+
+    Args:
+        tables: of the study.
+        arms: in the order of the report.
+        reference: the arm that others are compared with.
+        claims: of the study; a threshold that they name is the τ of the axes.
+    """
+    known = spectra.read(tables)
+    return {
+        "tau": threshold(claims),
+        "quantiles": list(spectra.QUANTILES),
+        "ranks": spectra.ranks(tables, known, arms),
+        "over_training": spectra.over_training(tables, known, arms),
+        "components": components.comparisons(tables, known, arms, reference),
+        "fans": fans(tables, arms),
+        "curves": [
+            found
+            for name in CURVES
+            if name not in _FANS and (found := curve(tables, name, arms, reference)) is not None
+        ],
+        "phases": phase_rows(tables, arms),
+        "at_last": at_last(tables, arms),
+        "how": how(tables),
+    }
+
+
+def threshold(claims: Iterable[Claim]) -> float:
+    """τ of the axes: the first that a claim names, `TAU` without one."""
+    named = [
+        part.metric.arguments[0]
+        for claim in claims
+        for part in claim.parts
+        if part.metric.name in ("force_at", "below_at")
+    ]
+    return named[0] if named else TAU
+
+
+def curve(tables: Tables, name: str, arms: Sequence[str], reference: str) -> dict[str, Any] | None:
+    """A quantity of the table curves over x at the last step that all lines have, and its differences; None without.
+
+    A point is there where every trial of a line that has the curve at that step has a value, above 0 on a log scale.
+    What the fans show over training is none of these.
+    """
+    if name in _FANS:
+        return None
+    rows = tables.curves[tables.curves["quantity"] == name]
+    lines = series.groups(tables, arms)
+    by_trial = {str(trial): set(own["step"].astype(int)) for trial, own in rows.groupby("trial_id")}
+    step = spectra.last_step([[list(by_trial.get(t, ())) for t in line.trials["trial_id"]] for line in lines])
+    if step is None:
+        return None
+    wide = rows[rows["step"] == step].pivot_table(index="trial_id", columns="x", values="y")
+    log, found = name in _LOG, []
+    for line in lines:
+        own = line.trials[line.trials["trial_id"].isin(wide.index)]
+        if own.empty:
+            continue
+        points = []
+        for x in wide.columns:
+            values = wide.loc[own["trial_id"], x]
+            if values.notna().all() and not (log and (values <= 0).any()):
+                points.append({"x": float(x)} | series.summary(_by_seed(own["seed"], values), log=log))
+        lost = len(line.trials) - len(own)
+        found.append(line.head | {"n": int(own["seed"].nunique()), "lost": lost, "points": points})
+    declared = CURVES[name]
+    return {
+        "quantity": name,
+        "x": declared.x,
+        "unit": declared.unit,
+        "doc": declared.doc,
+        "log": log,
+        "step": step,
+        "series": found,
+        "paired": {"reference": reference, "series": paired.paired(tables, wide, arms, reference, x="x", log=log)},
+    }
+
+
+def fans(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
+    """The largest and smallest eigenvalues by rank over the steps, a line each, with SGD's limit of stability.
+
+    Heavy-ball SGD with momentum β and learning rate η is stable along an eigenvalue up to (2 + 2β)/η (β = 0: 2/η). A
+    limit stands at the steps at which all trials of the line have the same; there is none under AdamW, whose limit
+    holds for the preconditioned Hessian (the column ``edge``).
+    """
+    rows = tables.curves[tables.curves["quantity"].isin(_FANS)]
+    found = []
+    for line in series.groups(tables, arms):
+        seeds = {str(t): int(s) for t, s in zip(line.trials["trial_id"], line.trials["seed"], strict=True)}
+        own = rows[rows["trial_id"].isin(seeds.keys())]
+        trials = own["trial_id"].nunique()
+        if not trials:
+            continue
+        ranks = []
+        for name in _FANS:
+            for rank, at_rank in own.loc[own["quantity"] == name].groupby("x"):
+                points = []
+                for step, at in at_rank.groupby("step"):
+                    if len(at) == trials:
+                        by_seed = _by_seed(at["trial_id"].map(seeds), at["y"])
+                        points.append({"step": int(str(step))} | series.summary(by_seed))
+                if points:
+                    ranks.append({"end": name.partition("_")[0], "rank": round(float(str(rank))), "points": points})
+        steps = sorted({point["step"] for rank in ranks for point in rank["points"]})
+        known = own["trial_id"].map(seeds)
+        found.append(
+            line.head
+            | {
+                "n": int(known.nunique()),
+                "lost": len(seeds) - trials,
+                "ranks": ranks,
+                **_stability(tables, line.trials, steps),
+            }
+        )
+    return found
+
+
+def _stability(tables: Tables, trials: pd.DataFrame, steps: Sequence[int]) -> dict[str, Any]:
+    """The optimiser of some trials (None where they differ) and the limit of stability at each step."""
+    trained = [json.loads(text).get("train", {}) for text in trials["config"]]
+    optimizers = {one.get("optimizer") for one in trained}
+    optimizer = optimizers.pop() if len(optimizers) == 1 else None
+    limit: list[dict[str, Any]] = []
+    if optimizer == "sgd" and "lr" in tables.metrics.columns:
+        momentum = {str(t): float(one["momentum"]) for t, one in zip(trials["trial_id"], trained, strict=True)}
+        rates = tables.metrics[tables.metrics["trial_id"].isin(momentum.keys()) & (tables.metrics["lr"] > 0)]
+        for step, rows in rates[rates["step"].isin(steps)].groupby("step"):
+            values = [(2 + 2 * momentum[t]) / lr for t, lr in zip(rows["trial_id"], rows["lr"], strict=True)]
+            if len(values) == len(momentum) and max(values) <= min(values) * (1 + 1e-9):
+                limit.append({"step": int(str(step)), "value": values[0]})
+    return {"optimizer": optimizer, "limit": limit}
+
+
+def phase_rows(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
+    """The phases (`reports.phases`) of each line over the steps that all its trials with an entropy have."""
+    if "entropy" not in tables.curvature.columns:
+        return []
+    histories = {str(trial): History(curvature=rows) for trial, rows in tables.curvature.groupby("trial_id")}
+    found = []
+    for line in series.groups(tables, arms):
+        measured, lost = [], 0
+        for trial, seed in zip(line.trials["trial_id"], line.trials["seed"], strict=True):
+            history = histories.get(trial, History())
+            try:
+                stretches = phases_of(history)
+            except UnmeasuredError:
+                lost += 1
+                continue
+            steps = history.curvature.dropna(subset=["entropy"])["step"].astype(int).tolist()
+            dips = entropy_dip(history), entropy_rise(history)
+            measured.append((int(seed), steps, stretches, dips))
+        if measured:
+            seeds = [seed for seed, *_ in measured]
+            ordered = [float(phases.in_order(stretches)) for _, _, stretches, _ in measured]
+            found.append(
+                line.head
+                | {
+                    "n": len(set(seeds)),
+                    "trials": len(measured),
+                    "lost": lost,
+                    "intervals": _intervals([(steps, stretches) for _, steps, stretches, _ in measured]),
+                    "in_order": int(sum(ordered)),
+                    "dip": series.summary(_by_seed(seeds, [dips[0] for *_, dips in measured])),
+                    "rise": series.summary(_by_seed(seeds, [dips[1] for *_, dips in measured])),
+                }
+            )
+    return found
+
+
+def _intervals(trials: Sequence[tuple[list[int], list[phases.Stretch]]]) -> list[dict[str, Any]]:
+    """By interval between steps that all trials have, the share of the trials that are in each phase there."""
+    common = sorted(set.intersection(*(set(steps) for steps, _ in trials)))
+    found = []
+    for low, high in pairwise(common):
+        counts: Counter[phases.Phase] = Counter()
+        for steps, stretches in trials:
+            labels = phases.labels(stretches, len(steps))
+            within = {labels[i] for i in range(steps.index(low), steps.index(high))}
+            only = within.pop() if len(within) == 1 else None
+            if only is not None:
+                counts[only] += 1
+        shares = {name: counts[name] / len(trials) for name in phases.PHASES}
+        most = max(phases.PHASES, key=lambda name: shares[name])
+        found.append({"from": low, "to": high, "shares": shares, "phase": most if shares[most] > 0.5 else None})
+    return found
+
+
+def at_last(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
+    """Columns of blocks and of the parts of the looped Hessian at their last common step, for the table."""
+    names = [
+        name
+        for name in COLUMNS
+        if name.startswith(_AT_LAST) and name in tables.curvature.columns and tables.curvature[name].notna().any()
+    ]
+    lines, found = series.groups(tables, arms), []
+    for name in names:
+        rows = tables.curvature.dropna(subset=[name])
+        by_trial = {str(trial): own["step"].astype(int).tolist() for trial, own in rows.groupby("trial_id")}
+        present = [line for line in lines if line.trials["trial_id"].isin(by_trial.keys()).any()]
+        step = spectra.last_step([[by_trial.get(t, []) for t in line.trials["trial_id"]] for line in present])
+        if step is None:
+            continue
+        cells = []
+        at = rows[rows["step"] == step].set_index("trial_id")[name]
+        for line in present:
+            own = line.trials[line.trials["trial_id"].isin(at.index)]
+            cells.append(line.head | series.summary(_by_seed(own["seed"], at[own["trial_id"]])))
+        found.append(
+            {"column": name, "doc": COLUMNS[name].doc, "unit": COLUMNS[name].unit, "step": step, "cells": cells}
+        )
+    return found
+
+
+def how(tables: Tables) -> list[dict[str, Any]]:
+    """How each quantity was measured: methods, Hessian products, errors, and what failed with its reason.
+
+    Of all compared trials, finished or not; an entry for each column, curve or spectrum.
+    """
+    arm_of = dict(zip(tables.compared()["trial_id"], tables.compared()["arm"], strict=True))
+    methods: dict[str, Counter[str]] = defaultdict(Counter)
+    failures: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+    products: dict[str, list[int]] = defaultdict(list)
+    errors: dict[str, list[float]] = defaultdict(list)
+    for row in tables.curvature[tables.curvature["trial_id"].isin(arm_of.keys())].to_dict("records"):
+        for name, text in _map(row, "method").items():
+            method, failed, reason = text.partition(" failed: ")
+            methods[name][method] += 1
+            if failed:
+                failures[name][reason, arm_of[row["trial_id"]]] += 1
+        for name, spent in _map(row, "products").items():
+            products[name].append(int(spent))
+        for name, error in _map(row, "error").items():
+            errors[name].append(float(error))
+    return [
+        {
+            "quantity": name,
+            "measurements": sum(methods[name].values()),
+            "methods": dict(methods[name].most_common()),
+            "products": math.fsum(products[name]) / len(products[name]) if products[name] else None,
+            "error": max(errors[name]) if errors[name] else None,
+            "failed": sum(failures[name].values()),
+            "failures": _reasons(failures[name]),
+        }
+        for name in sorted(methods)
+    ]
+
+
+def _reasons(counts: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
+    by_reason: dict[str, dict[str, int]] = defaultdict(dict)
+    for (reason, arm), count in sorted(counts.items()):
+        by_reason[reason][arm] = count
+    return [{"reason": reason, "arms": arms} for reason, arms in by_reason.items()]
+
+
+def _map(row: Mapping[Any, Any], column: str) -> Mapping[str, Any]:
+    """A cell that holds a map; empty where there is none."""
+    cell = row.get(column)
+    return cell if isinstance(cell, Mapping) else {}
+
+
+def _by_seed(seeds: Iterable[Any], values: Iterable[float]) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = defaultdict(list)
+    for seed, value in zip(seeds, values, strict=True):
+        found[int(seed)].append(float(value))
+    return found
