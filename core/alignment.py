@@ -18,7 +18,7 @@ def gradient_alignment(probe: Probe) -> list[Finding]:
     """The cosine of both gradients, and of their parts in each kind of matrix that the model has."""
     loops = (1, probe.measure.loops)
     single, looped = (probe.gradients(loops=number) for number in loops)
-    # By lane on memory of its own: where a row of [K, P] begins would act on the bits of a sum over it.
+    # By lane on memory of its own: where a row of [K, P] begins may act on the bits of a sum over it.
     return [
         Finding(
             values={

@@ -42,7 +42,7 @@ def probe_grad_norm(probe: Probe) -> list[Finding]:
 def _rise(probe: Probe, name: str, rho: float, scale: Callable[[Tensor], Tensor]) -> list[Finding]:
     """The rise over a step of length rho in units of `scale` of the weights."""
     method = f"one step of ascent, rho = {rho:g}, m = {probe.inputs.shape[1]}"
-    # By lane on memory of its own: where a row of [K, P] begins would act on the bits of a sum over it.
+    # By lane on memory of its own: where a row of [K, P] begins may act on the bits of a sum over it.
     steps = [
         _step(weights.clone(), gradient.clone(), rho, scale)
         for weights, gradient in zip(probe.weights, probe.gradient, strict=True)

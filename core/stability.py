@@ -11,9 +11,10 @@ eigenvalue over that limit; above 1 the steepest direction oscillates and grows,
 
 η and P are those of the update that led to these weights, so that all belongs to one update, and η is the `lr` of the
 step's row; at step 0 under SGD, those of the first. n is the age of the moments, counted from where a stage reset them:
-at n = 0 Adam has no preconditioner. Left out: weight decay, clipping, and that Adam's P moves. The Hessian is of the
-probe batch; with small training batches an optimiser stays below its edge. Weights that training has never moved have
-P = ε: where the probe sees curvature there, edge is as huge as their first step would be.
+at n = 0 Adam has no preconditioner. Left out: weight decay, clipping, and that Adam's P moves: weights without a
+gradient so far have P = ε, and edge is huge where the probe sees curvature there. The Hessian is of the probe batch,
+not of what is trained on: small batches keep an optimiser below its edge, and a small training set that is learned by
+heart has another edge than the validation set.
 """
 
 from __future__ import annotations

@@ -199,6 +199,14 @@ def test_training_has_an_edge_from_the_first_update_on() -> None:
     assert methods[16].endswith("failed: the learning rate is zero: there is no limit")
 
 
+def test_moments_that_a_stage_has_just_reset_are_no_preconditioner() -> None:
+    base = trained(config("toy"), steps=20, batch=4)
+    trial = replace(base, schedule=trial_config({"schedule": {"kind": "shift", "optimizer": "reset"}}).schedule)
+    at = probe([trial], [replace(initial_state(trial), step=10)])
+    at = replace(at, chains=[links(trial)])
+    assert found(at).failure == "the moments are zero before the first update: there is no preconditioner"
+
+
 def test_sgd_has_an_edge_at_step_0_beside_a_lane_that_has_none() -> None:
     base = trained(config("toy"), optimizer="sgd", lr=0.1)
     ending = trained(base, lr_schedule="cosine", steps=4)
