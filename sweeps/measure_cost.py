@@ -15,6 +15,8 @@ from core.quantities import MATRICES, QUANTITIES, exact
 
 PRODUCT_STEPS = 3.0
 """Time of a Hessian product in float64 over that of an update on as many tokens."""
+GRADIENT_STEPS = 2.0
+"""Time of a quantity of first derivatives over that: one or two gradients in float64."""
 END_PRODUCTS = 40
 """Products until both ends of a spectrum have converged; so many more for every five eigenvalues from each end."""
 EIGEN_RATE = 2e10
@@ -75,6 +77,7 @@ def measure_cost(config: TrialConfig, link: Link, step_s: float | None) -> Measu
     updates = sum(
         getattr(measure, QUANTITIES[name].updates or "") for name in names if QUANTITIES[name].updates is not None
     )
+    gradients = sum(QUANTITIES[name].means == "gradient" for name in names)
     vectors = bool(names & {"river_share", "mutual_information"})
     if "mutual_information" in names:
         products, matrices = products + size, 2
@@ -85,7 +88,7 @@ def measure_cost(config: TrialConfig, link: Link, step_s: float | None) -> Measu
     eigen_s = matrices * (9 if vectors else 4 / 3) * size**3 / EIGEN_RATE
     return MeasureCost(
         products=products,
-        seconds=products * PRODUCT_STEPS * probe_s + updates * one + eigen_s,
+        seconds=(products * PRODUCT_STEPS + gradients * GRADIENT_STEPS) * probe_s + updates * one + eigen_s,
         memory_bytes=(8 * size**2) * (3 if vectors else 2) if spectrum else 0,
         exact=spectrum,
         numbers=(2 * size if spectrum else measure.vectors * measure.nodes if "spectrum" in names else 0)
