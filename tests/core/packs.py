@@ -56,20 +56,30 @@ def join(first: LaneResult, second: LaneResult) -> LaneResult:
         second,
         metrics=first.metrics + second.metrics,
         curvature=first.curvature + second.curvature,
+        curves=first.curves + second.curves,
+        spectra=first.spectra + second.spectra,
         events=first.events + second.events,
         checks=first.checks + second.checks,
+        measured_s=first.measured_s + second.measured_s,
+        states=first.states + second.states,
     )
 
 
 def bits(result: LaneResult) -> dict[str, Any]:
-    """All of a result, tensors as bytes: equal only where every bit is."""
-    tensors = dict(result.state.parameters) | dict(result.state.optimizer)
-    assert len(tensors) == len(result.state.parameters) + len(result.state.optimizer)
+    """All of a result but the time it took, tensors as bytes: equal only where every bit is."""
     return {
-        "rows": (result.metrics, result.curvature, result.spectra, result.events, result.checks),
+        "rows": (result.metrics, result.curvature, result.curves, result.spectra, result.events, result.checks),
         "status": (result.status, result.reached, result.state.lineage, result.state.step),
-        "tensors": {name: tensor.numpy().tobytes() for name, tensor in tensors.items()},
+        "tensors": tensor_bits(result.state),
+        "passed": [(state.lineage, state.step, tensor_bits(state)) for state in result.states],
     }
+
+
+def tensor_bits(state: TrialState) -> dict[str, bytes]:
+    """The weights and the optimiser's state, by name."""
+    tensors = dict(state.parameters) | dict(state.optimizer)
+    assert len(tensors) == len(state.parameters) + len(state.optimizer)
+    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
 
 
 def lanes(config: TrialConfig, count: int) -> list[TrialConfig]:

@@ -1,10 +1,14 @@
-"""Curvature of the real model: against finite differences, against scipy, in any pack, without touching training."""
+"""Measurements of a pack: the rows they give, what cannot be measured, and that training does not notice."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import importlib
+import json
+import math
+from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,140 +16,131 @@ import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
+import core.probes
 from core.config import TrialConfig, trial_config
-from core.curvature import StackedHessian, measure, probe_hessian, spectrum_ends
+from core.curvature import ESTIMATORS
 from core.errors import InputError
+from core.findings import Rows
 from core.lineage import links
-from core.model import architecture, init_parameters, loss
+from core.observation import with_measure
 from core.quantities import QUANTITIES
-from core.tasks import task_data
+from core.train import initial_state, train_segments
+from tests.core.packs import bits, segment
+from tests.core.probing import MODELS, TINY, config, held_out, measured, probe, seeds, state
 
-ENDS = ("lambda_max", "lambda_min")
-TINY = {"states": 5, "chains": 4, "length": 4, "val_size": 16, "train_size": 0}
-MODELS = {
-    "toy": {"width": 4, "loops": 3},
-    "layer-mlp": {"width": 4, "loops": 2, "norm": "layer", "mlp_ratio": 1.25},
-    "rms-rotary-linear": {"width": 4, "loops": 2, "norm": "rms", "position": "rotary", "attention": "linear"},
-    "heads-all-tied": {
-        "width": 4,
-        "heads": 2,
-        "loops": 2,
-        "norm": "layer",
-        "mlp_ratio": 1.0,
-        "loss_on": "all",
-        "injection": "add",
-        "output": "tied",
-    },
-    "coda": {"width": 2, "loops": 2, "coda": 1, "prelude": 1, "loss_on": "all"},
-}
+SETTINGS = {"products": 64, "top": 3, "vectors": 4, "nodes": 8, "lag": 2, "window": 2, "decay": 2}
+"""Small, and within a few updates."""
 
 
-def config(model: str | dict[str, object], *, probe: int = 6, quantities: tuple[str, ...] = ENDS) -> TrialConfig:
-    return trial_config(
-        {
-            "task": TINY,
-            "model": MODELS[model] if isinstance(model, str) else model,
-            "measure": {"quantities": quantities, "probe": probe},
-        }
-    )
+def _there(name: str) -> bool:
+    module, _, function = ESTIMATORS[name].partition(":")
+    try:
+        return find_spec(module) is not None and hasattr(importlib.import_module(module), function)
+    except ImportError:
+        return False
 
 
-def lanes(base: TrialConfig, count: int) -> tuple[list[TrialConfig], dict[str, Tensor], Tensor, Tensor]:
-    """A pack of trials that differ in their seeds, with weights off their initial values (norms included)."""
-    configs = [replace(base, seed=seed) for seed in range(count)]
-    weights = []
-    for lane in configs:
-        noise = torch.Generator().manual_seed(lane.seed)
-        start = init_parameters(lane)
-        weights.append({name: p + 0.3 * torch.randn(p.shape, generator=noise) for name, p in start.items()})
-    sets = [task_data(lane).validation() for lane in configs]
-    return (
-        configs,
-        {name: torch.stack([w[name] for w in weights]) for name in weights[0]},
-        torch.stack([torch.from_numpy(s.inputs) for s in sets]),
-        torch.stack([torch.from_numpy(s.targets) for s in sets]),
-    )
+ESTIMATED = tuple(name for name in QUANTITIES if _there(name))
+CURVED = tuple(name for name in ESTIMATED if QUANTITIES[name].means != "gradient")
+SAMPLED = tuple(name for name in ESTIMATED if QUANTITIES[name].means != "exact")
+"""Those that are had of models above the limit of exact spectra too."""
 
 
-def hessian_of(base: TrialConfig, count: int) -> tuple[StackedHessian, dict[str, Tensor], Tensor, Tensor]:
-    _, params, inputs, targets = lanes(base, count)
-    inputs, targets = inputs[:, : base.measure.probe], targets[:, : base.measure.probe]
-    link = links(base)[0]
-    return (
-        probe_hessian(params, config=base, link=link, inputs=inputs, targets=targets),
-        {name: p.double() for name, p in params.items()},
-        inputs,
-        targets,
-    )
+def trial(*quantities: str, model: str | dict[str, Any] = "toy", **given: Any) -> TrialConfig:
+    return config(model, quantities=quantities, **{**SETTINGS, **given})
 
 
-def dense(hessian: StackedHessian) -> Tensor:
-    """All of every lane's Hessian `[K, P, P]`, one column a product."""
-    columns = [torch.stack(hessian.product([unit] * hessian.lanes)) for unit in torch.eye(hessian.size).double()]
-    return torch.stack(columns, dim=2)
+def without_step(row: Rows) -> dict[str, Any]:
+    return {name: value for name, value in row.curvature.items() if name not in ("step", "asymmetry")}
 
 
-# --- products ------------------------------------------------------------------------------------------------------
+# --- every quantity ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_products_are_those_of_finite_differences(name: str) -> None:
-    """The oracle differentiates the training path's own gradient numerically, on the real architecture, in float64."""
-    base = config(name)
-    link = links(base)[0]
-    hessian, params, inputs, targets = hessian_of(base, 2)
-
-    def gradient(weights: dict[str, Tensor]) -> Tensor:
-        leaves = {key: p.clone().requires_grad_() for key, p in weights.items()}
-        losses = loss(
-            leaves,
-            inputs,
-            targets,
-            architecture(base),
-            loops=link.loops,
-            injection=link.injection,
-            loss_on=link.loss_on,
-        )
-        grads = torch.autograd.grad(losses.sum(), list(leaves.values()))
-        return torch.cat([g.reshape(2, -1) for g in grads], dim=1)
-
-    exact = dense(hessian)
-    differences, column, step = torch.empty_like(exact), 0, 2e-5
-    for key, p in params.items():
-        for index in range(p[0].numel()):
-
-            def moved(by: float, key: str = key, p: Tensor = p, index: int = index) -> Tensor:
-                shifted = p.clone()
-                shifted.view(2, -1)[:, index] += by
-                return gradient({**params, key: shifted})
-
-            # Central differences of fourth order; the step is small since norms of rows near 0 bend sharply.
-            near, far = moved(step) - moved(-step), moved(2 * step) - moved(-2 * step)
-            differences[:, :, column] = (8 * near - far) / (12 * step)
-            column += 1
-    assert float((exact - differences).abs().max()) < 1e-8 * float(exact.abs().max())
-    assert float((exact - exact.mT).abs().max()) < 1e-13 * float(exact.abs().max())
-    torch.testing.assert_close(torch.stack(hessian.gradient()), gradient(params), rtol=1e-12, atol=1e-14)
+@pytest.mark.parametrize("name", ESTIMATED)
+def test_a_quantity_gives_its_own_columns_curves_and_nothing_else(name: str) -> None:
+    quantity = QUANTITIES[name]
+    base = trial(name, model="layer-mlp")
+    (row,) = measured([base], [after_updates(base)])
+    found = without_step(row)
+    method, error, products = (found.pop(part) for part in ("method", "error", "products"))
+    assert set(found) == set(quantity.columns), "a number or None for each column"
+    assert row.curvature["step"] == 3
+    assert set(method) == set(products) == (set(quantity.columns) or {name})
+    for column, number in found.items():
+        assert number is not None, method[column]
+        assert type(number) is float
+        assert math.isfinite(number)
+    assert all(not said.count("failed") for said in method.values()), method
+    assert set(error) <= set(method)
+    assert all(value >= 0 and math.isfinite(value) for value in error.values())
+    assert all(type(count) is int and count >= 0 for count in products.values())
+    assert {point["quantity"] for point in row.curves} == set(quantity.curves)
+    keys = [(point["quantity"], point["x"]) for point in row.curves]
+    assert len(set(keys)) == len(keys)
+    assert all(point["step"] == 3 and math.isfinite(point["y"]) for point in row.curves)
+    for spectrum in row.spectra:
+        values, weights = spectrum["eigenvalues"], spectrum["weights"]
+        assert spectrum["kind"] in ("exact", "slq")
+        assert values == sorted(values)
+        assert len(values) == len(weights)
+        assert sum(weights) == pytest.approx(1.0)
+    assert json.loads(json.dumps([row.curvature, row.curves, row.spectra], allow_nan=False))
 
 
-def test_a_quadratic_has_its_own_matrix_as_hessian() -> None:
-    draw = torch.Generator().manual_seed(0)
-    matrices = torch.randn(3, 12, 12, dtype=torch.float64, generator=draw)
-    matrices = matrices + matrices.mT
-    params = {
-        "a": torch.randn(3, 2, 3, dtype=torch.float64, generator=draw),
-        "b": torch.randn(3, 6, dtype=torch.float64, generator=draw),
-    }
+def after_updates(base: TrialConfig) -> Any:
+    """The trial's state after three updates: there is a preconditioner."""
+    (result,) = train_segments([segment(base, 0, 0, 3)], [initial_state(base)])
+    return result.state
 
-    def quadratic(weights: dict[str, Tensor]) -> Tensor:
-        x = torch.cat([weights["a"].view(3, 6), weights["b"]], dim=1)
-        return 0.5 * torch.einsum("kp,kpq,kq->k", x, matrices, x)
 
-    hessian = StackedHessian(quadratic, params)
-    torch.testing.assert_close(dense(hessian), matrices, rtol=1e-12, atol=1e-12)
-    for found, matrix in zip(spectrum_ends(hessian, [0, 1, 2], ENDS), matrices, strict=True):
-        values = torch.linalg.eigvalsh(matrix)
-        assert [end.value for end in found] == [pytest.approx(float(values[i]), rel=1e-9) for i in (-1, 0)]
+@pytest.mark.parametrize("exact", [5000, 0])
+@pytest.mark.parametrize(
+    "model", ["toy", "heads-all-tied", {"width": 3, "loops": 2, "norm": "layer", "mlp_ratio": 1.4}]
+)
+def test_a_lane_has_the_same_bits_in_any_pack(model: str | dict[str, Any], exact: int) -> None:
+    """All quantities at once, alone, in packs and at any position, from exact spectra and sampled."""
+    configs = seeds(trial(*(ESTIMATED if exact else SAMPLED), model=model, exact=exact, probe=3), 4)
+    states = [after_updates(lane) for lane in configs]
+
+    def rows(order: list[int]) -> list[Rows]:
+        return measured([configs[lane] for lane in order], [states[lane] for lane in order])
+
+    whole = rows([0, 1, 2, 3])
+    assert rows([2]) == whole[2:3]
+    assert rows([3, 3, 1]) == [whole[3], whole[3], whole[1]]
+
+
+def test_lanes_of_several_groups_have_the_bits_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = seeds(trial(*ESTIMATED, model={"width": 2, "loops": 2}, probe=2), 3)
+    states = [after_updates(lane) for lane in configs]
+    together = measured(configs, states)
+    for size in (1, 2):
+        one = core.probes.GROUP_ELEMENTS["cpu"] // probe(configs).group
+        monkeypatch.setattr(core.probes, "GROUP_ELEMENTS", {"cpu": size * one})
+        assert probe(configs).group == size
+        assert measured(configs, states) == together
+
+
+@pytest.mark.parametrize("name", ESTIMATED)
+def test_a_quantity_has_the_value_it_has_beside_others(name: str, everything: Rows) -> None:
+    base = trial(name, model="layer-mlp")
+    (row,) = measured([base], [after_updates(base)])
+    columns = without_step(row)
+    for part in ("method", "error", "products"):
+        for column, value in columns.pop(part).items():
+            assert everything.curvature[part][column] == value
+    assert columns.items() <= everything.curvature.items()
+    assert all(point in everything.curves for point in row.curves)
+    assert all(spectrum in everything.spectra for spectrum in row.spectra)
+
+
+@pytest.fixture(scope="module")
+def everything() -> Rows:
+    """All quantities of one trial, in one measurement."""
+    base = trial(*reversed(ESTIMATED), model="layer-mlp")
+    (row,) = measured([base], [after_updates(base)])
+    return row
 
 
 # --- the ends of the spectrum --------------------------------------------------------------------------------------
@@ -153,227 +148,251 @@ def test_a_quadratic_has_its_own_matrix_as_hessian() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_ends_are_those_that_scipy_finds(name: str) -> None:
-    base = config(name)
-    configs, params, inputs, targets = lanes(base, 2)
-    rows = measure(params, configs=configs, link=links(base)[0], inputs=inputs, targets=targets)
-    hessian, *_ = hessian_of(base, 2)
-    for lane, row in enumerate(rows):
+    configs = seeds(trial("lambda_max", "lambda_min", model=name), 2)
+    at = probe(configs)
+    for lane, row in enumerate(measured(configs)):
 
         def product(vector: np.ndarray, lane: int = lane) -> np.ndarray:
-            return hessian.product([torch.from_numpy(vector.reshape(-1).copy())] * 2)[lane].numpy()
+            return at.hessian([lane]).product(torch.from_numpy(vector.reshape(1, -1).copy()))[0].numpy()
 
-        operator = LinearOperator((hessian.size, hessian.size), matvec=product, dtype=np.float64)
-        start = np.random.default_rng(0).standard_normal(hessian.size)
+        operator = LinearOperator((at.size, at.size), matvec=product, dtype=np.float64)
+        start = np.random.default_rng(0).standard_normal(at.size)
         for quantity, which in (("lambda_max", "LA"), ("lambda_min", "SA")):
             [expected] = eigsh(operator, k=1, which=which, v0=start, return_eigenvectors=False)
-            assert row[quantity] == pytest.approx(expected, rel=1e-8)
-            assert abs(row[quantity] - expected) <= row["error"][quantity]
-        assert row["method"] == dict.fromkeys(ENDS, "lanczos")
-        assert all(3 <= row["products"][quantity] <= 256 for quantity in ENDS)
+            assert row.curvature[quantity] == pytest.approx(expected, rel=1e-8)
+            assert abs(row.curvature[quantity] - expected) <= row.curvature["error"][quantity]
+            assert 3 <= row.curvature["products"][quantity] <= 64
+            assert row.curvature["method"][quantity] == "lanczos"
+        assert 0 <= row.curvature["asymmetry"] < 1e-14
 
 
-def test_a_wrong_second_derivative_gives_null_and_says_why() -> None:
-    """A gradient that is no gradient of anything: its Jacobian is not symmetric, as with the known wrong kernels."""
-    twist = torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-
-    class Wrong(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
-            ctx.save_for_backward(x)
-            return x.square().sum(1)
-
-        @staticmethod
-        def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
-            [x] = ctx.saved_tensors
-            return grad.unsqueeze(1) * (x @ twist)
-
-    hessian = StackedHessian(lambda w: Wrong.apply(w["x"]), {"x": torch.ones(2, 6)})
-    for lane in spectrum_ends(hessian, [0, 1], ENDS):
-        for end in lane:
-            assert end.value is None
-            assert "not symmetric" in str(end.failure)
+# --- what cannot be measured ---------------------------------------------------------------------------------------
 
 
-def test_weights_that_overflow_give_null_beside_a_sound_lane() -> None:
-    base = config("toy")
-    configs, params, inputs, targets = lanes(base, 2)
-    sound = measure(params, configs=configs, link=links(base)[0], inputs=inputs, targets=targets)
-    params["embedding"][1] = float("inf")
-    first, second = measure(params, configs=configs, link=links(base)[0], inputs=inputs, targets=targets)
-    assert first == sound[0]
-    assert second == {
-        "lambda_max": None,
-        "lambda_min": None,
-        "method": dict.fromkeys(ENDS, "lanczos failed: a product is not finite"),
-        "error": {},
-        "products": dict.fromkeys(ENDS, 2),
-    }
+class _Twisted(torch.autograd.Function):
+    """Passes logits on, and their gradient through a matrix that no function's gradient has: as with a wrong kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * (1 + x.roll(1, -1))
 
 
-# --- packs ---------------------------------------------------------------------------------------------------------
+def test_products_that_are_not_symmetric_give_null_and_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever takes them. First derivatives are what they are."""
+    base = trial(*ESTIMATED, model="layer-mlp")
+    at = after_updates(base)
+    loss = core.probes.loss
+
+    def twisted(params: dict[str, Tensor], *tokens: Any, **given: Any) -> Tensor:
+        return loss({**params, "head": _Twisted.apply(params["head"])}, *tokens, **given)
+
+    monkeypatch.setattr(core.probes, "loss", twisted)
+    (row,) = measured([base], [at])
+    found = without_step(row)
+    for name in CURVED:
+        for column in QUANTITIES[name].columns or [name]:
+            assert found.get(column) is None
+            assert found["method"][column].startswith("products failed: the product is not symmetric: ")
+            assert found["products"][column] == 2
+            assert column not in found["error"]
+    assert row.curvature["asymmetry"] > 1e-4
+    assert row.curves == row.spectra == []
+    for name in set(ESTIMATED) - set(CURVED):
+        (alone,) = measured([trial(name, model="layer-mlp")], [at])
+        assert all(found[column] == alone.curvature[column] for column in QUANTITIES[name].columns)
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        {"width": 16, "loops": 3},
-        {"width": 8, "heads": 2, "loops": 2, "norm": "layer", "mlp_ratio": 1.5, "loss_on": "all"},
-        {"width": 5, "loops": 2, "norm": "rms", "mlp_ratio": 1.4, "attention": "linear", "output": "tied"},
-        {"width": 12, "heads": 3, "loops": 2, "norm": "layer", "position": "rotary", "prelude": 1},
-    ],
-)
-@pytest.mark.parametrize("probe", [3, 16])
-def test_a_lane_has_the_same_bits_in_any_pack(model: dict[str, object], probe: int) -> None:
-    base = config(model, probe=probe)
-    configs, params, inputs, targets = lanes(base, 5)
-    link = links(base)[0]
-
-    def rows(order: list[int]) -> list[dict[str, object]]:
-        return measure(
-            {name: p[order] for name, p in params.items()},
-            configs=[configs[lane] for lane in order],
-            link=link,
-            inputs=inputs[order],
-            targets=targets[order],
-        )
-
-    alone = [rows([lane])[0] for lane in range(5)]
-    for order in ([0, 1, 2, 3, 4], [4, 2, 0], [3, 1], [1, 1, 1, 4]):
-        assert rows(order) == [alone[lane] for lane in order]
+@pytest.mark.parametrize("name", ESTIMATED)
+def test_weights_that_overflow_give_null_beside_a_sound_lane(name: str) -> None:
+    configs = seeds(trial(name, model="layer-mlp"), 3)
+    states = [after_updates(lane) for lane in configs]
+    parameters = {**states[1].parameters, "embedding": torch.full((5, 4), float("inf"))}
+    wild = replace(states[1], parameters=parameters)
+    first, lost, last = measured(configs, [states[0], wild, states[2]])
+    sound = measured([configs[0], configs[2]], [states[0], states[2]])
+    assert [first, last] == sound
+    found = without_step(lost)
+    assert all(found[column] is None for column in QUANTITIES[name].columns)
+    assert all(" failed: " in said for said in found["method"].values())
+    assert found["error"] == {}
+    assert lost.curves == lost.spectra == []
+    assert lost.curvature["asymmetry"] is None
 
 
-def test_a_pack_larger_than_a_group_has_the_bits_of_its_lanes() -> None:
-    base = trial_config(
-        {
-            "task": {"states": 5, "chains": 4, "length": 32, "val_size": 32, "train_size": 0},
-            "model": {"width": 24, "loops": 2},
-            "measure": {"quantities": ["lambda_max"], "probe": 32},
+def test_a_pack_of_which_no_lane_is_sound_has_rows() -> None:
+    configs = seeds(trial("lambda_max", "trace"), 2)
+    wild = [replace(s, parameters={n: p * float("nan") for n, p in s.parameters.items()}) for s in map(state, configs)]
+    for row in measured(configs, wild):
+        assert row.curvature == {
+            "step": 0,
+            "asymmetry": None,
+            "lambda_max": None,
+            "trace": None,
+            "method": dict.fromkeys(("lambda_max", "trace"), "products failed: a product is not finite"),
+            "error": {},
+            "products": {"lambda_max": 2, "trace": 2},
         }
-    )
-    configs, params, inputs, targets = lanes(base, 4)  # two lanes fill a group
-    link = links(base)[0]
-    together = measure(params, configs=configs, link=link, inputs=inputs, targets=targets)
-    for lane in (1, 3):
-        at = slice(lane, lane + 1)
-        [alone] = measure(
-            {name: p[at] for name, p in params.items()},
-            configs=configs[at],
-            link=link,
-            inputs=inputs[at],
-            targets=targets[at],
-        )
-        assert alone == together[lane]
 
 
 # --- what is measured ----------------------------------------------------------------------------------------------
 
 
-def test_training_is_not_disturbed() -> None:
-    base = config("layer-mlp")
-    configs, params, inputs, targets = lanes(base, 2)
-    leaves = {name: p.requires_grad_() for name, p in params.items()}
-    before = {name: p.detach().clone() for name, p in leaves.items()}
-    states = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    with torch.no_grad():
-        rows = measure(leaves, configs=configs, link=links(base)[0], inputs=inputs, targets=targets)
-        assert not torch.is_grad_enabled()
-    assert all(row["lambda_max"] is not None for row in rows)
-    assert torch.equal(torch.get_rng_state(), states[0])
-    assert np.random.get_state()[1].tolist() == states[1]
-    for name, p in leaves.items():
-        assert torch.equal(p, before[name])
-        assert p.grad is None
-
-
-def test_weights_are_raised_to_float64() -> None:
-    base = config("toy")
-    configs, params, inputs, targets = lanes(base, 1)
-    link = links(base)[0]
-    raised = {name: p.double() for name, p in params.items()}
-    assert measure(params, configs=configs, link=link, inputs=inputs, targets=targets) == measure(
-        raised, configs=configs, link=link, inputs=inputs, targets=targets
-    )
-
-
 def test_the_probe_is_the_beginning_of_the_validation_set() -> None:
-    base = config("toy", probe=6)
-    configs, params, inputs, targets = lanes(base, 1)
-    link = links(base)[0]
-    [row] = measure(params, configs=configs, link=link, inputs=inputs, targets=targets)
+    base = trial("lambda_max", probe=6)
+    inputs, targets = held_out([base])
+    rows = measured([base])
     outside, inside = targets.clone(), targets.clone()
     outside[:, 6:] = 0
     inside[:, 5] = (inside[:, 5] + 1) % 5
-    assert measure(params, configs=configs, link=link, inputs=inputs, targets=outside) == [row]
-    assert measure(params, configs=configs, link=link, inputs=inputs, targets=inside) != [row]
+    assert measured([base], tokens=(inputs, outside)) == rows
+    assert measured([base], tokens=(inputs, inside)) != rows
 
 
 def test_the_loss_is_that_of_the_link() -> None:
     """At the switch of a shift the curvature is that of the loops that trained, before and after."""
-    base = replace(config("toy"), schedule=trial_config({"schedule": {"kind": "shift"}}).schedule)
-    single, looped = links(base)
-    _, params, inputs, targets = lanes(base, 1)
+    base = replace(trial("lambda_max"), schedule=trial_config({"schedule": {"kind": "shift"}}).schedule)
+    at = state(base)
 
-    def value(link: object, trial: TrialConfig) -> float:
-        return float(measure(params, configs=[trial], link=link, inputs=inputs, targets=targets)[0]["lambda_max"])
+    def value(config: TrialConfig, link: int = 0) -> float:
+        return float(measured([config], [at], link=link)[0].curvature["lambda_max"])
 
-    assert value(single, base) != value(looped, base)
-    assert value(looped, base) == value(links(config("toy"))[0], config("toy"))
+    assert value(base, 0) != value(base, 1)
+    assert value(base, 1) == value(trial("lambda_max"))
+    single = trial_config({"schedule": {"kind": "single"}}).schedule
+    assert value(base, 0) == value(replace(trial("lambda_max"), schedule=single))
+    everywhere = {**MODELS["toy"], "loss_on": "all"}
+    assert value(trial("lambda_max", model=everywhere)) != value(trial("lambda_max"))
 
 
-def test_fused_attention_is_not_used() -> None:
-    """Several heads over long sequences train through a kernel that has no second derivative."""
-    base = trial_config(
+def test_weights_of_any_precision_are_measured_in_float64() -> None:
+    base = trial("lambda_max", "lambda_min")
+    single = state(base)
+    double = replace(single, parameters={name: p.double() for name, p in single.parameters.items()})
+    assert measured([base], [single]) == measured([base], [double])
+
+
+# --- training does not notice --------------------------------------------------------------------------------------
+
+
+def rich_trial(name: str, **train: Any) -> TrialConfig:
+    """A trial whose every part could be disturbed: momentum or moments, clipping, a schedule, data in epochs."""
+    return trial_config(
         {
-            "task": {"states": 5, "chains": 4, "length": 64, "val_size": 4, "train_size": 0},
-            "model": {"width": 4, "heads": 2, "loops": 1},
-            "measure": {"quantities": ["lambda_max"], "probe": 2},
+            "task": TINY | {"train_size": 12},
+            "model": MODELS["layer-mlp"],
+            "train": {
+                "steps": 6,
+                "batch": 4,
+                "lr": 0.05,
+                "clip": 0.5,
+                "evaluate_every": 3,
+                "weight_decay": 0.1,
+                **train,
+            },
+            "schedule": {"kind": "shift", "switch": 4},
+            "measure": {"quantities": [name], "probe": 3, "at": [0, 2, 4, 5, 6], **SETTINGS},
         }
     )
-    configs, params, inputs, targets = lanes(base, 1)
-    [row] = measure(params, configs=configs, link=links(base)[0], inputs=inputs, targets=targets)
-    assert row["method"] == {"lambda_max": "lanczos"}
 
 
-def test_one_quantity_has_the_value_it_has_beside_others() -> None:
-    configs, params, inputs, targets = lanes(config("toy"), 1)
-    both = measure(params, configs=configs, link=links(configs[0])[0], inputs=inputs, targets=targets)[0]
-    for quantity in ENDS:
-        only = [config("toy", quantities=(quantity,))]
-        [row] = measure(params, configs=only, link=links(only[0])[0], inputs=inputs, targets=targets)
-        assert row[quantity] == both[quantity]
-        assert set(row) == {quantity, "method", "error", "products"}
+@pytest.mark.parametrize("train", [{}, {"optimizer": "sgd", "lr_schedule": "wsd", "decay": 2}], ids=["adamw", "sgd"])
+@pytest.mark.parametrize("name", ESTIMATED)
+def test_training_has_the_same_bits_with_and_without_measurements(name: str, train: dict[str, Any]) -> None:
+    """Every metric, event and state; the measurements stand between updates, at a switch and at both ends."""
+    configs = seeds(rich_trial(name, **train), 2)
+
+    def trained(measure: bool) -> list[Any]:
+        states, found = [initial_state(config) for config in configs], []
+        for index, link in enumerate(links(configs[0])):
+            at = tuple(s for s in configs[0].measure.at if link.start < s <= link.end or s == link.start == 0)
+            segments = [
+                segment(config, index, link.start, link.end, measure=at if measure else (), check=(link.end,))
+                for config in configs
+            ]
+            found.append(train_segments(segments, states))
+            states = [result.state for result in found[-1]]
+        return found
+
+    plain, observed = trained(False), trained(True)
+    steps = [[row["step"] for results in observed for row in results[lane].curvature] for lane in range(2)]
+    assert steps == [[0, 2, 4, 5, 6]] * 2
+    for before, after in zip(plain, observed, strict=True):
+        assert before[0].curvature == before[0].curves == before[0].spectra == []
+        assert before[0].measured_s == 0.0 < after[0].measured_s
+        for lane in range(2):
+            without = replace(after[lane], curvature=[], curves=[], spectra=[])
+            assert bits(without) == bits(before[lane])
+
+
+def test_a_lane_is_measured_as_alone_whoever_diverges_or_is_not_measured_beside_it() -> None:
+    configs = seeds(rich_trial("lambda_max"), 3)
+    configs = [with_measure(c, replace(c.measure, quantities=ESTIMATED)) for c in configs]
+    wild = replace(configs[1], train=replace(configs[1].train, lr=1e3, weight_decay=100.0, clip=0.0))
+    lanes = [
+        segment(c, 0, 0, 4, measure=at)
+        for c, at in zip((configs[0], wild, configs[2]), ((0, 4), (4,), ()), strict=True)
+    ]
+    pack = train_segments(lanes, [initial_state(lane.config) for lane in lanes])
+    assert [result.status for result in pack] == ["ok", "diverged", "ok"]
+    assert [len(result.curvature) for result in pack] == [2, 0, 0]
+    (alone,) = train_segments(lanes[:1], [initial_state(configs[0])])
+    assert bits(pack[0]) == bits(alone)
+
+
+def test_generators_gradients_weights_and_modes_are_left_alone() -> None:
+    configs = seeds(trial(*ESTIMATED, model="layer-mlp"), 2)
+    states = [after_updates(lane) for lane in configs]
+    tensors = [tensor for at in states for tensor in (*at.parameters.values(), *at.optimizer.values())]
+    before = [tensor.clone() for tensor in tensors]
+    tokens = held_out(configs)
+    held = [x.clone() for x in tokens]
+    torch.manual_seed(5)
+    np.random.seed(5)
+    generators = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    modes = torch.get_default_dtype(), torch.get_num_threads(), torch.is_inference_mode_enabled()
+    with torch.no_grad():
+        rows = measured(configs, states, tokens=tokens)
+        assert not torch.is_grad_enabled()
+    assert rows == measured(configs, states, tokens=tokens)
+    assert torch.is_grad_enabled()
+    assert torch.equal(torch.get_rng_state(), generators[0])
+    assert np.random.get_state()[1].tolist() == generators[1]
+    assert modes == (torch.get_default_dtype(), torch.get_num_threads(), torch.is_inference_mode_enabled())
+    for tensor, old in zip((*tensors, *tokens), (*before, *held), strict=True):
+        assert torch.equal(tensor, old)
+        assert tensor.grad is None
+        assert not tensor.requires_grad
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------
 
 
+def refused(configs: Sequence[TrialConfig], sequences: int = 16) -> str:
+    inputs, targets = held_out(configs)
+    with pytest.raises(InputError) as error:
+        measured(configs, tokens=(inputs[:, :sequences], targets[:, :sequences]))
+    return str(error.value)
+
+
 def test_refusals_name_the_key() -> None:
-    base = config("toy")
-    configs, params, inputs, targets = lanes(base, 2)
-
-    def refused(trials: list[TrialConfig], sequences: int = 16) -> str:
-        with pytest.raises(InputError) as error:
-            measure(
-                params,
-                configs=trials,
-                link=links(base)[0],
-                inputs=inputs[:, :sequences],
-                targets=targets[:, :sequences],
-            )
-        return str(error.value)
-
-    def observing(**measured: object) -> list[TrialConfig]:
-        return [replace(c, measure=replace(c.measure, **measured)) for c in configs]
-
-    assert "measure.probe: must be at most" in refused(configs, sequences=5)
-    assert "unknown quantity 'lambda_mid'" in refused(observing(quantities=("lambda_mid",)))
-    assert "one pack" in refused([configs[0], *observing(probe=5)[1:]])
+    base = trial("lambda_max")
+    assert "measure.probe: must be at most task.val_size = 5 sequences, got 6" in refused([base], sequences=5)
+    assert "unknown quantity 'lambda_mid'; did you mean" in refused([trial("lambda_mid")])
+    other = with_measure(base, replace(base.measure, probe=5))
+    assert "one pack" in refused([base, replace(other, seed=1)])
+    size = probe([base]).size
+    limited = refused([trial("null_count", exact=size - 1)])
+    assert f"measure.exact: null_count needs the exact spectrum of {size} parameters" in limited
+    measured([trial("null_count", exact=size)])
 
 
-def test_quantities_are_known_without_torch() -> None:
-    script = (
-        "import sys, core.config, core.quantities, core.flops, core.tasks, core.markov; print('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
-    assert all(quantity.unit and quantity.doc for quantity in QUANTITIES.values())
+def test_what_is_measured_alike_may_be_measured_at_other_steps() -> None:
+    base = trial("lambda_max")
+    other = with_measure(base, replace(base.measure, at=(3,), every=2))
+    assert measured([base, replace(other, seed=1)]) == measured(seeds(base, 2))
