@@ -22,7 +22,7 @@ from studies.store import Store
 from sweeps.executor import Committed, Executor, Finished, LaneOutcome, Lost
 from sweeps.round import POLL_SECONDS, Limits, Observer
 from sweeps.units import Bundle, Lane, Unit, unit
-from sweeps.worker import Context, Done, host, segment_row, state_of
+from sweeps.worker import Context, Done, host, segment_row, state_of, unsound
 
 WORK = "sweeps.measuring:measure_unit"
 PACK = 8
@@ -120,6 +120,8 @@ def measure_kept(
         for event in executor.poll(POLL_SECONDS):
             if isinstance(event, Committed):
                 done += sum(len(outcome.lanes) for outcome in event.outcomes)
+                for note in (note for outcome in event.outcomes for note in outcome.notes):
+                    observer.said(note)
                 observer.said(f"measured {done:,} of {len(found.kept):,} kept states")
             elif isinstance(event, Finished):
                 open_.pop(event.bundle, None)
@@ -193,4 +195,5 @@ def measure_unit(lanes: Unit, context: Context) -> Done:
                 **host(context.device),
             )
         )
-    return Done(lanes=tuple(LaneOutcome(status="ok", reached=lane.end) for lane in lanes.lanes), rows=tables)
+    outcomes = tuple(LaneOutcome(status="ok", reached=lane.end) for lane in lanes.lanes)
+    return Done(lanes=outcomes, rows=tables, notes=unsound(tables["curvature"]))

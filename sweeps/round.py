@@ -356,6 +356,8 @@ class Round:
             steps += (lane.end if result.status == "diverged" else result.reached) - lane.start
             self._settle_lane(lane, result)
         self.observer.ended(unit.id, steps=steps)
+        for note in outcome.notes:
+            self.observer.said(note)
 
     def _settle_lane(self, lane: Lane, result: LaneOutcome) -> None:
         if result.status == "ok" and result.reached == lane.start:

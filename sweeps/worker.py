@@ -248,7 +248,16 @@ def train_unit(unit: Unit, context: Context) -> Done:
             for table, rows in _rows(lane, result, facts).items():
                 tables.setdefault(table, []).extend(rows)
         outcomes.append(LaneOutcome(status=_status(result), reached=result.reached))
-    return Done(lanes=tuple(outcomes), rows=tables)
+    return Done(lanes=tuple(outcomes), rows=tables, notes=unsound(tables.get("curvature", ())))
+
+
+def unsound(curvature: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """One line for each measurement that gave no number at all, as where Hessian products are wrong: somebody is told."""
+    return tuple(
+        f"curvature of {row['lineage']} at step {row['step']} has no numbers: {next(iter(row['method'].values()))}"
+        for row in curvature
+        if row["method"] and all(" failed: " in method for method in row["method"].values())
+    )
 
 
 def state_of(lane: Lane, store: Store) -> TrialState | None:

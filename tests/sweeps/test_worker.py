@@ -16,7 +16,7 @@ from studies.store import Store
 from studies.tree import observed
 from sweeps.executor import Committed, Event, Finished, LaneOutcome, Lost, Progress, Started
 from sweeps.units import Bundle, Lane, unit
-from sweeps.worker import COMMIT_UNITS, kind_of, reason_of, run_bundle
+from sweeps.worker import COMMIT_UNITS, kind_of, reason_of, run_bundle, unsound
 from tests.sweeps.work import bundle, lane
 
 
@@ -90,9 +90,20 @@ def test_curvature_is_recorded_with_what_it_was_measured_on(store: Store) -> Non
     config = with_measure(base.config, MeasureConfig(quantities=("lambda_max",), at=(20,), probe=8))
     train(store, [dataclasses.replace(base, config=config, asked=Asked(base.asked.evaluate, (20,)))])
     (row,) = store.read("curvature").to_pylist()
-    assert (row["lineage"], row["step"], json.loads(row["observed"])["probe"]) == (base.lineage, 20, 8)
+    assert (row["lineage"], row["step"]) == (base.lineage, 20)
+    assert json.loads(row["observed"]) == {"lambda_max": {"probe": 8, "products": 256}}
     assert row["lambda_max"] is not None
-    assert store.read("segments")["measured"].to_pylist() == [[20]]
+    (segment,) = store.read("segments").to_pylist()
+    assert segment["measured"] == [20]
+    assert 0 < segment["measured_s"] <= segment["spent_s"]
+
+
+def test_a_measurement_that_gave_no_number_is_told(store: Store) -> None:
+    row = {"lineage": "a" * 16, "step": 20}
+    reason = "products failed: the product is not symmetric: |uᵀHv − vᵀHu| is 2.0e-03 of ‖Hu‖ + ‖Hv‖"
+    wrong = row | {"method": {"lambda_max": reason, "trace": reason}}
+    partly = row | {"method": {"lambda_max": "lanczos", "edge": "lanczos failed: no preconditioner"}}
+    assert unsound([partly, wrong]) == (f"curvature of {'a' * 16} at step 20 has no numbers: {reason}",)
 
 
 def test_time_is_up_ends_a_unit_at_a_block_with_its_state_saved(store: Store) -> None:
