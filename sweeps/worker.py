@@ -252,7 +252,7 @@ def train_unit(unit: Unit, context: Context) -> Done:
 
 
 def unsound(curvature: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """One line for each measurement that gave no number at all, as where Hessian products are wrong: somebody is told."""
+    """One line for each measurement that gave no number at all, as where Hessian products are wrong."""
     return tuple(
         f"curvature of {row['lineage']} at step {row['step']} has no numbers: {next(iter(row['method'].values()))}"
         for row in curvature
