@@ -32,33 +32,44 @@ SLOTS: Mapping[str, tuple[str, ...]] = {"adamw": ("moment1", "moment2"), "sgd": 
 def lr_factor(config: TrialConfig, link: Link, step: int) -> float:
     """The share of its stage's learning rate with which update `step` is made.
 
-    Warm-up times re-warm-up times schedule, each in [0, 1]:
+    Warm-up times re-warm-up times schedule (`schedule_share`), each in [0, 1]:
 
         warm-up    min(1, n / warmup)
         re-warm-up min(1, (n − s) / rewarm) in a stage that began at step s
-        constant   1
-        cosine     f + (1 − f)(1 + cos πt)/2, t = (n − warmup)/(steps − warmup) clipped to [0, 1]
-        wsd        1 until the decay of the link begins at step d, then 1 − (1 − f) t, t = (n − d)/length, at most 1
 
-    with n = `step` and f = `train.lr_final`; the last update is made with exactly f (where it is no warm-up).
+    with n = `step`; the last update is made with exactly `train.lr_final` (where it is no warm-up).
 
     Args:
         config: the trial.
         link: the link that the update belongs to; it says whether the decay of a WSD schedule has begun.
-        step: number of the update, 1 … steps.
+        step: number of the update, 1 or later; beyond the trial's last update, where branches go, the schedule stays
+            what it was there.
     """
     train = config.train
     warm = min(1.0, step / train.warmup) if train.warmup else 1.0
     if link.rewarm is not None:
         start, updates = link.rewarm
         warm *= min(1.0, (step - start) / updates)
+    return warm * schedule_share(config, link, step)
+
+
+def schedule_share(config: TrialConfig, link: Link, step: int) -> float:
+    """The share of the learning rate that the schedule alone leaves at update `step`, in [0, 1]; see `lr_factor`.
+
+        constant   1
+        cosine     f + (1 − f)(1 + cos πt)/2, t = (n − warmup)/(steps − warmup) clipped to [0, 1]
+        wsd        1 until the decay of the link begins at step d, then 1 − (1 − f) t, t = (n − d)/length, at most 1
+
+    with n = `step` and f = `train.lr_final`.
+    """
+    train = config.train
     if train.lr_schedule == "cosine" and step > train.warmup:
-        t = min(1.0, (step - train.warmup) / (train.steps - train.warmup))
-        return warm * (train.lr_final + (1.0 - train.lr_final) * 0.5 * (1.0 + math.cos(math.pi * t)))
+        t = min(1.0, (step - train.warmup) / max(1, train.steps - train.warmup))
+        return train.lr_final + (1.0 - train.lr_final) * 0.5 * (1.0 + math.cos(math.pi * t))
     if link.decay is not None:
         begin, length, final = link.decay
-        return warm * (1.0 - (1.0 - final) * min(1.0, max(0.0, (step - begin) / length)))
-    return warm
+        return 1.0 - (1.0 - final) * min(1.0, max(0.0, (step - begin) / length))
+    return 1.0
 
 
 def learning_rate(config: TrialConfig, link: Link, step: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from core.checkpoint import TrialState
@@ -35,6 +35,10 @@ class Segment:
     """(step, check) of the stage so far, as recorded."""
     needed: int | None = None
     """Step up to which it is trained even where no criterion waits any more; None: `end`."""
+    states: tuple[int, ...] = ()
+    """Steps in (start, end] whose states are given back."""
+    branch: bool = False
+    """It leaves the trial at `start` and records nothing, so that state may be evaluated in its link too."""
 
     @property
     def link(self) -> Link:
@@ -68,6 +72,8 @@ class LaneResult:
     """Its share of the seconds that measuring took."""
     state: TrialState
     """The state at `reached`."""
+    states: list[TrialState] = field(default_factory=list)
+    """Those of `Segment.states` that were reached, in order."""
 
 
 def refuse_misfits(segments: Sequence[Segment], states: Sequence[TrialState]) -> None:
@@ -88,8 +94,9 @@ def refuse_misfits(segments: Sequence[Segment], states: Sequence[TrialState]) ->
             raise ValueError("the segments of a pack have one pack_shape")
         if state.step != segment.start:
             raise ValueError(f"the state is at step {state.step}, the segment starts at {segment.start}")
-        for step in (*segment.evaluate, *segment.measure, *segment.check):
-            if not (segment.start < step <= segment.end or step == segment.start == 0):
+        for step in (*segment.evaluate, *segment.measure, *segment.check, *segment.states):
+            at_start = step == segment.start and (step == 0 or segment.branch)
+            if not (segment.start < step <= segment.end or at_start):
                 raise ValueError(f"step {step} cannot be observed in {segment.start}–{segment.end}")
         if 0 in segment.check:
             raise ValueError("step 0 is never checked")

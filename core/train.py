@@ -177,6 +177,7 @@ class _Pack:
         self.curvature: list[list[Rows]] = [[] for _ in segments]
         self.measured_s = 0.0
         self.checks: list[list[dict[str, Any]]] = [[] for _ in segments]
+        self.passed: list[list[TrialState]] = [[] for _ in segments]
         self.events: list[list[dict[str, Any]]] = [[] for _ in segments]
         self.waiting = [[w for w in segment.watches if w.criterion.latest > self.step] for segment in segments]
         self.seen = [dict(segment.seen) for segment in segments]
@@ -293,7 +294,7 @@ class _Pack:
     # --- observation ---------------------------------------------------------------------------------------------
 
     def _next_observation(self) -> int:
-        steps = {step for s in self.segments for step in (*s.evaluate, *s.measure, *s.check)}
+        steps = {step for s in self.segments for step in (*s.evaluate, *s.measure, *s.check, *s.states)}
         steps |= {watch.criterion.latest for waiting in self.waiting for watch in waiting}
         return min((step for step in steps if step > self.step), default=self.end)
 
@@ -308,6 +309,9 @@ class _Pack:
         checked = [lane for lane in alive if self.step in self.segments[lane].check]
         latest = any(watch.criterion.latest == self.step for lane in alive for watch in self.waiting[lane])
         columns = self._evaluated() if evaluated or checked or latest else []
+        for lane in alive:
+            if self.step in self.segments[lane].states:
+                self.passed[lane].append(self._state(lane))
         for lane in evaluated:
             self.metrics[lane].append(self._metrics_row(lane, columns[lane]))
         if measured:
@@ -419,6 +423,7 @@ class _Pack:
             checks=self.checks[lane],
             measured_s=self.measured_s / len(self.segments),
             state=self._state(lane),
+            states=self.passed[lane],
         )
 
     def _state(self, lane: int) -> TrialState:
