@@ -1,0 +1,184 @@
+"""The registry of quantities: complete, without torch, and honest about which settings act on what."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, get_type_hints
+
+import pytest
+
+from core.config import MeasureConfig
+from core.curvature import ESTIMATORS
+from core.findings import Finding, Rows
+from core.probes import Probe
+from core.quantities import COLUMNS, CURVES, MATRICES, QUANTITIES, QUANTITY_OF, THRESHOLDS, exact, settings
+from core.terms import terms
+from tests.core.probing import config, measured
+from tests.core.test_curvature import ESTIMATED, SETTINGS, after_updates
+
+WHEN = {"quantities", "every", "at"}
+"""Terms of ``[measure]`` that say what is measured and when."""
+OTHER = {
+    "probe": 2,
+    "exact": 0,
+    "products": 8,
+    "top": 2,
+    "vectors": 3,
+    "nodes": 6,
+    "rho": 0.1,
+    "adaptive_rho": 1.0,
+    "loops": 2,
+    "window": 3,
+    "decay": 3,
+    "lag": 3,
+}
+"""Another value for each of the others."""
+TINIEST = {"width": 2, "loops": 2, "mlp_ratio": 1.0}
+
+
+# --- the registry --------------------------------------------------------------------------------------------------
+
+
+def test_every_quantity_has_an_estimator() -> None:
+    assert set(ESTIMATORS) == set(QUANTITIES)
+
+
+@pytest.mark.parametrize("name", ESTIMATED)
+def test_an_estimator_finds_one_quantity_for_every_lane(name: str) -> None:
+    module, _, function = ESTIMATORS[name].partition(":")
+    estimator = getattr(importlib.import_module(module), function)
+    assert get_type_hints(estimator) == {"probe": Probe, "return": list[Finding]}
+    assert inspect.getdoc(estimator)
+
+
+def test_every_column_and_curve_belongs_to_one_quantity() -> None:
+    names = [name for quantity in QUANTITIES.values() for name in (*quantity.columns, *quantity.curves)]
+    assert len(names) == len(set(names)) == len(COLUMNS) + len(CURVES)
+    assert {*COLUMNS, *CURVES} == set(names) == set(QUANTITY_OF)
+    for name, asked in QUANTITY_OF.items():
+        assert name in {*QUANTITIES[asked].columns, *QUANTITIES[asked].curves}
+    # A quantity's name, where it is that of a column or a curve too, is its own.
+    assert all(QUANTITY_OF.get(name, name) == name for name in QUANTITIES)
+    assert not set(names) & {"lineage", "step", "observed", "asymmetry", "method", "error", "products"}
+
+
+@pytest.mark.parametrize("name", QUANTITIES)
+def test_a_quantity_says_what_it_is_and_what_it_takes(name: str) -> None:
+    quantity = QUANTITIES[name]
+    assert quantity.doc
+    for part in (*quantity.columns.values(), *quantity.curves.values()):
+        assert part.unit
+        assert part.doc
+        assert not part.doc.endswith(".")
+    assert all(curve.x for curve in quantity.curves.values())
+    assert quantity.columns or quantity.curves or name == "spectrum"
+    measurable = set(terms(MeasureConfig)) - WHEN - {"probe"}
+    assert set(quantity.terms) <= measurable
+    assert len(set(quantity.terms)) == len(quantity.terms)
+    assert quantity.updates is None or quantity.updates in quantity.terms
+    if quantity.means in ("spectrum", "exact"):
+        assert "exact" in quantity.terms
+    if quantity.means == "products":
+        assert "products" in quantity.terms
+    if quantity.means == "gradient":
+        assert not {"exact", "products", "vectors", "nodes", "top"} & set(quantity.terms)
+
+
+def test_every_term_acts_on_something() -> None:
+    acting = {term for quantity in QUANTITIES.values() for term in quantity.terms} | {"probe"}
+    assert acting == set(terms(MeasureConfig)) - WHEN == set(OTHER)
+
+
+def test_columns_of_matrices_name_all_kinds() -> None:
+    for name in ("block_lambda_max", "gradient_alignment"):
+        columns = set(QUANTITIES[name].columns) - {name}
+        assert columns == {f"{name}_{kind}" for kind in MATRICES}
+
+
+def test_thresholds_ascend_by_quarters_of_a_decade() -> None:
+    assert len(THRESHOLDS) == 61
+    assert (THRESHOLDS[0], THRESHOLDS[48], THRESHOLDS[-1]) == (1e-12, 1.0, 1e3)
+    steps = [high / low for low, high in pairwise(THRESHOLDS)]
+    assert steps == pytest.approx([10**0.25] * 60)
+
+
+def test_an_exact_spectrum_is_taken_within_the_limit_where_something_needs_it() -> None:
+    measure = MeasureConfig(exact=100)
+    assert exact(measure, ["lambda_max", "entropy"], 100)
+    assert exact(measure, ["null_count"], 100)
+    assert not exact(measure, ["lambda_max", "entropy"], 101)
+    assert not exact(measure, ["lambda_max", "sam_sharpness", "edge"], 100)
+    assert not exact(measure, [], 100)
+
+
+def test_quantities_are_known_without_torch() -> None:
+    script = (
+        "import sys, core.config, core.quantities, core.findings, core.flops, core.tasks, core.markov;"
+        "print('torch' in sys.modules, 'scipy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+# --- settings ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", QUANTITIES)
+def test_settings_are_the_terms_that_act(name: str) -> None:
+    measure = MeasureConfig(quantities=(name,))
+    found = settings(measure, name)
+    assert set(found) == {"probe", *QUANTITIES[name].terms}
+    assert all(value == getattr(measure, term) for term, value in found.items())
+    assert settings(replace(measure, quantities=("lambda_max", name), every=7, at=(3,)), name) == found
+    for term, value in OTHER.items():
+        assert (settings(replace(measure, **{term: value}), name) != found) == (term in found)
+
+
+def taken(row: Rows, name: str) -> Any:
+    """Of a lane's rows what belongs to one quantity."""
+    quantity, found = QUANTITIES[name], row.curvature
+    columns = [column for column in quantity.columns or [name] if column in found["method"]]
+    return (
+        [
+            (found.get(column), *(found[part].get(column) for part in ("method", "error", "products")))
+            for column in columns
+        ],
+        [point for point in row.curves if point["quantity"] in quantity.curves],
+        row.spectra if name == "spectrum" else None,
+    )
+
+
+def rows(exact_too: bool, **other: Any) -> Rows:
+    """All that can be measured of one trial, from exact spectra or by sampling."""
+    given = {**SETTINGS, "exact": 5000 if exact_too else 0, "loops": 3, **other}
+    sampled = given["exact"] == 0
+    names = [name for name in ESTIMATED if not (sampled and QUANTITIES[name].means == "exact")]
+    base = config(TINIEST, quantities=names, **given)
+    (row,) = measured([base], [after_updates(base)])
+    return row
+
+
+@pytest.fixture(scope="module")
+def usual() -> tuple[Rows, Rows]:
+    """With the usual settings: from exact spectra, and by sampling."""
+    return rows(True), rows(False)
+
+
+@pytest.mark.parametrize("term", OTHER)
+def test_a_term_acts_on_the_quantities_that_name_it_and_on_no_other(term: str, usual: tuple[Rows, Rows]) -> None:
+    """What `settings` says is what happens, in numbers, methods, errors and costs."""
+    found = rows(True, **{term: OTHER[term]}), rows(False, **{term: OTHER[term]})
+    for name in ESTIMATED:
+        regimes = (0, 1) if QUANTITIES[name].means != "exact" else (0,)
+        if term == "exact":
+            if QUANTITIES[name].means == "exact":
+                continue  # refused
+            regimes = (0,)
+        changed = any(taken(usual[regime], name) != taken(found[regime], name) for regime in regimes)
+        # What is of the whole validation set is measured again on another probe all the same, to the same number.
+        assert changed == (term in settings(MeasureConfig(), name) and (term, name) != ("probe", "hill")), name
