@@ -2,20 +2,20 @@
 
 Lanczos from a random unit vector v gives a tridiagonal T whose Gauss rule (Ritz values, squared first components)
 stands for the weights (v·u_i)² of the eigenvalues, which are 1 / P each in the mean over v (Golub & Meurant 2010;
-Ubaru, Chen & Saad 2017). Two things are better than the textbook's rule and cost no product; both were measured on Hessians of
-small transformers against their exact spectra, at 8 vectors of 48 nodes:
+Ubaru, Chen & Saad 2017). Two things are better than the textbook's rule and cost no product. Both were measured on
+Hessians of small transformers against their exact spectra, at 8 vectors of 48 nodes:
 
 - The rule is Laurie's averaged one (1996): half the Gauss rule of m − 1 nodes, half the anti-Gauss rule, whose error is
   the opposite. |λ| ln |λ| has a kink where most eigenvalues are; whether a node falls on it decides the sign of Gauss's
-  error. The entropy is off by 0.02–0.05 nats instead of 0.02–0.13, always upwards.
+  error. The entropy is off by 0.02–0.05 nats instead of 0.02–0.13, mostly upwards.
 - Outliers converge, so their weight need not be sampled: a Ritz value that several starts find with one and the same
   vector is a simple eigenvalue, and weighs 1 / P. The scatter of entropy and negative mass falls 2–4 times. Where
   starts find different vectors the eigenvalue is multiple, and its weights stay as sampled.
 
 An error is that of the mean over vectors (jackknife) and the quadrature's bias together. The bias is taken as a quarter
-of the range of the plain Gauss rules of the last few node counts, which for the entropy was 1–4 times the actual bias in
-each of 48 cases (8 Hessians, 16–96 nodes). The change from half the nodes to all of them was below a third of it in
-five: both halves can be wrong alike.
+of the range of the plain Gauss rules of the last few node counts: for the entropy that was 1–8 times the actual bias,
+2 in the median of 48 cases (8 Hessians, 16–96 nodes). The change from half the nodes to all of them was less than a
+third of it in five: both may be wrong alike.
 """
 
 from __future__ import annotations
