@@ -127,14 +127,15 @@ def fans(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
             continue
         ranks = []
         for name in _FANS:
-            for rank, at_rank in own.loc[own["quantity"] == name].groupby("x"):
+            of_end: pd.DataFrame = own.loc[own["quantity"] == name]
+            for rank in sorted(of_end["x"].unique().tolist()):
                 points = []
-                for step, at in at_rank.groupby("step"):
+                for step, at in of_end.loc[of_end["x"] == rank].groupby("step"):
                     if len(at) == trials:
                         by_seed = _by_seed(at["trial_id"].map(seeds), at["y"])
                         points.append({"step": int(str(step))} | series.summary(by_seed))
                 if points:
-                    ranks.append({"end": name.partition("_")[0], "rank": round(float(str(rank))), "points": points})
+                    ranks.append({"end": name.partition("_")[0], "rank": round(rank), "points": points})
         steps = sorted({point["step"] for rank in ranks for point in rank["points"]})
         known = own["trial_id"].map(seeds)
         found.append(

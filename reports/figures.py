@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from reports import words
 from reports.axis_figures import axis_figure, criterion_figure
+from reports.curvature_figures import curvature_figures, valley_figures
 from reports.panels import (
     MOST_NAMES,
     SIZE,
@@ -34,6 +35,7 @@ from reports.panels import (
     plain_ticks,
     styled,
 )
+from reports.spectrum_figures import spectrum_figures
 from reports.svg import FAINT, INK, PALETTE
 from reports.switch_figures import switch_figures
 from reports.tree_figure import tree_alt, tree_figure, tree_title
@@ -59,8 +61,9 @@ def draw(report: Mapping[str, Any]) -> list[Drawing]:
             drawings += list(switch_figures(prefix, study, colours))
             for entry in study["criterion_axes"]:
                 drawings.append(criterion_figure(prefix, study, entry, colours))
-            for curve in study["curvature"]:
-                drawings += list(_curvature(prefix, study, curve, colours))
+            drawings += list(curvature_figures(prefix, study, colours))
+            drawings += list(spectrum_figures(prefix, study, colours))
+            drawings += list(valley_figures(prefix, study, colours))
     return drawings
 
 
@@ -205,30 +208,6 @@ def _cost(
     )
     name = f"{prefix}-cost"
     yield finished(figure, name=name, study=study, kind="cost", title="Cost against loss", alt=alt)
-
-
-def _curvature(
-    prefix: str, study: Mapping[str, Any], curve: Mapping[str, Any], colours: Mapping[str, str]
-) -> Iterator[Drawing]:
-    drawn = [s for s in curve["series"] if s["points"]]
-    if not drawn:
-        return
-    figure, axes = panel()
-    ends = lines(axes, drawn, colours, "step")
-    log = all(s["log"] for s in drawn)
-    if log:
-        axes.set_yscale("log")
-        log_ticks(axes, "y")
-    suffix = ", log" if log else ""
-    axes.set(title=curve["metric"], xlabel="step (updates)", ylabel=f"{curve['metric']} ({curve['unit']}{suffix})")
-    last = max(p["step"] for s in drawn for p in s["points"])
-    axes.set_xlim(0, last or 1)
-    plain_ticks(axes, "x" if log else "xy")
-    name_ends(axes, ends)
-    shown = ", ".join(f"{label(s)} {words.number(s['points'][-1]['mean'])}" for s in drawn)
-    alt = f"{curve['metric']} over training; at the last measurement: {shown}."
-    name = f"{prefix}-curvature-{curve['metric'].replace('_', '-')}"
-    yield finished(figure, name=name, study=study, kind="curvature", title=curve["metric"], alt=alt)
 
 
 def _claims(

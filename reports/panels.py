@@ -57,7 +57,7 @@ class Drawing:
     """Of its file, without ``.svg``."""
     study: str
     kind: str
-    """claims | tree | curves | cost | axes | switches | criteria | curvature"""
+    """claims | tree | curves | cost | axes | switches | criteria | curvature | spectra | valleys | parts"""
     title: str
     alt: str
     """What it shows, with the numbers that matter."""
@@ -229,14 +229,52 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 
 def log_ticks(axes: Axes, which: Literal["x", "y"]) -> None:
-    """Ticks at 1, 2, 5 × powers of ten; at the powers alone on three decades or more, evenly spread on a half."""
+    """Ticks at 1, 2, 5 × powers of ten; at powers alone, few of them, on three decades or more; evenly on a half."""
     low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if math.log10(high / low) < 3 else (1,)
+    decades = math.log10(high / low)
+    steps = (1, 2, 5) if decades < 3 else (1,)
+    every = max(1, math.ceil(decades / (7.5 if which == "y" else 5.5)))
     axis = axes.xaxis if which == "x" else axes.yaxis
-    places = [s * 10.0**p for p in powers for s in steps]
+    places = [s * 10.0**p for p in powers if p % every == 0 for s in steps]
     if high / low < 3.2:
         places = [float(v) for v in MaxNLocator(nbins=5).tick_values(low, high)]
     axis.set_ticks([place for place in places if low <= place <= high])
     axis.set_ticks([], minor=True)
     plain_ticks(axes, which)
+
+
+def symlog_axis(axes: Axes, linear: float, low: float, high: float) -> None:
+    """A y axis that is linear up to ±`linear` and logarithmic beyond, over low … high, with few ticks."""
+    axes.set_yscale("symlog", linthresh=linear, linscale=0.5)
+    room = 1.6
+    bottom = low * room if low < -linear else -linear
+    top = high * room if high > linear else linear
+    axes.set_ylim(bottom, top)
+    places = [0.0]
+    every = max(1, math.ceil(math.log10(max(top, -bottom) / linear) / 3))
+    first = math.ceil(math.log10(linear) - 1e-9)
+    for sign, end in ((1, top), (-1, -bottom)):
+        places += [sign * 10.0**p for p in range(first, math.floor(math.log10(end)) + 1, every)]
+    axes.set_yticks(sorted(places))
+    axes.set_yticks([], minor=True)
+    plain_ticks(axes, "y")
+
+
+def wide_panels(
+    count: int, *, columns: int = 2, height: float = 2.5, strip: float = 0.0
+) -> tuple[Figure, list[Axes], list[Axes]]:
+    """A figure of several small panels, with a strip under each where `strip`, its height in inches, is above 0."""
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    ratios = [height, strip] if strip else [height]
+    figure = Figure(figsize=(8.4 if columns > 1 else 5.4, (sum(ratios) + 0.35) * rows), layout="constrained")
+    grid = figure.subplots(rows * len(ratios), columns, squeeze=False, height_ratios=ratios * rows)
+    main = [grid[len(ratios) * (i // columns), i % columns] for i in range(rows * columns)]
+    strips = [grid[2 * (i // columns) + 1, i % columns] for i in range(rows * columns)] if strip else []
+    for axes in (*main[count:], *strips[count:]):
+        axes.remove()
+    for axes in main[:count]:
+        axes.grid(visible=True, axis="y")
+    sns.despine(fig=figure)
+    return figure, main[:count], strips[:count]

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from reports import series, words
 from reports.figures import arm_colours
-from reports.panels import Drawing
+from reports.panels import Drawing, label
 from reports.svg import PALETTE, dark_rules
 
 MOST_BEST = 3
@@ -119,6 +119,9 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
         "colours": {arm: PALETTE.index(colour) for arm, colour in arm_colours(report).items()},
         "palette": PALETTE,
         "key": _key,
+        "at_last_lines": _lines,
+        "at_last_cell": lambda row, line: next((c for c in row["cells"] if label(c) == line["label"]), None),
+        "methods": _methods,
         "estimate": lambda summary: words.estimate(*(summary[name] for name in ("mean", "low", "high"))),
     }
 
@@ -156,12 +159,37 @@ def _switch_rows(arm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [whole, *(arm["settings"] if several else ())]
 
 
-_KINDS = ("claims", "tree", "curves", "cost", "axes", "switches", "criteria", "curvature")
+_KINDS = (
+    "claims",
+    "tree",
+    "curves",
+    "cost",
+    "axes",
+    "switches",
+    "criteria",
+    "curvature",
+    "parts",
+    "spectra",
+    "valleys",
+)
 _VERDICTS = ("supported", "contradicted", "undecided")
 
 
 def _key(row: Mapping[str, Any]) -> str:
     return f"{row['arm']} {words.setting(row['setting'])}"
+
+
+def _lines(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The columns of a table by arm and setting: each line that some row has a cell of."""
+    cells = {label(cell): cell["arm"] for row in rows for cell in row["cells"]}
+    return [{"label": text, "arm": arm} for text, arm in cells.items()]
+
+
+def _methods(row: Mapping[str, Any]) -> str:
+    """The methods of a quantity, the commonest first; three at most."""
+    counts = row["methods"]
+    shown = [f"{name} ({words.count(count)})" if len(counts) > 1 else name for name, count in counts.items()][:3]
+    return ", ".join(shown) + (f" and {len(counts) - 3} more" if len(counts) > 3 else "")
 
 
 def _columns(board: Sequence[Mapping[str, Any]]) -> list[str]:
