@@ -19,7 +19,6 @@ by Lanczos.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,6 +30,7 @@ from torch import Tensor
 from core.findings import Finding, Value, failed
 from core.flat import Layout
 from core.hessian import Products, StackedHessian, drive
+from core.hutchinson import Sample, trace
 from core.lanczos import Extreme, extremes
 from core.probes import ASYMMETRY, Probe
 from core.quantities import QUANTITIES
@@ -239,19 +239,16 @@ def _wrong(skew: float, size: float) -> str | None:
 def _traces(unrolled: Unrolled, lane: int) -> Products[dict[str, Value]]:
     """Both traces by Hutchinson's estimator: the mean of zᵀ A z over vectors z of random signs."""
     vectors, loops = unrolled.probe.measure.vectors, unrolled.loops
-    samples = []
+    samples: tuple[list[Sample], list[Sample]] = ([], [])
     for index in range(vectors):
         z = torch.where(unrolled.direction(lane, "signs", index) < 0, -1.0, 1.0).double()
         products = yield from parts(z, loops)
-        samples.append([float(z @ product) for product in products])
-    found = {}
-    for (name, _), own in zip(PARTS, zip(*samples, strict=True), strict=True):
-        found[f"{name}_loop_trace"] = Value(
-            number=statistics.fmean(own),
-            method=f"hutchinson, {vectors} vectors",
-            error=statistics.stdev(own) / math.sqrt(vectors),
-            products=vectors * loops,
-        )
+        for own, product in zip(samples, products, strict=True):
+            own.append(Sample(trace=float(z @ product), product=product))
+    method, spent, found = f"hutchinson, {vectors} vectors", vectors * loops, {}
+    for (name, _), own in zip(PARTS, samples, strict=True):
+        mean = trace(own)
+        found[f"{name}_loop_trace"] = Value(number=mean.number, method=method, error=mean.error, products=spent)
     return found
 
 
