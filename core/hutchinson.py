@@ -11,7 +11,7 @@ Errors come from the variances that signs have, not from the scatter of a few sk
 most 2 ‖H‖_F² and that of ‖Hv‖² at most 2 ‖H²‖_F², and the same products give both norms, the second one from all pairs
 of vectors. On four of these Hessians the truth lay within three such errors, at 8 / 4 / 2 vectors, in 100 / 100 / 100 %
 of repeats for the trace (scatter alone: 93 / 93 / 74 % at worst) and 97 / 95 / 88 % at worst for the norm (scatter
-alone: 93 / 88 / 73 %). Where one eigenvalue is most of the norm it is 93 % at 8: the error is low where the estimate is.
+alone: 93 / 88 / 73 %). Where one eigenvalue is most of the norm it is 93 % at 8: a low estimate has a low error.
 """
 
 from __future__ import annotations

@@ -30,10 +30,9 @@ from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from core.hessian import Products
+from core.quantities import NULL
 from core.spectrum import Numbers
 
-EXHAUSTED = 1e-14
-"""A rest of this share of the largest Ritz value is rounding: the Krylov space is complete."""
 CONVERGED = 1e-3
 """Residual of a Ritz value that stands for an eigenvalue, of the largest; beyond it a hundredth of the gap to the next
 one, so that its vector is within 1e-2 of the eigenvector."""
@@ -102,7 +101,7 @@ def krylov(start: Tensor, *, nodes: int) -> Products[Krylov]:
                 failure="a product is not finite",
             )
         radius = float(np.max(np.abs(diagonal[: step + 1]) + couplings[: step + 1]))
-        complete = step + 1 == size or couplings[step] <= EXHAUSTED * radius
+        complete = step + 1 == size or couplings[step] <= NULL * radius
         if complete or step + 1 == len(basis):
             break
         basis[step + 1] = rest / couplings[step]
@@ -196,11 +195,11 @@ def _weighed(start: Krylov, steps: int, last: float, outliers: Rule, size: int) 
     weights: Numbers = vectors[0] ** 2
     residuals, sound = _converged(values, vectors, start.couplings[steps - 1])
     known, bounds = outliers
-    reach = residuals[:, None] + bounds[None, :] + EXHAUSTED * np.max(np.abs(values))
+    reach = residuals[:, None] + bounds[None, :] + NULL * np.max(np.abs(values))
     sound &= np.any(np.abs(values[:, None] - known[None, :]) <= reach, axis=1)
-    sampled = float(np.sum(weights[~sound]))
-    if sampled > 0:
-        weights[~sound] *= (1.0 - np.count_nonzero(sound) / size) / sampled
+    sampled, left = float(np.sum(weights[~sound])), size - np.count_nonzero(sound)
+    if sampled > 0 or left == 0:
+        weights[~sound] *= left / size / sampled if left else 0.0
         weights[sound] = 1.0 / size
     return values, weights / np.sum(weights)
 
@@ -221,7 +220,7 @@ def _simple(starts: Sequence[Krylov]) -> Rule:
         return values, residuals
     vectors = torch.cat([start.vectors for start in starts])
     same = (vectors @ vectors.T).abs().cpu().numpy() >= SAME
-    reach = residuals[:, None] + residuals[None, :] + EXHAUSTED * np.max(np.abs(values))
+    reach = residuals[:, None] + residuals[None, :] + NULL * np.max(np.abs(values))
     close = (np.abs(values[:, None] - values[None, :]) <= reach) & (owners[:, None] != owners[None, :])
     simple = np.any(close & same, axis=1) & ~np.any(close & ~same, axis=1)
     return values[simple], residuals[simple]
