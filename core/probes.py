@@ -50,7 +50,7 @@ class Exact:
 
     @cached_property
     def vectors(self) -> Tensor:
-        """Eigenvectors `[P, P]`, in columns; worked out when first asked for, which costs four times the values."""
+        """Eigenvectors `[P, P]`, in columns; found when first asked for: 4 times the time of the values, 24 P² bytes."""
         vectors: Tensor = torch.linalg.eigh(self.hessian)[1]
         return vectors
 
@@ -305,5 +305,5 @@ class Probe:
 
 
 def eigen(hessian: Tensor) -> Exact:
-    """The exact spectrum of a symmetric matrix `[P, P]`, in float64."""
+    """The exact spectrum of a symmetric matrix `[P, P]`, in float64; 8 P² bytes beside it while it runs."""
     return Exact(values=torch.linalg.eigvalsh(hessian), hessian=hessian)
