@@ -50,7 +50,7 @@ class Exact:
 
     @cached_property
     def vectors(self) -> Tensor:
-        """Eigenvectors `[P, P]`, in columns; found when first asked for: 4 times the time of the values, 24 P² bytes."""
+        """Eigenvectors `[P, P]`, in columns; found when first asked for: 4 times the time of the values, 24 P² B."""
         vectors: Tensor = torch.linalg.eigh(self.hessian)[1]
         return vectors
 
