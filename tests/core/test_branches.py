@@ -19,7 +19,7 @@ from core.lineage import links
 from core.optim import learning_rate
 from core.probes import Probe
 from core.segments import LaneResult
-from core.train import initial_state
+from core.train import initial_state, train_segments
 from tests.core import packs, probing
 
 TASK = probing.TINY | {"train_size": 64}
@@ -197,6 +197,20 @@ def test_a_branch_that_diverges_has_no_number_and_its_neighbour_does_not_notice(
     [result] = onward(probe_at([wild], 0), 12, each=True)
     assert broken(result) is not None
     assert len(result.states) == result.reached
+
+
+def test_only_a_branch_is_evaluated_where_it_starts() -> None:
+    config = trial({})
+    segment, state = packs.segment(config, 0, 3, 5, evaluate=(3, 5)), at(config, 3)
+    with pytest.raises(ValueError, match="step 3 cannot be observed in 3–5"):
+        train_segments([segment], [state])
+    [result] = train_segments([replace(segment, branch=True)], [state])
+    assert [row["step"] for row in result.metrics] == [3, 5]
+    assert result.metrics[0]["train_loss"] is None
+    assert (
+        result.metrics[0]["val_loss"]
+        == train_segments([packs.segment(config, 0, 2, 3, evaluate=(3,))], [at(config, 2)])[0].metrics[0]["val_loss"]
+    )
 
 
 def test_measuring_a_branch_leaves_the_training_alone() -> None:

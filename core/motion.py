@@ -1,0 +1,148 @@
+"""How training moves in the river valley of a state: along its flat directions, and from wall to wall across the rest.
+
+Both watch the next `measure.window` updates as the trial would make them (`core.branches`), against the Hessian of the
+probe batch at the state itself, which stays while they go on.
+
+*River share*: the share of Σ_t ‖Δw_t‖² that lies along eigenvectors with |λ| ≤ ε, for every ε. The null space counts
+as river: nothing rises there.
+
+*Valley hopping*: along each of the sharpest directions, the share of the updates across which the gradient changes its
+sign, that is, which jump over the bottom of the valley. The gradient is that of the probe batch at every weight that
+is visited, one function throughout; that of the training batches changes its sign from one batch to the next by their
+noise alone. 0 = the bottom is approached or left on one side, 1 = every update goes to the other wall. Eigenvalues that
+agree have no directions of their own: what stands at their ranks is of some basis of their plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from core.branches import broken, elsewhere, onward
+from core.checkpoint import TrialState
+from core.densities import exact_spectrum
+from core.ends import by_rank
+from core.findings import Finding, Value, failed
+from core.probes import Probe
+from core.quantities import THRESHOLDS
+from core.ranks import Ranked
+from core.segments import LaneResult
+
+
+def river_share(probe: Probe) -> list[Finding]:
+    """The share of the next updates (squared) along |λ| ≤ ε, by ε; exact or not at all."""
+    name, window = "river_share", probe.measure.window
+    method = f"exact, {window} updates"
+    if not probe.is_exact:
+        reason = f"needs the exact spectrum; P = {probe.size} exceeds measure.exact = {probe.measure.exact}"
+        return [failed([name], method, reason) for _ in range(probe.lanes)]
+    findings = []
+    for lane, result in enumerate(_window(probe)):
+        failure, points = broken(result), list[tuple[str, float, float]]()
+        if failure is None:
+            exact, steps = probe.exact[lane], _visited(probe, lane, result).diff(dim=0)
+            along = (steps @ exact.vectors).square().sum(0)
+            if float(along.sum()) == 0.0:
+                failure = "the next updates are zero: the learning rate has gone to zero"
+            else:
+                shares = river_shares(exact.values, along, THRESHOLDS)
+                points = [(name, e, share) for e, share in zip(THRESHOLDS, shares, strict=True)]
+        findings.append(
+            Finding(
+                values={name: Value(method=method, products=probe.size, failure=failure)},
+                curves=points,
+                spectra=[exact_spectrum(probe, lane)],
+            )
+        )
+    return findings
+
+
+def river_shares(values: Tensor, along: Tensor, thresholds: Sequence[float]) -> list[float]:
+    """The share of a motion that lies along eigenvectors with |λ| ≤ ε.
+
+    Args:
+        values: eigenvalues `[P]`.
+        along: by eigenvector `[P]`, the squared length of the motion along it; not all zero.
+        thresholds: the ε.
+
+    Returns:
+        By ε, in [0, 1]; 1 from the largest |λ| on.
+    """
+    magnitudes, order = values.abs().sort()
+    gathered = along[order].cumsum(0)
+    gathered = torch.cat((gathered.new_zeros(1), gathered / gathered[-1]))
+    counts = torch.searchsorted(magnitudes, magnitudes.new_tensor(thresholds), right=True)
+    shares: list[float] = gathered[counts].tolist()
+    return shares
+
+
+def valley_hopping(probe: Probe) -> list[Finding]:
+    """How often the gradient changes its sign along the sharpest directions, by rank from the top.
+
+    Where the budget of products ends before all directions have converged, those are given that have, without a gap in
+    the ranks, and the failure says how many have not.
+    """
+    results = _window(probe)
+    there = [lane for lane, result in enumerate(results) if broken(result) is None]
+    gradients = dict(zip(there, _gradients(probe, there, results), strict=True))
+    return [
+        _hopping(probe, run, gradients.get(lane), broken(result))
+        for lane, (run, result) in enumerate(zip(by_rank(probe), results, strict=True))
+    ]
+
+
+def _hopping(probe: Probe, run: Ranked, gradients: Tensor | None, failure: str | None) -> Finding:
+    """What was found for one lane, from the gradients at the weights visited; None where the branch is broken."""
+    name, window, asked = "valley_hopping", probe.measure.window, min(probe.measure.top, probe.size)
+    method = f"lanczos{'' if run.checked else ', copies not looked for'}, {window} updates"
+    points: list[float] = []
+    if gradients is not None:
+        points = hops(gradients @ run.vectors[: len(run.top)].mT)
+        if len(points) < asked:
+            failure = f"{asked - len(points)} of {asked} eigenvectors not found: {run.failure}"
+    return Finding(
+        values={name: Value(method=method, products=run.products, failure=failure)},
+        curves=[(name, float(rank), share) for rank, share in enumerate(points, start=1)],
+    )
+
+
+def hops(projections: Tensor) -> list[float]:
+    """The share of the updates across which a projection changes its sign.
+
+    Args:
+        projections: of the gradient on k directions, at n + 1 weights in a row `[n + 1, k]`; one that is zero has no
+            sign, and changes none.
+
+    Returns:
+        By direction, in multiples of 1 / n.
+    """
+    changed = projections[1:] * projections[:-1] < 0
+    shares: list[float] = changed.double().mean(0).tolist()
+    return shares
+
+
+def _window(probe: Probe) -> list[LaneResult]:
+    """The branches that both quantities watch."""
+    window = probe.measure.window
+    return probe.once(f"{window} updates onward", lambda start: onward(start, window, each=True))
+
+
+def _visited(probe: Probe, lane: int, result: LaneResult) -> Tensor:
+    """The weights at the start of a branch and after each update, as vectors `[window + 1, P]` in float64."""
+    states: Sequence[TrialState] = (probe.states[lane], *result.states)
+    rows = [torch.cat([state.parameters[name].double().flatten() for name in probe.params]) for state in states]
+    return torch.stack(rows).to(probe.inputs.device)
+
+
+def _gradients(probe: Probe, lanes: Sequence[int], results: Sequence[LaneResult]) -> list[Tensor]:
+    """By lane, the gradients on the probe batch at the weights that its branch visited `[window + 1, P]`."""
+    if not lanes:
+        return []
+    found: list[list[Tensor]] = [[probe.gradient[lane].clone()] for lane in lanes]
+    for number in range(probe.measure.window):
+        there = elsewhere(probe, [(lane, results[lane].states[number]) for lane in lanes])
+        for rows, row in zip(found, there.gradient, strict=True):
+            rows.append(row.clone())
+    return [torch.stack(rows) for rows in found]
