@@ -23,8 +23,11 @@ from core.errors import InputError
 from core.findings import Finding, Rows, failed, rows
 from core.lineage import Link
 from core.probes import Probe, Train
-from core.quantities import QUANTITIES
+from core.quantities import QUANTITIES, exact
 from core.terms import nearest
+
+EXACT_BYTES = 2**30
+"""Exact spectra of a group of lanes at once: the Hessian, its eigenvectors and the eigensolver's work, 24 P² a lane."""
 
 Estimator = Callable[[Probe], list[Finding]]
 """Finds one quantity for every lane of a probe."""
@@ -117,9 +120,12 @@ def measure(lanes: Sequence[Measured], inputs: Tensor, targets: Tensor, *, train
                 f"measure.exact: {name} needs the exact spectrum of {whole.size} parameters, got a limit of "
                 f"{observed.exact}; raise it"
             )
+    size = whole.group
+    if exact(observed, observed.quantities, whole.size):
+        size = min(size, max(1, EXACT_BYTES // (24 * whole.size**2)))
     found: list[Rows] = []
-    for low in range(0, whole.lanes, whole.group):
-        found += _group(_pick(whole, range(low, min(low + whole.group, whole.lanes))))
+    for low in range(0, whole.lanes, size):
+        found += _group(_pick(whole, range(low, min(low + size, whole.lanes))))
     return found
 
 

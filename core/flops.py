@@ -21,6 +21,7 @@ No torch here: planning imports this file.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from core.config import ModelConfig, TrialConfig
 from core.draws import drawn_total
@@ -38,6 +39,12 @@ def parameters(config: TrialConfig) -> int:
     positions = config.task.context * model.width if model.position == "learned" else 0
     head = embedding if model.output == "untied" else 0
     return embedding + positions + (model.prelude + model.depth + model.coda) * block + norm + head
+
+
+def looped_parameters(config: TrialConfig) -> int:
+    """Number of trained parameters of the blocks inside the loop, each counted once."""
+    one = replace(config.model, depth=config.model.depth + 1)
+    return config.model.depth * (parameters(replace(config, model=one)) - parameters(config))
 
 
 def _norm_parameters(model: ModelConfig) -> int:

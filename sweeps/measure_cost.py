@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.config import TrialConfig
-from core.flops import parameters, step_flops
+from core.flops import looped_parameters, parameters, step_flops
 from core.lineage import Link
 from core.quantities import MATRICES, QUANTITIES, exact
 
@@ -19,8 +19,8 @@ GRADIENT_STEPS = 2.0
 """Time of a quantity of first derivatives over that: one or two gradients in float64."""
 END_PRODUCTS = 40
 """Products until both ends of a spectrum have converged; so many more for every five eigenvalues from each end."""
-EIGEN_RATE = 2e10
-"""FLOP per second of the symmetric eigensolver on one core, which takes 4/3 P³ for values and 9 P³ with vectors."""
+EIGEN_RATE = 5e10
+"""FLOP per second of the symmetric eigensolver on one core, which takes 4/3 P³ for values and 5 P³ with vectors."""
 DEFAULT_RATE = 1e10
 """FLOP per second and worker where a shape was never timed.
 
@@ -67,7 +67,9 @@ def measure_cost(config: TrialConfig, link: Link, step_s: float | None) -> Measu
     if "block_lambda_max" in names:
         products += END_PRODUCTS // 2 * len(MATRICES)
     if "loop_parts" in names:
-        products += 3 * END_PRODUCTS * link.loops + (size if size <= measure.exact else measure.vectors)
+        unrolled = looped_parameters(config) * link.loops
+        dense = max(size, unrolled) <= measure.exact
+        products += unrolled if dense else link.loops * (measure.vectors + END_PRODUCTS) + 2
     if spectrum:
         products, matrices = products + size, 1
     else:
@@ -85,7 +87,7 @@ def measure_cost(config: TrialConfig, link: Link, step_s: float | None) -> Measu
     if one is None:
         one = step_flops(config, loops=link.loops, loss_on=link.loss_on) / DEFAULT_RATE
     probe_s = one * measure.probe / config.train.batch
-    eigen_s = matrices * (9 if vectors else 4 / 3) * size**3 / EIGEN_RATE
+    eigen_s = matrices * (5 if vectors else 4 / 3) * size**3 / EIGEN_RATE
     return MeasureCost(
         products=products,
         seconds=(products * PRODUCT_STEPS + gradients * GRADIENT_STEPS) * probe_s + updates * one + eigen_s,
