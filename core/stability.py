@@ -19,11 +19,15 @@ heart has another edge than the validation set.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from core.checkpoint import TrialState
 from core.config import TrialConfig
+from core.ends import lambda_max
 from core.findings import Finding, Value
 from core.hessian import Products, transformed
 from core.lanczos import Extreme, extremes
@@ -38,13 +42,13 @@ def edge(probe: Probe) -> list[Finding]:
     lanes = list(zip(probe.configs, probe.chains, probe.states, strict=True))
     wrong = [_without_limit(config, chain[-1], state.step) for config, chain, state in lanes]
     able = [lane for lane, reason in enumerate(wrong) if reason is None]
-    found = dict(zip(able, probe.drive([(lane, _extreme(probe, lane)) for lane in able]), strict=True))
+    largest = _largest(probe, able)
     return [
         Finding(
             values={
                 "edge": Value(method="lanczos", failure=reason)
                 if reason is not None
-                else _ratio(found[lane], limit(config, chain[-1], state.step))
+                else _ratio(largest[lane], limit(config, chain[-1], state.step))
             }
         )
         for lane, (reason, (config, chain, state)) in enumerate(zip(wrong, lanes, strict=True))
@@ -70,14 +74,12 @@ def limit(config: TrialConfig, link: Link, step: int) -> float:
     return 2.0 * (1.0 + train.beta1) / ((1.0 - train.beta1) * rate)
 
 
-def preconditioner(config: TrialConfig, link: Link, state: TrialState) -> Tensor | None:
-    """The diagonal of P `[P]` after the last update, float64, on the CPU, in canonical order; None under SGD.
+def preconditioner(config: TrialConfig, link: Link, state: TrialState) -> Tensor:
+    """The diagonal of AdamW's P `[P]` in its last update, float64, on the CPU, in canonical order.
 
     The moments must have seen an update.
     """
     train, age = config.train, state.step - link.reset
-    if train.optimizer == "sgd":
-        return None
     names = parameter_shapes(architecture(config))
     second = torch.cat([state.optimizer[f"moment2/{name}"].double().flatten() for name in names])
     corrected = second / (1.0 - train.beta2**age)
@@ -93,22 +95,31 @@ def _without_limit(config: TrialConfig, link: Link, step: int) -> str | None:
     return None
 
 
-def _extreme(probe: Probe, lane: int) -> Products[Extreme]:
+def _largest(probe: Probe, lanes: Sequence[int]) -> dict[int, Value]:
+    """By lane, the largest eigenvalue of the (preconditioned) Hessian."""
+    if lanes and probe.configs[0].train.optimizer == "sgd":  # the same in all lanes: products are shared with λ_max
+        found = lambda_max(probe)
+        return {lane: found[lane].values["lambda_max"] for lane in lanes}
+    ends = probe.drive([(lane, _preconditioned(probe, lane)) for lane in lanes])
+    return {
+        lane: Value(number=e.value, method="lanczos", error=e.error, products=e.products, failure=e.failure)
+        for lane, e in zip(lanes, ends, strict=True)
+    }
+
+
+def _preconditioned(probe: Probe, lane: int) -> Products[Extreme]:
     start = probe.direction(lane, "start")
-    run = extremes(start, ends=["max"], max_products=probe.measure.products)
     diagonal = preconditioner(probe.configs[lane], probe.chains[lane][-1], probe.states[lane])
-    if diagonal is not None:
-        root = diagonal.to(start.device).rsqrt()
-        run = transformed(run, into=root.mul, back=root.mul)
-    (found,) = yield from run
+    root = diagonal.to(start.device).rsqrt()
+    run = extremes(start, ends=["max"], max_products=probe.measure.products)
+    (found,) = yield from transformed(run, into=root.mul, back=root.mul)
     return found
 
 
-def _ratio(found: Extreme, most: float) -> Value:
-    return Value(
-        number=None if found.value is None else found.value / most,
+def _ratio(largest: Value, most: float) -> Value:
+    return replace(
+        largest,
+        number=None if largest.number is None else largest.number / most,
         method=f"lanczos, limit {most:.6g}",
-        error=None if found.error is None else found.error / most,
-        products=found.products,
-        failure=found.failure,
+        error=None if largest.error is None else largest.error / most,
     )

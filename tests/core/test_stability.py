@@ -115,6 +115,16 @@ def test_under_sgd_it_is_lambda_max_over_the_limit(momentum: float) -> None:
     assert value.method == f"lanczos, limit {most:.6g}"
 
 
+def test_under_sgd_it_is_the_same_beside_other_quantities() -> None:
+    base = trained(config("layer-mlp", quantities=QUANTITY, top=3), optimizer="sgd")
+    [by_itself] = measured([base])
+    for beside in (("lambda_min",), ("lambda_max",), ("eigenvalues",)):
+        [row] = measured([replace(base, measure=replace(base.measure, quantities=(*beside, *QUANTITY)))])
+        for column in ("edge", "products", "error"):
+            there, here = row.curvature[column], by_itself.curvature[column]
+            assert (there if column == "edge" else there["edge"]) == (here if column == "edge" else here["edge"])
+
+
 # --- Adam's preconditioner -------------------------------------------------------------------------------------------
 
 
