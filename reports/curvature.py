@@ -27,7 +27,7 @@ TAU = 1e-3
 _FANS = ("top_eigenvalue", "bottom_eigenvalue")
 _LOG = frozenset({"kappa_valley", "cumulative_force", "eigenvalues_below"})
 """Curves on orders of magnitude: means are geometric, differences ratios."""
-_AT_LAST = ("block_lambda_max_", "same_loop_", "cross_loop_")
+_AT_LAST = ("null_count", "block_lambda_max_", "same_loop_", "cross_loop_")
 """Columns that a table shows at the last step."""
 
 
@@ -38,7 +38,7 @@ def panels(tables: Tables, arms: Sequence[str], reference: str, claims: Iterable
         tables: of the study.
         arms: in the order of the report.
         reference: the arm that others are compared with.
-        claims: of the study; a threshold that they name is the τ of the axes.
+        claims: of the study; thresholds that they name give the τ of the axes.
     """
     known = spectra.read(tables)
     return {
@@ -60,14 +60,14 @@ def panels(tables: Tables, arms: Sequence[str], reference: str, claims: Iterable
 
 
 def threshold(claims: Iterable[Claim]) -> float:
-    """τ of the axes: the first that a claim names, `TAU` without one."""
-    named = [
+    """τ of the axes: the middle one of those that claims name, `TAU` without one."""
+    named = sorted(
         part.metric.arguments[0]
         for claim in claims
         for part in claim.parts
         if part.metric.name in ("force_at", "below_at")
-    ]
-    return named[0] if named else TAU
+    )
+    return named[len(named) // 2] if named else TAU
 
 
 def curve(tables: Tables, name: str, arms: Sequence[str], reference: str) -> dict[str, Any] | None:

@@ -38,7 +38,7 @@ _GROUPS = {
     ),
 }
 """Columns that stand together in one figure: their prefixes, its title and its y axis."""
-_TABLED = "block_lambda_max_"
+_TABLED = ("block_lambda_max_", "null_count")
 """Columns that only the table shows."""
 _STRENGTH = {"collapse": 0.25, "diversification": 0.55, "stabilization": 0.85}
 _TITLES = {
@@ -281,7 +281,8 @@ def _at_tau(study: Entry, entry: Entry, series: Entry) -> str:
     ranked = entry["x"].startswith("rank")
     wanted = 1.0 if ranked else study["panels"]["tau"]
     at = min(series["points"], key=lambda p: abs(p["x"] - wanted) if ranked else max(p["x"] / wanted, wanted / p["x"]))
-    return f"{_estimate(at)} at {entry['x'].partition(' ')[0]} = {words.number(at['x'], 2)}"
+    place = words.count(at["x"]) if ranked else words.number(at["x"], 2)
+    return f"{_estimate(at)} at {entry['x'].partition(' ')[0]} {'' if ranked else '= '}{place}"
 
 
 def _unit(unit: str, *, log: bool) -> str:

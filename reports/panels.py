@@ -57,7 +57,7 @@ class Drawing:
     """Of its file, without ``.svg``."""
     study: str
     kind: str
-    """claims | tree | curves | cost | axes | switches | criteria | curvature | spectra | valleys | parts"""
+    """claims | tree | curves | cost | axes | switches | criteria | curvature | parts | spectra | ranks | valleys"""
     title: str
     alt: str
     """What it shows, with the numbers that matter."""
@@ -233,7 +233,7 @@ def log_ticks(axes: Axes, which: Literal["x", "y"]) -> None:
     low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     decades = math.log10(high / low)
-    steps = (1, 2, 5) if decades < 3 else (1,)
+    steps = (1, 2, 5) if decades < (3 if which == "y" else 2.2) else (1,)
     every = max(1, math.ceil(decades / (7.5 if which == "y" else 5.5)))
     axis = axes.xaxis if which == "x" else axes.yaxis
     places = [s * 10.0**p for p in powers if p % every == 0 for s in steps]

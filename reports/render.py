@@ -160,17 +160,8 @@ def _switch_rows(arm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 _KINDS = (
-    "claims",
-    "tree",
-    "curves",
-    "cost",
-    "axes",
-    "switches",
-    "criteria",
-    "curvature",
-    "parts",
-    "spectra",
-    "valleys",
+    *("claims", "tree", "curves", "cost", "axes", "switches", "criteria"),
+    *("curvature", "parts", "spectra", "ranks", "valleys"),
 )
 _VERDICTS = ("supported", "contradicted", "undecided")
 

@@ -81,8 +81,9 @@ def last_step(steps: Sequence[Sequence[Sequence[int]]]) -> int | None:
     """The last step that all lines have in common; None without one.
 
     Args:
-        steps: by line and trial, the steps that the trial has. Of a line count those that most of its trials have, so
-            that a trial without its last measurement does not set all others back: it is left out there and counted.
+        steps: by line and trial, the steps that the trial has. Of a line count those that more than half of its trials
+            have (of those that have any), so that a trial without its last measurement does not set all others back:
+            it is left out there and counted.
     """
     common: set[int] | None = None
     for line in steps:
@@ -90,8 +91,8 @@ def last_step(steps: Sequence[Sequence[Sequence[int]]]) -> int | None:
         for trial in line:
             for step in set(trial):
                 counts[step] += 1
+        most = {step for step, count in counts.items() if 2 * count > sum(bool(trial) for trial in line)}
         if counts:
-            most = {step for step, count in counts.items() if count == max(counts.values())}
             common = most if common is None else common & most
     return max(common) if common else None
 

@@ -105,7 +105,7 @@ def _ranks(prefix: str, study: Entry, colours: Mapping[str, str]) -> Drawing:
         f"with 95 % t intervals ({counted(drawn)}): {'; '.join(shown)}. Bars: share of the eigenvalues that are zero "
         f"within rounding, which the ranks leave out.{failures(study, 'spectrum')}"
     )
-    return finished(figure, name=f"{prefix}-ranks", study=study, kind="spectra", title=title, alt=alt)
+    return finished(figure, name=f"{prefix}-ranks", study=study, kind="ranks", title=title, alt=alt)
 
 
 def _null_bar(axes: Axes, place: int, null: Entry, colour: str, text: str) -> None:
@@ -289,4 +289,4 @@ def _components(prefix: str, study: Entry, colours: Mapping[str, str]) -> Iterat
             f"interval ({counted(drawn)}): {'; '.join(shown)}{unit}.{failures(study, 'spectrum')}"
         )
         slug = name.replace("_", "-")
-        yield finished(figure, name=f"{prefix}-components-{slug}", study=study, kind="spectra", title=title, alt=alt)
+        yield finished(figure, name=f"{prefix}-components-{slug}", study=study, kind="ranks", title=title, alt=alt)
