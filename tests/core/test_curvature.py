@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -19,7 +16,6 @@ from torch import Tensor
 
 import core.probes
 from core.config import TrialConfig, trial_config
-from core.curvature import ESTIMATORS
 from core.errors import InputError
 from core.findings import Rows
 from core.lineage import links
@@ -33,18 +29,8 @@ SETTINGS = {"products": 64, "top": 3, "vectors": 4, "nodes": 8, "lag": 2, "windo
 """Small, and within a few updates."""
 
 
-def _there(name: str) -> bool:
-    module, _, function = ESTIMATORS[name].partition(":")
-    try:
-        found = getattr(importlib.import_module(module), function, None) if find_spec(module) else None
-        return found is not None and "NotImplementedError" not in inspect.getsource(found)
-    except ImportError:
-        return False
-
-
-ESTIMATED = tuple(name for name in QUANTITIES if _there(name))
-CURVED = tuple(name for name in ESTIMATED if QUANTITIES[name].means != "gradient")
-SAMPLED = tuple(name for name in ESTIMATED if QUANTITIES[name].means != "exact")
+CURVED = tuple(name for name in QUANTITIES if QUANTITIES[name].means != "gradient")
+SAMPLED = tuple(name for name in QUANTITIES if QUANTITIES[name].means != "exact")
 """Those that are had of models above the limit of exact spectra too."""
 
 
@@ -59,7 +45,7 @@ def without_step(row: Rows) -> dict[str, Any]:
 # --- every quantity ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ESTIMATED)
+@pytest.mark.parametrize("name", QUANTITIES)
 def test_a_quantity_gives_its_own_columns_curves_and_nothing_else(name: str) -> None:
     quantity = QUANTITIES[name]
     base = trial(name, model="layer-mlp")
@@ -102,7 +88,7 @@ def after_updates(base: TrialConfig) -> Any:
 )
 def test_a_lane_has_the_same_bits_in_any_pack(model: str | dict[str, Any], exact: int) -> None:
     """All quantities at once, alone, in packs and at any position, from exact spectra and sampled."""
-    configs = seeds(trial(*(ESTIMATED if exact else SAMPLED), model=model, exact=exact, probe=3), 4)
+    configs = seeds(trial(*(QUANTITIES if exact else SAMPLED), model=model, exact=exact, probe=3), 4)
     states = [after_updates(lane) for lane in configs]
 
     def rows(order: list[int]) -> list[Rows]:
@@ -114,7 +100,7 @@ def test_a_lane_has_the_same_bits_in_any_pack(model: str | dict[str, Any], exact
 
 
 def test_lanes_of_several_groups_have_the_bits_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    configs = seeds(trial(*ESTIMATED, model={"width": 2, "loops": 2}, probe=2), 3)
+    configs = seeds(trial(*QUANTITIES, model={"width": 2, "loops": 2}, probe=2), 3)
     states = [after_updates(lane) for lane in configs]
     together = measured(configs, states)
     for size in (1, 2):
@@ -124,7 +110,7 @@ def test_lanes_of_several_groups_have_the_bits_of_their_own(monkeypatch: pytest.
         assert measured(configs, states) == together
 
 
-@pytest.mark.parametrize("name", ESTIMATED)
+@pytest.mark.parametrize("name", QUANTITIES)
 def test_a_quantity_has_the_value_it_has_beside_others(name: str, everything: Rows) -> None:
     base = trial(name, model="layer-mlp")
     (row,) = measured([base], [after_updates(base)])
@@ -140,7 +126,7 @@ def test_a_quantity_has_the_value_it_has_beside_others(name: str, everything: Ro
 @pytest.fixture(scope="module")
 def everything() -> Rows:
     """All quantities of one trial, in one measurement."""
-    base = trial(*reversed(ESTIMATED), model="layer-mlp")
+    base = trial(*reversed(QUANTITIES), model="layer-mlp")
     (row,) = measured([base], [after_updates(base)])
     return row
 
@@ -187,7 +173,7 @@ class _Twisted(torch.autograd.Function):
 
 def test_products_that_are_not_symmetric_give_null_and_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever takes them. First derivatives are what they are."""
-    base = trial(*ESTIMATED, model="layer-mlp")
+    base = trial(*QUANTITIES, model="layer-mlp")
     at = after_updates(base)
     loss = core.probes.loss
 
@@ -205,12 +191,12 @@ def test_products_that_are_not_symmetric_give_null_and_say_why(monkeypatch: pyte
             assert column not in found["error"]
     assert row.curvature["asymmetry"] > 1e-4
     assert row.curves == row.spectra == []
-    for name in set(ESTIMATED) - set(CURVED):
+    for name in set(QUANTITIES) - set(CURVED):
         (alone,) = measured([trial(name, model="layer-mlp")], [at])
         assert all(found[column] == alone.curvature[column] for column in QUANTITIES[name].columns)
 
 
-@pytest.mark.parametrize("name", ESTIMATED)
+@pytest.mark.parametrize("name", QUANTITIES)
 def test_weights_that_overflow_give_null_beside_a_sound_lane(name: str) -> None:
     configs = seeds(trial(name, model="layer-mlp"), 3)
     states = [after_updates(lane) for lane in configs]
@@ -304,7 +290,7 @@ def rich_trial(name: str, **train: Any) -> TrialConfig:
 
 
 @pytest.mark.parametrize("train", [{}, {"optimizer": "sgd", "lr_schedule": "wsd", "decay": 2}], ids=["adamw", "sgd"])
-@pytest.mark.parametrize("name", ESTIMATED)
+@pytest.mark.parametrize("name", QUANTITIES)
 def test_training_has_the_same_bits_with_and_without_measurements(name: str, train: dict[str, Any]) -> None:
     """Every metric, event and state; the measurements stand between updates, at a switch and at both ends."""
     configs = seeds(rich_trial(name, **train), 2)
@@ -334,7 +320,7 @@ def test_training_has_the_same_bits_with_and_without_measurements(name: str, tra
 
 def test_a_lane_is_measured_as_alone_whoever_diverges_or_is_not_measured_beside_it() -> None:
     configs = seeds(rich_trial("lambda_max"), 3)
-    configs = [with_measure(c, replace(c.measure, quantities=ESTIMATED)) for c in configs]
+    configs = [with_measure(c, replace(c.measure, quantities=tuple(QUANTITIES))) for c in configs]
     wild = replace(configs[1], train=replace(configs[1].train, lr=1e3, weight_decay=100.0, clip=0.0))
     lanes = [
         segment(c, 0, 0, 4, measure=at)
@@ -348,7 +334,7 @@ def test_a_lane_is_measured_as_alone_whoever_diverges_or_is_not_measured_beside_
 
 
 def test_generators_gradients_weights_and_modes_are_left_alone() -> None:
-    configs = seeds(trial(*ESTIMATED, model="layer-mlp"), 2)
+    configs = seeds(trial(*QUANTITIES, model="layer-mlp"), 2)
     states = [after_updates(lane) for lane in configs]
     tensors = [tensor for at in states for tensor in (*at.parameters.values(), *at.optimizer.values())]
     before = [tensor.clone() for tensor in tensors]

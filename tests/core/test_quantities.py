@@ -19,7 +19,7 @@ from core.probes import Probe
 from core.quantities import COLUMNS, CURVES, MATRICES, QUANTITIES, QUANTITY_OF, THRESHOLDS, exact, settings
 from core.terms import terms
 from tests.core.probing import config, measured
-from tests.core.test_curvature import ESTIMATED, SETTINGS, after_updates
+from tests.core.test_curvature import SETTINGS, after_updates
 
 WHEN = {"quantities", "every", "at"}
 """Terms of ``[measure]`` that say what is measured and when."""
@@ -48,7 +48,7 @@ def test_every_quantity_has_an_estimator() -> None:
     assert set(ESTIMATORS) == set(QUANTITIES)
 
 
-@pytest.mark.parametrize("name", ESTIMATED)
+@pytest.mark.parametrize("name", QUANTITIES)
 def test_an_estimator_finds_one_quantity_for_every_lane(name: str) -> None:
     module, _, function = ESTIMATORS[name].partition(":")
     estimator = getattr(importlib.import_module(module), function)
@@ -157,7 +157,7 @@ def rows(exact_too: bool, **other: Any) -> Rows:
     """All that can be measured of one trial, from exact spectra or by sampling."""
     given = {**SETTINGS, "exact": 5000 if exact_too else 0, "loops": 3, **other}
     sampled = given["exact"] == 0
-    names = [name for name in ESTIMATED if not (sampled and QUANTITIES[name].means == "exact")]
+    names = [name for name in QUANTITIES if not (sampled and QUANTITIES[name].means == "exact")]
     base = config(TINIEST, quantities=names, **given)
     (row,) = measured([base], [after_updates(base)])
     return row
@@ -173,7 +173,7 @@ def usual() -> tuple[Rows, Rows]:
 def test_a_term_acts_on_the_quantities_that_name_it_and_on_no_other(term: str, usual: tuple[Rows, Rows]) -> None:
     """What `settings` says is what happens, in numbers, methods, errors and costs."""
     found = rows(True, **{term: OTHER[term]}), rows(False, **{term: OTHER[term]})
-    for name in ESTIMATED:
+    for name in QUANTITIES:
         regimes = (0, 1) if QUANTITIES[name].means != "exact" else (0,)
         if term == "exact":
             if QUANTITIES[name].means == "exact":
