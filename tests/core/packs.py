@@ -68,7 +68,7 @@ def join(first: LaneResult, second: LaneResult) -> LaneResult:
 def bits(result: LaneResult) -> dict[str, Any]:
     """All of a result but the time it took, tensors as bytes: equal only where every bit is."""
     return {
-        "rows": (result.metrics, result.curvature, result.curves, result.spectra, result.events, result.checks),
+        "rows": (result.metrics, result.curvature, result.spectra, result.events, result.checks, result.curves),
         "status": (result.status, result.reached, result.state.lineage, result.state.step),
         "tensors": tensor_bits(result.state),
         "passed": [(state.lineage, state.step, tensor_bits(state)) for state in result.states],
