@@ -31,6 +31,8 @@ class Ritz:
     """`[j]`."""
     coefficients: Array
     """Ritz vectors in the basis, `[j, j]`, in columns."""
+    chains: int
+    """Chains that the basis was grown in."""
 
 
 class Space:
@@ -98,7 +100,7 @@ class Space:
         ends = [] if j == len(self.last) else self._ends
         residuals = sum(beta * np.abs(vectors[end]) for end, beta in (*ends, (j - 1, self.beta)))
         self.radius = float(np.abs(values).max())
-        return Ritz(values=values, residuals=np.asarray(residuals), coefficients=vectors)
+        return Ritz(values=values, residuals=np.asarray(residuals), coefficients=vectors, chains=len(ends) + 1)
 
     def chain(self) -> tuple[Array, Array]:
         """The Ritz values of the chain that grows, ascending, and their residuals within the complement."""
@@ -107,8 +109,8 @@ class Space:
         return values, self.beta * np.abs(vectors[-1])
 
     def vectors(self, coefficients: Array) -> Tensor:
-        """Vectors `[n, P]` from their coefficients in columns `[j, n]`."""
-        return torch.from_numpy(coefficients.T.copy()).to(self._rows.device) @ self._rows[: self.count]
+        """Vectors `[n, P]` from their coefficients in columns `[j, n]`, in the first j directions."""
+        return torch.from_numpy(coefficients.T.copy()).to(self._rows.device) @ self._rows[: len(coefficients)]
 
     def _append(self, row: Tensor) -> None:
         if self.count == len(self._rows):
