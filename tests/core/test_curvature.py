@@ -235,11 +235,14 @@ def test_the_probe_is_the_beginning_of_the_validation_set() -> None:
     base = trial("lambda_max", probe=6)
     inputs, targets = held_out([base])
     rows = measured([base])
-    outside, inside = targets.clone(), targets.clone()
-    outside[:, 6:] = 0
-    inside[:, 5] = (inside[:, 5] + 1) % 5
-    assert measured([base], tokens=(inputs, outside)) == rows
-    assert measured([base], tokens=(inputs, inside)) != rows
+    outside = [tokens.clone() for tokens in (inputs, targets)]
+    for tokens in outside:
+        tokens[:, 6:] = 0
+    assert measured([base], tokens=(outside[0], outside[1])) == rows
+    for index in (0, 1):
+        inside = [inputs.clone(), targets.clone()]
+        inside[index][:, 5] = (inside[index][:, 5] + 1) % 5
+        assert measured([base], tokens=(inside[0], inside[1])) != rows
 
 
 def test_the_loss_is_that_of_the_link() -> None:
