@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from core.quantities import COLUMNS, CURVES
@@ -90,11 +91,11 @@ def curve(tables: Tables, name: str, arms: Sequence[str], reference: str) -> dic
         own = line.trials[line.trials["trial_id"].isin(wide.index)]
         if own.empty:
             continue
-        points = []
-        for x in wide.columns:
-            values = wide.loc[own["trial_id"], x]
-            if values.notna().all() and not (log and (values <= 0).any()):
-                points.append({"x": float(x)} | series.summary(_by_seed(own["seed"], values), log=log))
+        values, points = wide.loc[own["trial_id"]].to_numpy(dtype=float), []
+        for place, x in enumerate(wide.columns):
+            at = values[:, place]
+            if not np.isnan(at).any() and not (log and (at <= 0).any()):
+                points.append({"x": float(x)} | series.summary(_by_seed(own["seed"], at), log=log))
         lost = len(line.trials) - len(own)
         found.append(line.head | {"n": int(own["seed"].nunique()), "lost": lost, "points": points})
     declared = CURVES[name]

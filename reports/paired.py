@@ -76,9 +76,10 @@ def paired(
 
 
 def partnered(tables: Tables, trials: pd.DataFrame, against: pd.DataFrame) -> list[tuple[dict[Any, Any], list[str]]]:
-    """Each of some trials with the ids of those of another arm that have its seed and equal shared settings."""
+    """Each of some trials (id, seed, shared setting) with the ids of those of another arm that have the same."""
     shared = [a for a in tables.axes if trials[a].notna().any() and against[a].notna().any()]
     found: dict[tuple[int, Setting], list[str]] = defaultdict(list)
-    for row in against.to_dict("records"):
+    acting = ["trial_id", "seed", *shared]
+    for row in against[acting].to_dict("records"):
         found[int(row["seed"]), tables.setting(row, shared)].append(str(row["trial_id"]))
     return [(row, found.get((int(row["seed"]), tables.setting(row, shared)), [])) for row in trials.to_dict("records")]
