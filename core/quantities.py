@@ -65,6 +65,8 @@ class Quantity:
     """Terms of ``[measure]`` beside `probe` that act on its value."""
     updates: str | None = None
     """Term that says for how many updates it follows a branch of the training; None: it needs none."""
+    probed: bool = True
+    """On the probe batch; False: on the whole validation set."""
 
 
 def _one(
@@ -77,9 +79,11 @@ def _one(
     log: bool = False,
     terms: tuple[str, ...] = (),
     updates: str | None = None,
+    probed: bool = True,
 ) -> dict[str, Quantity]:
     column = Column(unit=unit, doc=doc, better=better, log=log)
-    return {name: Quantity(doc=doc, means=means, columns={name: column}, terms=terms, updates=updates)}
+    columns = {name: column}
+    return {name: Quantity(doc=doc, means=means, columns=columns, terms=terms, updates=updates, probed=probed)}
 
 
 def _curve(
@@ -258,6 +262,7 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
             means="gradient",
             terms=("decay",),
             updates="decay",
+            probed=False,
         ),
     }
 )
@@ -281,7 +286,8 @@ QUANTITY_OF: Mapping[str, str] = MappingProxyType(
 
 def settings(measure: MeasureConfig, quantity: str) -> dict[str, Any]:
     """The terms that act on a quantity's value: two measurements with equal ones at one state are equal."""
-    return {name: getattr(measure, name) for name in ("probe", *QUANTITIES[quantity].terms)}
+    found = QUANTITIES[quantity]
+    return {name: getattr(measure, name) for name in (*(("probe",) if found.probed else ()), *found.terms)}
 
 
 def exact(measure: MeasureConfig, quantities: Collection[str], parameters: int) -> bool:

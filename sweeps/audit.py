@@ -163,7 +163,7 @@ def _parts(table: str, row: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...]
         yield (*where, row["quantity"], row["x"], how), {name: row[name] for name in ("lineage", "step", "y")}
     elif table == "spectra":
         yield (
-            (*where, row["kind"], next(iter(settings.values()))["probe"]),
+            (*where, row["kind"], next(found["probe"] for found in settings.values() if "probe" in found)),
             {name: row[name] for name in ("lineage", "step", "eigenvalues", "weights")},
         )
     else:
