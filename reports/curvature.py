@@ -2,13 +2,12 @@
 
 Everything is by line (`series.groups`): an arm's settings, or their mean and the best of them. Trials of one seed are
 averaged, then seeds; intervals are 95 % t intervals over seeds, on orders of magnitude of logarithms. A trial that
-lacks a measurement leaves the line's n and is counted as lost; why it lacks it stands in `how`.
+lacks a measurement leaves the line's n and is counted as lost; why it lacks it stands in `how` (`reports.measured`).
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from core.quantities import COLUMNS, CURVES
-from reports import components, paired, phases, series, spectra
+from reports import components, measured, paired, phases, series, spectra
 from reports.functionals import History, UnmeasuredError, entropy_dip, entropy_rise, phases_of
 from reports.tables import Tables
 from studies.claims import Claim
@@ -56,7 +55,7 @@ def panels(tables: Tables, arms: Sequence[str], reference: str, claims: Iterable
         ],
         "phases": phase_rows(tables, arms),
         "at_last": at_last(tables, arms),
-        "how": how(tables),
+        "how": measured.how(tables),
     }
 
 
@@ -116,7 +115,7 @@ def fans(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
 
     Heavy-ball SGD with momentum β and learning rate η is stable along an eigenvalue up to (2 + 2β)/η (β = 0: 2/η). A
     limit stands at the steps at which all trials of the line have the same; there is none under AdamW, whose limit
-    holds for the preconditioned Hessian (the column ``edge``).
+    holds for the preconditioned Hessian (the column ``edge``). Means are geometric where all values have one sign.
     """
     rows = tables.curves[tables.curves["quantity"].isin(_FANS)]
     found = []
@@ -134,7 +133,7 @@ def fans(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
                 for step, at in of_end.loc[of_end["x"] == rank].groupby("step"):
                     if len(at) == trials:
                         by_seed = _by_seed(at["trial_id"].map(seeds), at["y"])
-                        points.append({"step": int(str(step))} | series.summary(by_seed))
+                        points.append({"step": int(str(step))} | _of_one_sign(by_seed))
                 if points:
                     ranks.append({"end": name.partition("_")[0], "rank": round(rank), "points": points})
         steps = sorted({point["step"] for rank in ranks for point in rank["points"]})
@@ -149,6 +148,18 @@ def fans(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _of_one_sign(by_seed: Mapping[int, Sequence[float]]) -> dict[str, Any]:
+    """`series.summary`, of the logarithms of the sizes where all values are positive or all negative."""
+    values = [value for own in by_seed.values() for value in own]
+    if min(values) > 0:
+        return series.summary(by_seed, log=True)
+    if max(values) >= 0:
+        return series.summary(by_seed)
+    found = series.summary({seed: [-value for value in own] for seed, own in by_seed.items()}, log=True)
+    low, high = (None if found[k] is None else -found[k] for k in ("high", "low"))
+    return found | {"mean": -found["mean"], "low": low, "high": high}
 
 
 def _stability(tables: Tables, trials: pd.DataFrame, steps: Sequence[int]) -> dict[str, Any]:
@@ -174,7 +185,7 @@ def phase_rows(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
     histories = {str(trial): History(curvature=rows) for trial, rows in tables.curvature.groupby("trial_id")}
     found = []
     for line in series.groups(tables, arms):
-        measured, lost = [], 0
+        known, lost = [], 0
         for trial, seed in zip(line.trials["trial_id"], line.trials["seed"], strict=True):
             history = histories.get(trial, History())
             try:
@@ -184,20 +195,20 @@ def phase_rows(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
                 continue
             steps = history.curvature.dropna(subset=["entropy"])["step"].astype(int).tolist()
             dips = entropy_dip(history), entropy_rise(history)
-            measured.append((int(seed), steps, stretches, dips))
-        if measured:
-            seeds = [seed for seed, *_ in measured]
-            ordered = [float(phases.in_order(stretches)) for _, _, stretches, _ in measured]
+            known.append((int(seed), steps, stretches, dips))
+        if known:
+            seeds = [seed for seed, *_ in known]
+            ordered = [float(phases.in_order(stretches)) for _, _, stretches, _ in known]
             found.append(
                 line.head
                 | {
                     "n": len(set(seeds)),
-                    "trials": len(measured),
+                    "trials": len(known),
                     "lost": lost,
-                    "intervals": _intervals([(steps, stretches) for _, steps, stretches, _ in measured]),
+                    "intervals": _intervals([(steps, stretches) for _, steps, stretches, _ in known]),
                     "in_order": int(sum(ordered)),
-                    "dip": series.summary(_by_seed(seeds, [dips[0] for *_, dips in measured])),
-                    "rise": series.summary(_by_seed(seeds, [dips[1] for *_, dips in measured])),
+                    "dip": series.summary(_by_seed(seeds, [dips[0] for *_, dips in known])),
+                    "rise": series.summary(_by_seed(seeds, [dips[1] for *_, dips in known])),
                 }
             )
     return found
@@ -245,53 +256,6 @@ def at_last(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
             {"column": name, "doc": COLUMNS[name].doc, "unit": COLUMNS[name].unit, "step": step, "cells": cells}
         )
     return found
-
-
-def how(tables: Tables) -> list[dict[str, Any]]:
-    """How each quantity was measured: methods, Hessian products, errors, and what failed with its reason.
-
-    Of all compared trials, finished or not; an entry for each column, curve or spectrum.
-    """
-    arm_of = dict(zip(tables.compared()["trial_id"], tables.compared()["arm"], strict=True))
-    methods: dict[str, Counter[str]] = defaultdict(Counter)
-    failures: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
-    products: dict[str, list[int]] = defaultdict(list)
-    errors: dict[str, list[float]] = defaultdict(list)
-    for row in tables.curvature[tables.curvature["trial_id"].isin(arm_of.keys())].to_dict("records"):
-        for name, text in _map(row, "method").items():
-            method, failed, reason = text.partition(" failed: ")
-            methods[name][method] += 1
-            if failed:
-                failures[name][reason, arm_of[row["trial_id"]]] += 1
-        for name, spent in _map(row, "products").items():
-            products[name].append(int(spent))
-        for name, error in _map(row, "error").items():
-            errors[name].append(float(error))
-    return [
-        {
-            "quantity": name,
-            "measurements": sum(methods[name].values()),
-            "methods": dict(methods[name].most_common()),
-            "products": math.fsum(products[name]) / len(products[name]) if products[name] else None,
-            "error": max(errors[name]) if errors[name] else None,
-            "failed": sum(failures[name].values()),
-            "failures": _reasons(failures[name]),
-        }
-        for name in sorted(methods)
-    ]
-
-
-def _reasons(counts: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
-    by_reason: dict[str, dict[str, int]] = defaultdict(dict)
-    for (reason, arm), count in sorted(counts.items()):
-        by_reason[reason][arm] = count
-    return [{"reason": reason, "arms": arms} for reason, arms in by_reason.items()]
-
-
-def _map(row: Mapping[Any, Any], column: str) -> Mapping[str, Any]:
-    """A cell that holds a map; empty where there is none."""
-    cell = row.get(column)
-    return cell if isinstance(cell, Mapping) else {}
 
 
 def _by_seed(seeds: Iterable[Any], values: Iterable[float]) -> dict[int, list[float]]:

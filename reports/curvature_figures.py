@@ -109,7 +109,7 @@ def _column(prefix: str, study: Entry, curve: Entry, colours: Mapping[str, str])
     plain_ticks(axes, "x" if log else "xy")
     name_ends(axes, ends)
     shown = ", ".join(
-        f"{label(s)} {_estimate(s['points'][-1])}"
+        f"{label(s)} {_estimate(s['points'][-1], log=s['log'])}"
         + (f" (step {words.count(s['points'][-1]['step'])})" if s["points"][-1]["step"] != last else "")
         for s in drawn
     )
@@ -282,7 +282,7 @@ def _at_tau(study: Entry, entry: Entry, series: Entry) -> str:
     wanted = 1.0 if ranked else study["panels"]["tau"]
     at = min(series["points"], key=lambda p: abs(p["x"] - wanted) if ranked else max(p["x"] / wanted, wanted / p["x"]))
     place = words.count(at["x"]) if ranked else words.number(at["x"], 2)
-    return f"{_estimate(at)} at {entry['x'].partition(' ')[0]} {'' if ranked else '= '}{place}"
+    return f"{_estimate(at, log=entry['log'])} at {entry['x'].partition(' ')[0]} {'' if ranked else '= '}{place}"
 
 
 def _unit(unit: str, *, log: bool) -> str:
@@ -291,7 +291,8 @@ def _unit(unit: str, *, log: bool) -> str:
     return f" ({said})" if said else ""
 
 
-def _estimate(point: Entry) -> str:
-    """A mean with its interval."""
-    mean, low, high = words.estimate(*(point[k] for k in ("mean", "low", "high")))
+def _estimate(point: Entry, *, log: bool = False) -> str:
+    """A mean with its interval; on a log scale each with digits of its own."""
+    three = [point[k] for k in ("mean", "low", "high")]
+    mean, low, high = (words.number(v) for v in three) if log else words.estimate(*three)
     return f"{mean} [{low}, {high}]" if point["low"] is not None else mean

@@ -230,23 +230,27 @@ def _fans(prefix: str, study: Entry, drawn: Sequence[Entry], colours: Mapping[st
         " AdamW's limit is not one on λ itself: see edge." if any(one["optimizer"] == "adamw" for one in drawn) else ""
     )
     alt = (
-        f"Largest and smallest eigenvalues by rank over training, means over seeds ({counted(drawn)}); band: 95 % t "
-        f"interval of the outermost. At the last measurement: {'; '.join(shown)}.{limits}{adam}"
+        f"Largest and smallest eigenvalues by rank over training, means over seeds, geometric where all have one sign "
+        f"({counted(drawn)}); band: 95 % t interval of the outermost. At the last measurement: {'; '.join(shown)}."
+        f"{limits}{adam}"
         f"{failures(study, 'eigenvalues', 'top_eigenvalue', 'bottom_eigenvalue')}"
     )
     return finished(figure, name=f"{prefix}-ends", study=study, kind="spectra", title=title, alt=alt)
 
 
 def _ends(one: Entry) -> str:
-    """The outermost eigenvalues at the last measurement, and where they stand to the limit."""
-    found = {rank["end"]: rank["points"][-1] for rank in one["ranks"] if rank["rank"] == 1}
-    text = " and ".join(f"{words.number(point['mean'])} at the {end}" for end, point in found.items())
+    """The outermost eigenvalues at the last measurement, and how the largest stands to the limit."""
     limit = {p["step"]: p["value"] for p in one["limit"]}
-    top = found.get("top")
-    if top is None or top["step"] not in limit:
-        return text
-    bound = limit[top["step"]]
-    return f"{text} ({words.number(top['mean'] / bound)} times the limit of {words.number(bound)})"
+    said = []
+    for rank in one["ranks"]:
+        if rank["rank"] == 1:
+            end = rank["points"][-1]
+            text = f"{words.number(end['mean'])} at the {rank['end']}"
+            if rank["end"] == "top" and end["step"] in limit:
+                bound = limit[end["step"]]
+                text += f" ({words.number(end['mean'] / bound)} of the limit of {words.number(bound)})"
+            said.append(text)
+    return " and ".join(said)
 
 
 # --- components ------------------------------------------------------------------------------------------------------
