@@ -1,4 +1,4 @@
-"""How the curvature was measured, and what failed: what stands beside the panels, so that nothing is lost in silence."""
+"""How the curvature was measured, and what failed: it stands beside the panels, so that nothing is lost in silence."""
 
 from __future__ import annotations
 
