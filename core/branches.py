@@ -118,7 +118,6 @@ def elsewhere(probe: Probe, places: Sequence[tuple[int, TrialState]]) -> Probe:
         states=[state for _, state in places],
         inputs=probe.inputs[lanes],
         targets=probe.targets[lanes],
-        _hessians={},
     )
 
 

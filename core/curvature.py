@@ -8,22 +8,34 @@ the same bits.
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import cast
 
 from torch import Tensor
 
+from core import (
+    alignment,
+    blocks,
+    branches,
+    densities,
+    ends,
+    information,
+    motion,
+    sharpness,
+    stability,
+    traces,
+    unrolled,
+    valleys,
+)
 from core.checkpoint import TrialState
 from core.config import TrialConfig
 from core.errors import InputError
 from core.findings import Finding, Rows, failed, rows
 from core.lineage import Link
 from core.probes import Probe, Train
-from core.quantities import QUANTITIES, exact
+from core.quantities import MATRICES, QUANTITIES, exact
 from core.terms import nearest
 
 EXACT_BYTES = 2**30
@@ -32,37 +44,37 @@ EXACT_BYTES = 2**30
 Estimator = Callable[[Probe], list[Finding]]
 """Finds one quantity for every lane of a probe."""
 
-ESTIMATORS: Mapping[str, str] = MappingProxyType(
+ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
     {
-        "lambda_max": "core.ends:lambda_max",
-        "lambda_min": "core.ends:lambda_min",
-        "eigenvalues": "core.ends:eigenvalues",
-        "gradient_curvature": "core.ends:gradient_curvature",
-        "trace": "core.traces:trace",
-        "frobenius": "core.traces:frobenius",
-        "spectrum": "core.densities:spectrum",
-        "entropy": "core.densities:entropy",
-        "normalised_entropy": "core.densities:normalised_entropy",
-        "effective_rank": "core.densities:effective_rank",
-        "negative_mass": "core.densities:negative_mass",
-        "null_count": "core.valleys:null_count",
-        "kappa_valley": "core.valleys:kappa_valley",
-        "cumulative_force": "core.valleys:cumulative_force",
-        "eigenvalues_below": "core.valleys:eigenvalues_below",
-        "mutual_information": "core.information:mutual_information",
-        "sam_sharpness": "core.sharpness:sam_sharpness",
-        "adaptive_sharpness": "core.sharpness:adaptive_sharpness",
-        "probe_grad_norm": "core.sharpness:probe_grad_norm",
-        "gradient_alignment": "core.alignment:gradient_alignment",
-        "edge": "core.stability:edge",
-        "block_lambda_max": "core.blocks:block_lambda_max",
-        "loop_parts": "core.unrolled:loop_parts",
-        "river_share": "core.motion:river_share",
-        "valley_hopping": "core.motion:valley_hopping",
-        "hill": "core.branches:hill",
+        "lambda_max": ends.lambda_max,
+        "lambda_min": ends.lambda_min,
+        "eigenvalues": ends.eigenvalues,
+        "gradient_curvature": ends.gradient_curvature,
+        "trace": traces.trace,
+        "frobenius": traces.frobenius,
+        "spectrum": densities.spectrum,
+        "entropy": densities.entropy,
+        "normalised_entropy": densities.normalised_entropy,
+        "effective_rank": densities.effective_rank,
+        "negative_mass": densities.negative_mass,
+        "null_count": valleys.null_count,
+        "kappa_valley": valleys.kappa_valley,
+        "cumulative_force": valleys.cumulative_force,
+        "eigenvalues_below": valleys.eigenvalues_below,
+        "mutual_information": information.mutual_information,
+        "sam_sharpness": sharpness.sam_sharpness,
+        "adaptive_sharpness": sharpness.adaptive_sharpness,
+        "probe_grad_norm": sharpness.probe_grad_norm,
+        "gradient_alignment": alignment.gradient_alignment,
+        "edge": stability.edge,
+        "block_lambda_max": blocks.block_lambda_max,
+        "loop_parts": unrolled.loop_parts,
+        "river_share": motion.river_share,
+        "valley_hopping": motion.valley_hopping,
+        "hill": branches.hill,
     }
 )
-"""By quantity: ``module:function`` of its estimator, imported when it is asked for."""
+"""By quantity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +150,6 @@ def _pick(probe: Probe, lanes: Sequence[int]) -> Probe:
         states=[probe.states[lane] for lane in lanes],
         inputs=probe.inputs[list(lanes)],
         targets=probe.targets[list(lanes)],
-        _hessians={},
     )
 
 
@@ -155,22 +166,18 @@ def _group(probe: Probe) -> list[Rows]:
     findings: list[list[Finding]] = [[] for _ in symmetry]
     for name in names:
         lanes, of = (sound, fit) if name in curved else (range(probe.lanes), probe)
-        found = dict(zip(lanes, _estimator(name)(of), strict=True)) if lanes else {}
+        found = dict(zip(lanes, ESTIMATORS[name](of), strict=True)) if lanes else {}
         for lane, (_, wrong) in enumerate(symmetry):
-            findings[lane].append(found[lane] if lane in found else _lost(name, str(wrong)))
+            findings[lane].append(found[lane] if lane in found else _lost(probe, name, str(wrong)))
     return [
         rows(probe.step, findings[lane], asymmetry=_finite(asymmetry)) for lane, (asymmetry, _) in enumerate(symmetry)
     ]
 
 
-def _estimator(name: str) -> Estimator:
-    module, _, function = ESTIMATORS[name].partition(":")
-    return cast(Estimator, getattr(importlib.import_module(module), function))
-
-
-def _lost(name: str, reason: str) -> Finding:
-    quantity = QUANTITIES[name]
-    return failed([*quantity.columns] or [name], "products", reason, products=2)
+def _lost(probe: Probe, name: str, reason: str) -> Finding:
+    absent = {kind for kind in MATRICES if kind not in probe.kinds}
+    columns = [column for column in QUANTITIES[name].columns if column.rpartition("_")[2] not in absent]
+    return failed(columns or [name], "products", reason, products=2)
 
 
 def _finite(number: float | None) -> float | None:

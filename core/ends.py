@@ -20,7 +20,7 @@ from core.quantities import NULL
 from core.ranks import Ranked, ranked
 
 _SINGLE = {"lambda_max": "max", "lambda_min": "min"}
-_RANKED = ("eigenvalues", "gradient_curvature")
+_RANKED = ("eigenvalues", "gradient_curvature", "valley_hopping")
 
 
 def lambda_max(probe: Probe) -> list[Finding]:

@@ -6,11 +6,12 @@ A number is a number or the reason why there is none, never a default.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.quantities import COLUMNS
+from core.quantities import COLUMNS, QUANTITY_OF
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +76,8 @@ def rows(step: int, findings: Sequence[Finding], *, asymmetry: float | None) -> 
     }
     row["error"] = {name: v.error for name, v in found.items() if v.error is not None and finite(v.error)}
     row["products"] = {name: v.products for name, v in found.items()}
+    for name, count in Counter(name for f in findings for name, _, y in f.curves if not finite(y)).items():
+        row["method"][QUANTITY_OF[name]] += f"; {count} points of {name} are not finite and left out"
     curves: dict[tuple[str, float], float] = {}
     spectra: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
     for finding in findings:

@@ -46,6 +46,26 @@ class Layout:
             named[name] = (piece if piece.shape[1] == size else piece[:, :size]).view(flat.shape[0], *shape)
         return named
 
+    def padded(self, vectors: Tensor) -> Tensor:
+        """Flat buffers `[K, P]` of vectors without the padding, one per lane."""
+        flat = vectors.new_zeros(len(vectors), self.size)
+        pieces = torch.split(vectors, [math.prod(shape) for shape in self.shapes.values()], 1)
+        for view, piece in zip(self.views(flat).values(), pieces, strict=True):
+            view.copy_(piece.view_as(view))
+        return flat
+
+    def packed(self, flat: Tensor) -> Tensor:
+        """Flat buffers without the padding, one vector per lane."""
+        return torch.cat([view.reshape(len(flat), -1) for view in self.views(flat).values()], 1)
+
+    def joined(self, params: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
+        """A new flat buffer `[K, P]` from named parameters `[K, …]`, on their device."""
+        first = next(iter(params.values()))
+        flat = torch.zeros(len(first), self.size, dtype=dtype, device=first.device)
+        for name, view in self.views(flat).items():
+            view.copy_(params[name].detach())
+        return flat
+
     def stack(self, lanes: Sequence[Mapping[str, Tensor]], *, device: torch.device, dtype: torch.dtype) -> Tensor:
         """A new flat buffer `[K, P]` from the parameters of K trials (no trial axis)."""
         flat = torch.zeros(len(lanes), self.size, dtype=dtype)

@@ -6,7 +6,6 @@ lane: a lane's bits cannot depend on where it lies. Nothing that training uses i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -29,14 +28,10 @@ def gradients(loss: Loss, params: Mapping[str, Tensor]) -> Tensor:
         `[K, P]`, float64, the parameters in the order of `params`.
     """
     layout = Layout(shapes={name: tuple(p.shape[1:]) for name, p in params.items()})
-    first = next(iter(params.values()))
-    flat = torch.zeros(len(first), layout.size, dtype=torch.float64, device=first.device)
-    for name, view in layout.views(flat).items():
-        view.copy_(params[name].detach())
-    flat.requires_grad_()
+    flat = layout.joined(params, torch.float64).requires_grad_()
     with torch.enable_grad():
         (found,) = torch.autograd.grad(loss(layout.views(flat)).sum(), flat)
-    return torch.cat([view.reshape(len(first), -1) for view in layout.views(found).values()], 1)
+    return layout.packed(found)
 
 
 def losses(loss: Loss, shapes: Mapping[str, tuple[int, ...]], weights: Tensor) -> Tensor:
@@ -51,9 +46,5 @@ def losses(loss: Loss, shapes: Mapping[str, tuple[int, ...]], weights: Tensor) -
         `[K]`, float64.
     """
     layout = Layout(shapes=shapes)
-    flat = weights.new_zeros(len(weights), layout.size)
-    pieces = torch.split(weights, [math.prod(shape) for shape in shapes.values()], 1)
-    for view, piece in zip(layout.views(flat).values(), pieces, strict=True):
-        view.copy_(piece.view_as(view))
     with torch.no_grad():
-        return loss(layout.views(flat))
+        return loss(layout.views(layout.padded(weights)))

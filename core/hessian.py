@@ -44,10 +44,7 @@ class StackedHessian:
         self.device = next(iter(params.values())).device
         # One buffer, each matrix at the same alignment in every lane, as in training: a lane's bits cannot depend on
         # where it lies.
-        flat = torch.zeros(self.lanes, self._layout.size, dtype=torch.float64, device=self.device)
-        for name, view in self._layout.views(flat).items():
-            view.copy_(params[name].detach())
-        self._flat = flat.requires_grad_()
+        self._flat = self._layout.joined(params, torch.float64).requires_grad_()
         with torch.enable_grad():
             losses = loss(self._layout.views(self._flat))
             (self._gradient,) = torch.autograd.grad(losses.sum(), self._flat, create_graph=True)
@@ -61,24 +58,17 @@ class StackedHessian:
 
     def gradient(self) -> Tensor:
         """The gradient of every lane `[K, P]`."""
-        return self._packed(self._gradient.detach())
+        return self._layout.packed(self._gradient.detach())
 
     def weights(self) -> Tensor:
         """The weights of every lane `[K, P]`."""
-        return self._packed(self._flat.detach())
+        return self._layout.packed(self._flat.detach())
 
     def product(self, vectors: Tensor) -> Tensor:
         """H_k v_k of every lane, `[K, P]` from `[K, P]`. A lane's product does not depend on the other lanes."""
-        padded = torch.zeros_like(self._flat)
-        pieces = torch.split(vectors, [math.prod(shape) for shape in self.shapes.values()], 1)
-        for view, piece in zip(self._layout.views(padded).values(), pieces, strict=True):
-            view.copy_(piece.view_as(view))
+        padded = self._layout.padded(vectors)
         (found,) = torch.autograd.grad(self._gradient, self._flat, padded, retain_graph=True, materialize_grads=True)
-        return self._packed(found)
-
-    def _packed(self, padded: Tensor) -> Tensor:
-        """Without the padding."""
-        return torch.cat([view.reshape(self.lanes, -1) for view in self._layout.views(padded).values()], 1)
+        return self._layout.packed(found)
 
 
 def drive(product: Callable[[Tensor], Tensor], runs: Sequence[Products[T]]) -> list[T]:

@@ -3,9 +3,9 @@
 For v of independent ±1, E vᵀHv = tr H and E ‖Hv‖² = ‖H‖_F² (Hutchinson 1990, who takes signs since of all such vectors
 they vary least). Deflation was measured against it at equal products, on Hessians of small trained and untrained
 transformers (984–2,808 parameters, 60 repeats; softmax and linear attention, with and without norm and MLP). For the
-trace Hutch++ and XTrace are 10–60 % worse at 8 products, about equal at 16, at best a third better at 32: there is a
-long tail of eigenvalues behind the few large ones. Only the norm gains from deflating Krylov vectors, 2–4 times from 16
-products on, but the two or four vectors that are left then give no honest error at the default of 8.
+trace Hutch++ and XTrace are 10–60 % worse at 8 products, about equal at 16, with at best half the error at 32: there
+is a long tail of eigenvalues behind the few large ones. Only the norm gains from deflating Krylov vectors, 2–4 times
+from 16 products on, but the two or four vectors that are left then give no honest error at the default of 8.
 
 Errors come from the variances that signs have, not from the scatter of a few skewed numbers alone: that of vᵀHv is at
 most 2 ‖H‖_F² and that of ‖Hv‖² at most 2 ‖H²‖_F², and the same products give both norms, the second one from all pairs

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from core.branches import broken, elsewhere, onward
 from core.densities import exact_spectrum
-from core.findings import Finding, Value, failed
+from core.findings import Finding, Value
 from core.probes import Exact, Probe, eigen
 from core.spectrum import entropy
+from core.valleys import refused
 
 
 def mutual_information(probe: Probe) -> list[Finding]:
@@ -30,8 +31,7 @@ def mutual_information(probe: Probe) -> list[Finding]:
     name, lag = "mutual_information", probe.measure.lag
     method = f"exact, {lag} updates later"
     if not probe.is_exact:
-        reason = f"needs the exact spectrum; P = {probe.size} exceeds measure.exact = {probe.measure.exact}"
-        return [failed([name], method, reason) for _ in range(probe.lanes)]
+        return refused(probe, name)
     branches = onward(probe, lag)
     reasons = [broken(result) for result in branches]
     there = [lane for lane, reason in enumerate(reasons) if reason is None]

@@ -24,11 +24,12 @@ from core.branches import broken, elsewhere, onward
 from core.checkpoint import TrialState
 from core.densities import exact_spectrum
 from core.ends import by_rank
-from core.findings import Finding, Value, failed
+from core.findings import Finding, Value
 from core.probes import Probe
 from core.quantities import THRESHOLDS
 from core.ranks import Ranked
 from core.segments import LaneResult
+from core.valleys import refused
 
 
 def river_share(probe: Probe) -> list[Finding]:
@@ -36,8 +37,7 @@ def river_share(probe: Probe) -> list[Finding]:
     name, window = "river_share", probe.measure.window
     method = f"exact, {window} updates"
     if not probe.is_exact:
-        reason = f"needs the exact spectrum; P = {probe.size} exceeds measure.exact = {probe.measure.exact}"
-        return [failed([name], method, reason) for _ in range(probe.lanes)]
+        return refused(probe, name)
     findings = []
     for lane, result in enumerate(_window(probe)):
         failure, points = broken(result), list[tuple[str, float, float]]()

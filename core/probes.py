@@ -75,7 +75,7 @@ class Probe:
     targets: Tensor
     """What they are followed by `[K, n, T]`."""
     train: Train
-    _hessians: dict[tuple[int, ...], StackedHessian] = field(default_factory=dict, repr=False)
+    _hessians: dict[tuple[int, ...], StackedHessian] = field(default_factory=dict, init=False, repr=False)
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def once(self, name: str, find: Callable[[Probe], T]) -> T:

@@ -20,7 +20,7 @@ from core.spectrum import Numbers
 def null_count(probe: Probe) -> list[Finding]:
     """How many eigenvalues are zero within rounding."""
     if not probe.is_exact:
-        return _refused(probe, "null_count")
+        return refused(probe, "null_count")
     return [
         Finding(
             values={
@@ -53,7 +53,7 @@ def _curve(
     probe: Probe, name: str, points: Callable[[Numbers, Sequence[float]], list[tuple[float, float]]]
 ) -> list[Finding]:
     if not probe.is_exact:
-        return _refused(probe, name)
+        return refused(probe, name)
     return [
         Finding(
             values={name: Value(method="exact", products=probe.size)},
@@ -64,6 +64,7 @@ def _curve(
     ]
 
 
-def _refused(probe: Probe, name: str) -> list[Finding]:
+def refused(probe: Probe, name: str) -> list[Finding]:
+    """Nothing is found: the model is too large for an exact spectrum."""
     reason = f"needs the exact spectrum; P = {probe.size} exceeds measure.exact = {probe.measure.exact}"
     return [failed([name], "exact", reason) for _ in range(probe.lanes)]

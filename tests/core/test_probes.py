@@ -102,7 +102,7 @@ def test_it_is_the_mean_over_the_probe() -> None:
     whole = probe([base])
 
     def part(first: int, last: int) -> Probe:
-        return replace(whole, inputs=whole.inputs[:, first:last], targets=whole.targets[:, first:last], _hessians={})
+        return replace(whole, inputs=whole.inputs[:, first:last], targets=whole.targets[:, first:last])
 
     expected, scale = whole.dense(0), float(whole.dense(0).abs().max())
     single = sum(part(index, index + 1).dense(0) for index in range(6)) / 6
@@ -119,7 +119,7 @@ def test_the_order_of_sequences_and_the_names_of_tokens_do_not_matter(name: str)
     expected = at.dense(0)
     scale = float(expected.abs().max())
     order = [3, 0, 5, 1, 4, 2]
-    shuffled = replace(at, inputs=at.inputs[:, order], targets=at.targets[:, order], _hessians={})
+    shuffled = replace(at, inputs=at.inputs[:, order], targets=at.targets[:, order])
     assert float((shuffled.dense(0) - expected).abs().max()) < 1e-13 * scale
 
     # The alphabet in another order, the embedding's rows and the head's columns with it.
@@ -131,7 +131,7 @@ def test_the_order_of_sequences_and_the_names_of_tokens_do_not_matter(name: str)
         rows["head"] = old["head"].clone()
         rows["head"][:, names] = old["head"]
     moved = replace(at.states[0], parameters={**old, **rows})
-    renamed = replace(at, states=[moved], inputs=names[at.inputs], targets=names[at.targets], _hessians={})
+    renamed = replace(at, states=[moved], inputs=names[at.inputs], targets=names[at.targets])
     size = at.arch.vocabulary * at.arch.width
     index = torch.arange(at.size)
     index[:size] = names.repeat_interleave(at.arch.width) * at.arch.width + torch.arange(at.arch.width).repeat(5)

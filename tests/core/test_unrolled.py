@@ -358,7 +358,7 @@ def test_groups_of_any_size_give_the_same_bits(settings: dict[str, int], monkeyp
 
 
 def test_it_is_the_quantity_of_that_name() -> None:
-    assert ESTIMATORS["loop_parts"] == "core.unrolled:loop_parts"
+    assert ESTIMATORS["loop_parts"] is loop_parts
     base = config("toy", quantities=("loop_parts",))
     row = measured([base])[0].curvature
     [finding] = loop_parts(probe([base]))
