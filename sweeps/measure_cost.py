@@ -6,12 +6,16 @@ How many products Lanczos takes is known when it has converged; what is assumed 
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from core.config import TrialConfig
+from core.config import MeasureConfig, TrialConfig
 from core.flops import looped_parameters, parameters, step_flops
 from core.lineage import Link
 from core.quantities import MATRICES, QUANTITIES, exact
+from studies.tree import Node, shape_key
+from sweeps.packs import Pace
 
 PRODUCT_STEPS = 3.0
 """Time of a Hessian product in float64 over that of an update on as many tokens."""
@@ -95,4 +99,49 @@ def measure_cost(config: TrialConfig, link: Link, step_s: float | None) -> Measu
         exact=spectrum,
         numbers=(2 * size if spectrum else measure.vectors * measure.nodes if "spectrum" in names else 0)
         + 2 * sum(61 if QUANTITIES[name].curves else 0 for name in names),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """What measuring curvature takes of what is to be run."""
+
+    measurements: int
+    """Trials × steps."""
+    exact: int
+    """Of these, with an exact spectrum."""
+    products: int
+    """Hessian products, about."""
+    seconds: float
+    """On `workers` workers; part of `estimate_s`."""
+    memory_bytes: int
+    """The most that one measurement holds for an exact spectrum."""
+
+
+def measuring(todo: Sequence[Node], known: Mapping[str, Pace], workers: int) -> Measuring | None:
+    """What the measurements of some nodes take; None where there are none. Replays measure nothing.
+
+    Args:
+        todo: the nodes that are to be run.
+        known: step times by shape.
+        workers: among whom they are shared.
+    """
+    counts: Counter[tuple[str, MeasureConfig]] = Counter()
+    example: dict[tuple[str, MeasureConfig], Node] = {}
+    for node in todo:
+        steps = sum(step > node.begin or step == node.begin == 0 for step in node.asked.measure) if node.record else 0
+        if steps:
+            key = shape_key(node.config, node.where), node.config.measure
+            counts[key] += steps
+            example.setdefault(key, node)
+    if not counts:
+        return None
+    pace = {shape: known[shape].seconds(1) if shape in known else None for shape, _ in counts}
+    costs = {key: measure_cost(example[key].config, example[key].where, pace[key[0]]) for key in counts}
+    return Measuring(
+        measurements=counts.total(),
+        exact=sum(number for key, number in counts.items() if costs[key].exact),
+        products=sum(costs[key].products * number for key, number in counts.items()),
+        seconds=sum(costs[key].seconds * number for key, number in counts.items()) / workers,
+        memory_bytes=max(cost.memory_bytes for cost in costs.values()),
     )

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from core.config import MeasureConfig, TrialConfig
+from core.config import TrialConfig
 from core.flops import link_flops, step_flops
 from core.lineage import Link
 from core.observation import Asked
@@ -30,28 +30,12 @@ from studies.tree import Node, Tree, shape_key
 from sweeps.cases import BEST, WORST, Case, best_case, worst_case
 from sweeps.disk import disk_need
 from sweeps.look import look
-from sweeps.measure_cost import DEFAULT_RATE, measure_cost
+from sweeps.measure_cost import DEFAULT_RATE, Measuring, measuring
 from sweeps.packs import Pace, even, paces
 from sweeps.tables import plural
 
 DEFAULT_PACK = 16
 """Pack size assumed where a shape was never timed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measuring:
-    """What measuring curvature takes of what is to be run."""
-
-    measurements: int
-    """Trials × steps."""
-    exact: int
-    """Of these, with an exact spectrum."""
-    products: int
-    """Hessian products, about."""
-    seconds: float
-    """On `workers` workers; part of `estimate_s`."""
-    memory_bytes: int
-    """The most that one measurement holds for an exact spectrum."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +117,7 @@ def plan(
     left = sum(costs.between(node.config, node.where, node.begin, node.end) for node in todo)
     known = paces(store)
     units, seconds, sources = _time(todo, known, costs, workers=workers, pack=pack)
-    measuring = _measuring(todo, known, workers)
+    measured = measuring(todo, known, workers)
     done = _done(trials, tree, coverage, retry)
     arms: dict[str, Counter[str]] = defaultdict(Counter)
     for trial, is_done in zip(trials, done, strict=True):
@@ -155,10 +139,10 @@ def plan(
         saving=saving,
         saving_best=best,
         assumes={"worst": WORST, "best": BEST} if waiting else None,
-        estimate_s=seconds + (measuring.seconds if measuring else 0.0),
+        estimate_s=seconds + (measured.seconds if measured else 0.0),
         estimate_from=_source(sources),
         workers=workers,
-        measuring=measuring,
+        measuring=measured,
         disk_bytes=disk.complete,
         disk_passing_bytes=disk.passing,
         tree=outline(_as_trained(trials, done, coverage)),
@@ -288,29 +272,6 @@ def _time(
         units += count
         seconds += count * step_s * (end - begin)
     return units, seconds / workers, sources
-
-
-def _measuring(todo: Sequence[Node], known: Mapping[str, Pace], workers: int) -> Measuring | None:
-    """What the measurements of some nodes take; replays measure nothing."""
-    counts: Counter[tuple[str, MeasureConfig]] = Counter()
-    example: dict[tuple[str, MeasureConfig], Node] = {}
-    for node in todo:
-        steps = sum(step > node.begin or step == node.begin == 0 for step in node.asked.measure) if node.record else 0
-        if steps:
-            key = shape_key(node.config, node.where), node.config.measure
-            counts[key] += steps
-            example.setdefault(key, node)
-    if not counts:
-        return None
-    pace = {shape: known[shape].seconds(1) if shape in known else None for shape, _ in counts}
-    costs = {key: measure_cost(example[key].config, example[key].where, pace[key[0]]) for key in counts}
-    return Measuring(
-        measurements=counts.total(),
-        exact=sum(number for key, number in counts.items() if costs[key].exact),
-        products=sum(costs[key].products * number for key, number in counts.items()),
-        seconds=sum(costs[key].seconds * number for key, number in counts.items()) / workers,
-        memory_bytes=max(cost.memory_bytes for cost in costs.values()),
-    )
 
 
 def _source(sources: set[str]) -> Any:

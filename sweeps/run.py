@@ -27,12 +27,15 @@ from sweeps import calibrate
 from sweeps.executor import Executor, Finished, Lost
 from sweeps.interrupts import Interrupts
 from sweeps.look import look
-from sweeps.measure_cost import measure_cost
+from sweeps.measure_cost import measure_cost, measuring
 from sweeps.measuring import MeasureResult, measure_kept, missing
 from sweeps.packs import PACK_SIZES, Pace, Ready, paces
 from sweeps.round import POLL_SECONDS, Limits, Observer, Outlook, Round, Silent
+from sweeps.tables import duration, plural
 from sweeps.units import WORK, Bundle, Lane, unit
 
+TOLD_SECONDS = 10.0
+"""Measuring curvature is told where it takes at least so long."""
 IDLE_ROUNDS = 2
 """Rounds in a row that may record nothing new while something is missing."""
 
@@ -108,6 +111,8 @@ def run(
             known = _calibrated(
                 outlook, store, executor, limits=limits, pack=pack, interrupts=interrupts, observer=observer
             )
+            if rounds == 0:
+                _say_measuring(tree, known, executor.slots, observer)
             this = Round(
                 outlook=outlook,
                 # What is run again is missing to the tree only until it is recorded once more: the round looks once.
@@ -156,6 +161,17 @@ def _say_devices(trials: Sequence[Trial], tree: Tree, store: Store, *, device: s
     others = Counter(kind for lineage in ends if (kind := kinds.get(lineage, device)) != device)
     for kind, count in sorted(others.items()):
         observer.said(f"{count} of {len(trials)} trials are finished on {kind}; they are not run again on {device}")
+
+
+def _say_measuring(tree: Tree, known: Mapping[str, Pace], slots: int, observer: Observer) -> None:
+    """Says that curvature is measured where it takes a while: no step goes by meanwhile."""
+    found = measuring([tree.nodes[index] for index in tree.todo()], known, slots)
+    if found is not None and found.seconds >= TOLD_SECONDS:
+        spectra = f", {found.exact:,} with an exact spectrum" if found.exact else ""
+        observer.said(
+            f"curvature: {plural(found.measurements, 'measurement')}{spectra}, about {duration(found.seconds)}, during "
+            "which steps stand still"
+        )
 
 
 def _ready(known: Mapping[str, Pace], slots: int, limits: Limits, pack: int | Literal["auto"]) -> Ready:
