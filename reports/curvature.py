@@ -113,7 +113,7 @@ def curve(tables: Tables, name: str, arms: Sequence[str], reference: str) -> dic
 def fans(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
     """The largest and smallest eigenvalues by rank over the steps, a line each, with SGD's limit of stability.
 
-    Heavy-ball SGD with momentum β and learning rate η is stable along an eigenvalue up to (2 + 2β)/η (β = 0: 2/η). A
+    Heavy-ball SGD with momentum μ and learning rate η is stable along an eigenvalue up to (2 + 2μ)/η (μ = 0: 2/η). A
     limit stands at the steps at which all trials of the line have the same; there is none under AdamW, whose limit
     holds for the preconditioned Hessian (the column ``edge``). Means are geometric where all values have one sign.
     """

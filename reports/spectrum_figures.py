@@ -213,7 +213,7 @@ def _fans(prefix: str, study: Entry, drawn: Sequence[Entry], colours: Mapping[st
         if one["limit"]:
             steps, limit = [p["step"] for p in one["limit"]], [p["value"] for p in one["limit"]]
             axes.plot(steps, limit, color=INK, linewidth=1.2, linestyle=(0, (3, 2)))
-            axes.annotate("(2 + 2β)/η", (steps[-1], limit[-1]), xytext=(-2, -11), textcoords="offset points",
+            axes.annotate("(2 + 2μ)/η", (steps[-1], limit[-1]), xytext=(-2, -11), textcoords="offset points",
                           ha="right", fontsize=9)  # fmt: skip
         axes.set_title(label(one), color=colour)
         axes.set_xlim(0, last or 1)
@@ -222,7 +222,7 @@ def _fans(prefix: str, study: Entry, drawn: Sequence[Entry], colours: Mapping[st
     _outer(figure, "step (updates)", "λ (nats, symlog)")
     title = "The ends of the spectrum over training"
     limits = (
-        " Dashed: (2 + 2β)/η, up to which SGD with momentum β and learning rate η is stable."
+        " Dashed: (2 + 2μ)/η, up to which SGD with momentum μ and learning rate η is stable."
         if any(one["limit"] for one in drawn)
         else ""
     )

@@ -131,13 +131,13 @@ def test_densities_by_quadrature_have_a_fan_but_no_ranks_and_no_null_space(drawn
 def test_the_limit_of_stability_is_drawn_for_sgd_alone(panels, drawn):
     assert {one["optimizer"] for one in panels["fans"]} == {"adamw"}
     assert all(one["limit"] == [] for one in panels["fans"])
-    assert "(2 + 2β)/η" not in drawn["ends"].svg
+    assert "(2 + 2μ)/η" not in drawn["ends"].svg
     assert "see edge" in drawn["ends"].alt
     sgd = report_of(curved(results(seeds=range(2)), optimizer="sgd"))
     fan = line(sgd["studies"][0]["panels"]["fans"])
     assert fan["limit"] == [{"step": step, "value": pytest.approx((2 + 2 * 0.9) / 2e-3)} for step in MEASURED]
     drawing = spectral(sgd)["x-ends"]
-    assert drawing.svg.count("(2 + 2β)/η") >= len(NAMES)
+    assert drawing.svg.count("(2 + 2μ)/η") >= len(NAMES)
     assert "of the limit of 1\u202f900)" in drawing.alt
 
 
