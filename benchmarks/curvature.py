@@ -333,7 +333,7 @@ def main() -> None:
             show(name, results["models"][name]["lines"])
     toys = trained(TOY, range(PACK), probe=given.probe)
     results["pack"] = packed(toys, rounds=rounds)
-    results["dense"] = dense(pick(toys, [0]), rounds=1 if given.size == "small" else 3)
+    results["dense"] = dense(pick(toys, [0]), rounds=1 if given.size == "small" else 2)
     if given.json:
         print(json.dumps(results, indent=1, sort_keys=True))
         return

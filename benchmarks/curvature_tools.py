@@ -178,9 +178,9 @@ def public_settings(count: int) -> list[Setting]:
         ),
         Setting(
             tool="PyHessian",
-            name="float64, 500 iterations, tol 1e-10",
+            name="float64, 300 iterations, tol 1e-10",
             rung="float64",
-            run=lambda s: pyhessian(s, count, long, maxIter=500, tol=1e-10),
+            run=lambda s: pyhessian(s, count, long, maxIter=300, tol=1e-10),
         ),
         Setting(
             tool="curvlinops",
