@@ -189,7 +189,9 @@ def _outer(figure: Figure, x: str, y: str) -> None:
 def _fans(prefix: str, study: Entry, drawn: Sequence[Entry], colours: Mapping[str, str]) -> Drawing:
     figure, grid, _ = wide_panels(len(drawn), height=2.5)
     points = [p for one in drawn for rank in one["ranks"] for p in rank["points"]]
+    outer = [p for one in drawn for rank in one["ranks"] if rank["rank"] == 1 for p in rank["points"]]
     values = [p["mean"] for p in points] + [p["value"] for one in drawn for p in one["limit"]]
+    bands = [p[k] for p in outer for k in ("low", "high") if p[k] is not None]
     sizes = sorted(abs(v) for v in values if v)
     linear = 10.0 ** math.floor(math.log10(sizes[len(sizes) // 2] / 10)) if sizes else 1.0
     last = max(p["step"] for p in points)
@@ -208,7 +210,7 @@ def _fans(prefix: str, study: Entry, drawn: Sequence[Entry], colours: Mapping[st
             if banded:
                 low, high = [p["low"] for p in banded], [p["high"] for p in banded]
                 axes.fill_between([p["step"] for p in banded], low, high, color=colour, alpha=0.2, linewidth=0)
-        symlog_axis(axes, linear, min(values), max(values))
+        symlog_axis(axes, linear, min(values + bands), max(values + bands))
         axes.axhline(0.0, color=FAINT, linewidth=1.0)
         if one["limit"]:
             steps, limit = [p["step"] for p in one["limit"]], [p["value"] for p in one["limit"]]
