@@ -33,6 +33,7 @@ class Alone:
     curvature: Rows = field(default_factory=list)
     curves: Rows = field(default_factory=list)
     spectra: Rows = field(default_factory=list)
+    surfaces: Rows = field(default_factory=list)
     events: Rows = field(default_factory=list)
     checks: Rows = field(default_factory=list)
 
@@ -73,6 +74,7 @@ def train_alone(config: TrialConfig, *, device: str = "cpu") -> Alone:
             (done.curvature, result.curvature),
             (done.curves, result.curves),
             (done.spectra, result.spectra),
+            (done.surfaces, result.surfaces),
             (done.events, result.events),
             (done.checks, result.checks),
         ):

@@ -326,6 +326,8 @@ class MeasureConfig:
     rho: float = term(0.05, "SAM sharpness: length of the step", gt=0, le=100, identity=False)
     adaptive_rho: float = term(0.5, "adaptive sharpness: length of the scaled step", gt=0, le=100, identity=False)
     loops: int = term(3, "gradient alignment: loops that are compared with one loop", ge=2, le=4096, identity=False)
+    points: int = term(12, "loss surface: points on either side of the state", ge=1, le=200, identity=False)
+    radius: float = term(1.0, "loss surface: distance in weight space out to which", gt=0, le=1000, identity=False)
     window: int = term(16, "updates over which motion is watched", ge=2, le=1000, identity=False)
     decay: int = term(100, "hill: updates of the decay branch", ge=1, le=10**6, identity=False)
     lag: int = term(50, "mutual information: updates between the two Hessians", ge=1, le=10**6, identity=False)

@@ -142,20 +142,20 @@ def _gradient(run: Ranked, gradient: Tensor, *, parameters: int, top: int) -> Fi
             reason = f"{count - len(run.top)} of {count} eigenvectors not found: {run.failure}"
             values[name] = Value(method=method, failure=reason, products=products)
             continue
-        angle = _angle(run, count)
+        off = angle(run, count)
         number = along[0] if name == "top_cosine" else sum(cosine * cosine for cosine in along[:count])
         values[name] = Value(
-            number=None if angle.failure else min(number, 1.0),
+            number=None if off.failure else min(number, 1.0),
             method=method,
-            error=None if angle.sine is None else min(1.0, angle.sine * (2**0.5 if name == "top_cosine" else 1.0)),
+            error=None if off.sine is None else min(1.0, off.sine * (2**0.5 if name == "top_cosine" else 1.0)),
             products=products,
-            failure=angle.failure,
+            failure=off.failure,
         )
     return Finding(values=values)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Angle:
+class Angle:
     """Between the first Ritz vectors and the eigenspace that they stand for."""
 
     sine: float | None
@@ -164,20 +164,20 @@ class _Angle:
     """Why there is no such eigenspace."""
 
 
-def _angle(run: Ranked, count: int) -> _Angle:
-    """The angle of the first `count` Ritz vectors."""
+def angle(run: Ranked, count: int) -> Angle:
+    """The angle of the first `count` Ritz vectors, all of which have converged."""
     last, following = run.top[count - 1], run.top[count] if count < len(run.top) else run.next
     if following is None:
-        return _Angle(sine=0.0)
+        return Angle(sine=0.0)
     (value, error), (after, beyond) = [(e.value or 0.0, e.error or 0.0) for e in (last, following)]
     size = max(abs(e.value or 0.0) for e in (run.top[0], run.highest, run.lowest))
     rounding = NULL * size
     gap = value - error - after - beyond - rounding
     if gap > 0.0:
         residual = sum((e.error or 0.0) ** 2 for e in run.top[:count]) ** 0.5
-        return _Angle(sine=(residual + rounding) / gap)
+        return Angle(sine=(residual + rounding) / gap)
     if beyond <= TOLERANCE * size:
-        return _Angle(
+        return Angle(
             sine=None, failure=f"eigenvalues {count} and {count + 1} agree within their errors: any vector will do"
         )
-    return _Angle(sine=None)
+    return Angle(sine=None)

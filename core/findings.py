@@ -1,4 +1,4 @@
-"""What a measurement found for one trial: numbers with their method, error and cost, curves and spectra.
+"""What a measurement found for one trial: numbers with their method, error and cost, curves, spectra, surfaces.
 
 A number is a number or the reason why there is none, never a default.
 """
@@ -31,6 +31,20 @@ class Value:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Surface:
+    """The loss on a grid in a plane through the state."""
+
+    kind: str
+    """``top``: the plane of the two top eigenvectors."""
+    x: Sequence[float]
+    """Coordinates along the first axis, ascending; distances in weight space."""
+    y: Sequence[float]
+    """Along the second."""
+    z: Sequence[float]
+    """The loss at (x₀, y₀), (x₀, y₁) …, in nats per token; len(x) · len(y) of them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """What was found for one lane."""
 
@@ -40,6 +54,7 @@ class Finding:
     """(quantity, x, y)."""
     spectra: Sequence[tuple[str, Sequence[float], Sequence[float]]] = ()
     """(kind, eigenvalues ascending, weights that sum to 1)."""
+    surfaces: Sequence[Surface] = ()
 
 
 def failed(names: Sequence[str], method: str, reason: str, *, products: int = 0) -> Finding:
@@ -54,6 +69,7 @@ class Rows:
     curvature: dict[str, Any]
     curves: list[dict[str, Any]]
     spectra: list[dict[str, Any]]
+    surfaces: list[dict[str, Any]]
 
 
 def rows(step: int, findings: Sequence[Finding], *, asymmetry: float | None) -> Rows:
@@ -89,6 +105,11 @@ def rows(step: int, findings: Sequence[Finding], *, asymmetry: float | None) -> 
         spectra=[
             {"step": step, "kind": kind, "eigenvalues": list(values), "weights": list(weights)}
             for kind, (values, weights) in spectra.items()
+        ],
+        surfaces=[
+            {"step": step, "kind": one.kind, "x": list(one.x), "y": list(one.y), "z": list(one.z)}
+            for finding in findings
+            for one in finding.surfaces
         ],
     )
 

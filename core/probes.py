@@ -180,11 +180,16 @@ class Probe:
             found.append(gradients(partial(self.loss, lanes=lanes, loops=loops), params))
         return torch.cat(found)
 
-    def losses(self, weights: Tensor) -> Tensor:
-        """The loss of every lane `[K]` at other weights `[K, P]`, float64."""
+    def losses(self, weights: Tensor, *, lanes: Sequence[int] | None = None) -> Tensor:
+        """The loss of every lane `[K]` at other weights `[K, P]`, float64; of `lanes`, where given: one per row."""
         shapes = {name: tuple(p.shape[1:]) for name, p in self.params.items()}
-        groups = self._groups(self.link.loops)
-        return torch.cat([losses(partial(self.loss, lanes=lanes), shapes, weights[list(lanes)]) for lanes in groups])
+        of, size = range(self.lanes) if lanes is None else lanes, self.group
+        return torch.cat(
+            [
+                losses(partial(self.loss, lanes=of[low : low + size]), shapes, weights[low : low + size])
+                for low in range(0, len(of), size)
+            ]
+        )
 
     def _groups(self, loops: int) -> list[range]:
         """The lanes, by as many as a group of so many loops holds."""

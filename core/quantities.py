@@ -198,6 +198,11 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
             terms=("adaptive_rho",),
         ),
         **_one("probe_grad_norm", unit="nats", doc="norm of the gradient on the probe batch", means="gradient"),
+        "loss_surface": Quantity(
+            doc="the loss on a grid in the plane of the two top eigenvectors (table surfaces)",
+            means="products",
+            terms=("products", "points", "radius"),
+        ),
         "gradient_curvature": Quantity(
             doc="how the gradient lies to the sharpest directions",
             means="products",

@@ -64,6 +64,7 @@ class LaneResult:
     curvature: list[dict[str, Any]]
     curves: list[dict[str, Any]]
     spectra: list[dict[str, Any]]
+    surfaces: list[dict[str, Any]]
     events: list[dict[str, Any]]
     """step, kind, detail; the step of a divergence is that of the update that could not be made."""
     checks: list[dict[str, Any]]

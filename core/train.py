@@ -419,6 +419,7 @@ class _Pack:
             curvature=[rows.curvature for rows in self.curvature[lane]],
             curves=[row for rows in self.curvature[lane] for row in rows.curves],
             spectra=[row for rows in self.curvature[lane] for row in rows.spectra],
+            surfaces=[row for rows in self.curvature[lane] for row in rows.surfaces],
             events=events,
             checks=self.checks[lane],
             measured_s=self.measured_s / len(self.segments),

@@ -58,6 +58,7 @@ def join(first: LaneResult, second: LaneResult) -> LaneResult:
         curvature=first.curvature + second.curvature,
         curves=first.curves + second.curves,
         spectra=first.spectra + second.spectra,
+        surfaces=first.surfaces + second.surfaces,
         events=first.events + second.events,
         checks=first.checks + second.checks,
         measured_s=first.measured_s + second.measured_s,
@@ -69,6 +70,7 @@ def bits(result: LaneResult) -> dict[str, Any]:
     """All of a result but the time it took, tensors as bytes: equal only where every bit is."""
     return {
         "rows": (result.metrics, result.curvature, result.spectra, result.events, result.checks, result.curves),
+        "surfaces": result.surfaces,
         "status": (result.status, result.reached, result.state.lineage, result.state.step),
         "tensors": tensor_bits(result.state),
         "passed": [(state.lineage, state.step, tensor_bits(state)) for state in result.states],

@@ -29,6 +29,8 @@ OTHER = {
     "top": 2,
     "vectors": 3,
     "nodes": 6,
+    "points": 2,
+    "radius": 0.5,
     "rho": 0.1,
     "adaptive_rho": 1.0,
     "loops": 2,
@@ -75,7 +77,7 @@ def test_a_quantity_says_what_it_is_and_what_it_takes(name: str) -> None:
         assert part.doc
         assert not part.doc.endswith(".")
     assert all(curve.x for curve in quantity.curves.values())
-    assert quantity.columns or quantity.curves or name == "spectrum"
+    assert quantity.columns or quantity.curves or name in ("spectrum", "loss_surface")
     measurable = set(terms(MeasureConfig)) - WHEN - {"probe"}
     assert set(quantity.terms) <= measurable
     assert len(set(quantity.terms)) == len(quantity.terms)
