@@ -154,7 +154,7 @@ def ours(probe: Probe, tolerance: float = TOLERANCE, *, copies: bool = True) -> 
     Args:
         probe: the lanes.
         tolerance: of the residuals, relative to the largest |λ|.
-        copies: also look for missed copies of multiple eigenvalues, as every measurement does and no other tool.
+        copies: also look for missed copies of multiple eigenvalues, as measurements by rank do and no other tool.
     """
 
     def run(lane: int) -> Products[Ranked]:
@@ -167,7 +167,7 @@ def ours(probe: Probe, tolerance: float = TOLERANCE, *, copies: bool = True) -> 
 
 
 def our_settings(probe: Probe) -> list[Setting]:
-    """Our ladder, for a probe of one lane: as a sweep measures, then by tolerance, without the look for copies."""
+    """Our ladder, for a probe of one lane: default tolerance and look for copies, then by tolerance without it."""
     measured = Setting(tool=OURS, name="default", rung="default", default=True, run=lambda _: ours(pick(probe, [0]))[0])
     return [measured] + [
         Setting(
