@@ -54,6 +54,10 @@ class Results:
         """One row per (trial_id, step, kind)."""
         return self._frame("spectra")
 
+    def surfaces(self) -> pd.DataFrame:
+        """One row per (trial_id, step, kind); z: the loss at (x₀, y₀), (x₀, y₁) and so on."""
+        return self._frame("surfaces")
+
     def events(self) -> pd.DataFrame:
         """Rows of trial_id, step, kind, detail."""
         return self._frame("events")

@@ -295,6 +295,27 @@ SPECTRA = Table(
     ),
 )
 
+SURFACES = Table(
+    name="surfaces",
+    doc="the loss on the probe batch on a grid in a plane through the state",
+    key=("lineage", "step", "kind", "observed"),
+    extent=("step", "step"),
+    columns=(
+        _LINEAGE,
+        _STEP,
+        _text("kind", "top: the plane of the two top eigenvectors of the Hessian"),
+        _OBSERVED,
+        Column(name="x", type=pa.list_(pa.float64()), doc="distances along the top eigenvector, ascending", unit="1"),
+        Column(name="y", type=pa.list_(pa.float64()), doc="distances along the second, ascending", unit="1"),
+        Column(
+            name="z",
+            type=pa.list_(pa.float64()),
+            doc="loss at (x₀, y₀), (x₀, y₁) …: len(x) · len(y) of them",
+            unit="nats/token",
+        ),
+    ),
+)
+
 CURVES = Table(
     name="curves",
     doc="quantities that depend on a threshold or a rank",
@@ -366,7 +387,8 @@ PROPOSALS = Table(
 )
 
 TABLES: Mapping[str, Table] = {
-    t.name: t for t in (SEGMENTS, METRICS_TABLE, CURVATURE, SPECTRA, CURVES, EVENTS, CHECKS, CALIBRATIONS, PROPOSALS)
+    t.name: t
+    for t in (SEGMENTS, METRICS_TABLE, CURVATURE, SPECTRA, SURFACES, CURVES, EVENTS, CHECKS, CALIBRATIONS, PROPOSALS)
 }
 
 
@@ -385,7 +407,7 @@ def table(name: str) -> Table:
 
 
 def probe_observed(measure: MeasureConfig) -> str:
-    """The column `observed` of curvature, spectra and curves: by quantity, the settings that act on its value.
+    """The column `observed` of curvature, spectra, surfaces, curves: by quantity, the settings that act on its value.
 
     Rows of other quantities or with other settings do not collide, and both can be read back from it.
     """

@@ -29,7 +29,7 @@ from studies.trial_rows import trial_rows
 if TYPE_CHECKING:
     from studies.expand import Trial
 
-VIEWS = ("trials", "metrics", "curvature", "curves", "spectra", "events", "checks")
+VIEWS = ("trials", "metrics", "curvature", "curves", "spectra", "surfaces", "events", "checks")
 """The names that a query may read."""
 
 _LAST_COLUMNS = ("tokens", "flops_alone")
@@ -82,6 +82,7 @@ _ORDER: Mapping[str, tuple[str, ...]] = {
     "curvature": ("trial_id", "step"),
     "curves": ("trial_id", "step", "quantity", "x"),
     "spectra": ("trial_id", "step", "kind"),
+    "surfaces": ("trial_id", "step", "kind"),
     "events": ("trial_id", "step", "kind", "detail"),
     "checks": ("trial_id", "step"),
 }
@@ -105,7 +106,7 @@ def _described(view: str, field: pa.Field) -> pa.Field:
 
 
 def _define(connection: Any, trials: Sequence[Trial], store: Store) -> None:
-    for name in ("metrics", "curvature", "curves", "spectra", "events", "checks"):
+    for name in ("metrics", "curvature", "curves", "spectra", "surfaces", "events", "checks"):
         connection.register(f"_{name}", store.dataset(name))
     coverage = Coverage(store.read("segments"))
     chains = [coverage.chain(trial) for trial in trials]
@@ -121,7 +122,7 @@ def _define(connection: Any, trials: Sequence[Trial], store: Store) -> None:
         f"""CREATE VIEW metrics AS SELECT asked.trial_id, asked.step, {", ".join(columns)}
         FROM _asked AS asked JOIN _metrics AS m ON m.lineage = asked.lineage AND m.step = asked.step"""  # noqa: S608
     )
-    for statement in (_CURVATURE, _CURVES, _SPECTRA, _CHECKS, DROPS, EVENTS):
+    for statement in (_CURVATURE, _CURVES, _SPECTRA, _SURFACES, _CHECKS, DROPS, EVENTS):
         connection.execute(statement)
     rows, varied = trial_rows(trials, chains, coverage, ends, store.read("calibrations"))
     connection.register("_trials", rows)
@@ -183,6 +184,12 @@ _SPECTRA = f"""CREATE VIEW spectra AS SELECT asked.trial_id, asked.step, c.kind,
     arg_min(c.eigenvalues, c.observed) AS eigenvalues, arg_min(c.weights, c.observed) AS weights
     {_AT.format(table="spectra")}
     WHERE {" OR ".join(_same(name) for name, q in QUANTITIES.items() if q.means in {"spectrum", "exact"})}
+    GROUP BY ALL"""
+
+_SURFACES = f"""CREATE VIEW surfaces AS SELECT asked.trial_id, asked.step, c.kind,
+    {", ".join(f"arg_min(c.{name}, c.observed) AS {name}" for name in ("x", "y", "z"))}
+    {_AT.format(table="surfaces")}
+    WHERE {_same("loss_surface")}
     GROUP BY ALL"""
 
 _CHECKS = """CREATE VIEW checks AS SELECT own.trial_id, own.step, c.val_loss, c.train_loss, c.grad_norm

@@ -124,6 +124,7 @@ def recompute(unit: Unit, context: Context) -> Done:
         "curvature": [{"observed": observed, **row} for row in alone.curvature],
         "curves": [{"observed": observed, **row} for row in alone.curves],
         "spectra": [{"observed": observed, **row} for row in alone.spectra],
+        "surfaces": [{"observed": observed, **row} for row in alone.surfaces],
         "checks": alone.checks,
     }
     lineages = [link.lineage for link in alone.chain]
@@ -154,7 +155,7 @@ def _rows(store: Store, table: str, lineages: Sequence[str]) -> list[dict[str, A
 def _parts(table: str, row: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any]]]:
     """What of a row is compared as one, by its key: of curvature each number, whatever was measured beside it."""
     where = row["lineage"], row["step"]
-    if table not in ("curvature", "curves", "spectra"):
+    if table not in ("curvature", "curves", "spectra", "surfaces"):
         yield where, row
         return
     settings = json.loads(row["observed"])
@@ -166,6 +167,9 @@ def _parts(table: str, row: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...]
             (*where, row["kind"], next(found["probe"] for found in settings.values() if "probe" in found)),
             {name: row[name] for name in ("lineage", "step", "eigenvalues", "weights")},
         )
+    elif table == "surfaces":
+        how = canonical_json(settings["loss_surface"])
+        yield (*where, row["kind"], how), {name: row[name] for name in ("lineage", "step", "x", "y", "z")}
     else:
         notes = {field: dict(row[field]) for field in ("method", "error", "products")}
         for name in notes["method"]:

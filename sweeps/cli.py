@@ -204,7 +204,7 @@ def query(
 ) -> int:
     """Ask the results of a study in SQL.
 
-    One SELECT over the views trials, metrics, curvature, curves, spectra and events.
+    One SELECT over the views trials, metrics, curvature, curves, spectra, surfaces and events.
     """
     from sweeps import commands_results
 

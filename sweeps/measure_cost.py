@@ -21,6 +21,8 @@ PRODUCT_STEPS = 3.0
 """Time of a Hessian product in float64 over that of an update on as many tokens."""
 GRADIENT_STEPS = 2.0
 """Time of a quantity of first derivatives over that: one or two gradients in float64."""
+LOSS_STEPS = 0.5
+"""Time of a loss in float64 over that: about a third of a gradient."""
 END_PRODUCTS = 40
 """Products until both ends of a spectrum have converged; so many more for every five eigenvalues from each end."""
 EIGEN_RATE = 5e10
@@ -68,6 +70,9 @@ def measure_cost(config: TrialConfig, link: Link, step_s: float | None) -> Measu
         products += END_PRODUCTS * measure.top // 5
     if "edge" in names:
         products += END_PRODUCTS
+    surface = (2 * measure.points + 1) ** 2 if "loss_surface" in names else 0
+    if surface:
+        products += END_PRODUCTS
     if "block_lambda_max" in names:
         products += END_PRODUCTS // 2 * len(MATRICES)
     if "loop_parts" in names:
@@ -94,11 +99,14 @@ def measure_cost(config: TrialConfig, link: Link, step_s: float | None) -> Measu
     eigen_s = matrices * (5 if vectors else 4 / 3) * size**3 / EIGEN_RATE
     return MeasureCost(
         products=products,
-        seconds=(products * PRODUCT_STEPS + gradients * GRADIENT_STEPS) * probe_s + updates * one + eigen_s,
+        seconds=(products * PRODUCT_STEPS + gradients * GRADIENT_STEPS + surface * LOSS_STEPS) * probe_s
+        + updates * one
+        + eigen_s,
         memory_bytes=(8 * size**2) * (3 if vectors else 2) if spectrum else 0,
         exact=spectrum,
         numbers=(2 * size if spectrum else measure.vectors * measure.nodes if "spectrum" in names else 0)
-        + 2 * sum(61 if QUANTITIES[name].curves else 0 for name in names),
+        + 2 * sum(61 if QUANTITIES[name].curves else 0 for name in names)
+        + surface,
     )
 
 

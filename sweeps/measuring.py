@@ -178,6 +178,7 @@ def measure_unit(lanes: Unit, context: Context) -> Done:
         tables["curvature"].append(key | found.curvature)
         tables["curves"] += [key | row for row in found.curves]
         tables["spectra"] += [key | row for row in found.spectra]
+        tables["surfaces"] += [key | row for row in found.surfaces]
         tables["segments"].append(
             segment_row(
                 lane,

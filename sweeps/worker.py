@@ -320,6 +320,7 @@ def _rows(lane: Lane, result: LaneResult, facts: Mapping[str, Any]) -> Rows:
         "curvature": [{"lineage": lineage, "observed": probe, **row} for row in result.curvature],
         "curves": [{"lineage": lineage, "observed": probe, **row} for row in result.curves],
         "spectra": [{"lineage": lineage, "observed": probe, **row} for row in result.spectra],
+        "surfaces": [{"lineage": lineage, "observed": probe, **row} for row in result.surfaces],
         "events": [{"lineage": lineage, **row} for row in result.events],
         "checks": [{"lineage": lineage, **row} for row in result.checks],
     }

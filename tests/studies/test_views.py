@@ -27,6 +27,7 @@ CONTRACT = {
     "curvature": "trial_id step lambda_max method error products",
     "curves": "trial_id step quantity x y",
     "spectra": "trial_id step kind eigenvalues weights",
+    "surfaces": "trial_id step kind x y z",
     "events": "trial_id step kind detail",
     "checks": "trial_id step val_loss train_loss grad_norm",
     "trials": "trial_id study arm role seed status schedule.switch config final_val_loss final_val_loss_high_ic "
