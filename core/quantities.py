@@ -105,9 +105,11 @@ _NATS = "nats"
 """Of eigenvalues: nats per unit of weight squared."""
 
 
-def _by_matrix(name: str, *, unit: str, doc: str, whole: str | None = None) -> dict[str, Column]:
-    columns = {} if whole is None else {name: Column(unit=unit, doc=whole)}
-    return columns | {f"{name}_{kind}": Column(unit=unit, doc=doc.format(kind)) for kind in MATRICES}
+def _by_matrix(
+    name: str, *, unit: str, doc: str, whole: str | None = None, better: Literal["lower", "higher"] = "lower"
+) -> dict[str, Column]:
+    columns = {} if whole is None else {name: Column(unit=unit, doc=whole, better=better)}
+    return columns | {f"{name}_{kind}": Column(unit=unit, doc=doc.format(kind), better=better) for kind in MATRICES}
 
 
 QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
@@ -228,7 +230,13 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
         "gradient_alignment": Quantity(
             doc="cosine of the gradients at one loop and at `loops` loops, at the same weights",
             means="gradient",
-            columns=_by_matrix("gradient_alignment", unit="1", doc="the same for {}", whole="cosine of both gradients"),
+            columns=_by_matrix(
+                "gradient_alignment",
+                unit="1",
+                doc="the same for {}",
+                whole="cosine of both gradients",
+                better="higher",
+            ),
             terms=("loops",),
         ),
         "loop_parts": Quantity(

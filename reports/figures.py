@@ -259,6 +259,8 @@ def _differences(axes: Axes, number: str, part: Mapping[str, Any], colour: str) 
     what = words.place(part["quantity"], part["at"])
     relation = f"{part['arm']} / {other}" if log else f"{part['arm']} − {other}"
     unit = "ratio" if log else part["unit"]
-    axes.set_title(f"{number}  {relation}: {what} ({unit})", fontsize=10, fontweight="normal")
+    axes.set_title(
+        f"{number}  {relation}: {what}{'' if unit == '1' else f' ({unit})'}", fontsize=10, fontweight="normal"
+    )
     axes.set_xlabel("")
     axes.grid(visible=True, axis="x")

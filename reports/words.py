@@ -163,14 +163,20 @@ def sentence(finding: Mapping[str, Any]) -> str:
         statistics.append(f"p_holm {p_value(finding['p_holm_opposite' if opposite else 'p_holm'])}")
     seen = "in these seeds " if verdict == "Undecided" and finding["expect"] != "not worse" else ""
     text = f"{verdict}: {seen}{_comparison(finding)} ({', '.join(statistics)})"
-    return f"{text}. {finding['reason']}." if finding["reason"] else text
+    reason = finding["reason"]
+    return f"{text}. {reason[:1].upper()}{reason[1:]}." if reason else text
 
 
 def difference(finding: Mapping[str, Any]) -> str:
     """The effect alone: ``looped − single −0.21 nats/token``, or as a ratio ``looped / single 1.8``."""
     log = finding["scale"] == "log"
-    unit = "" if log else f" {finding['unit']}"
+    unit = "" if log else of_unit(finding["unit"])
     return f"{finding['arm']} {'/' if log else '−'} {_other(finding)} = {_signed(finding)[0]}{unit}"
+
+
+def of_unit(unit: str) -> str:
+    """A unit behind a number, with its space; nothing for a pure number, whose unit is 1."""
+    return "" if unit == "1" else f" {unit}"
 
 
 def _other(finding: Mapping[str, Any]) -> str:
@@ -180,9 +186,9 @@ def _other(finding: Mapping[str, Any]) -> str:
 def _comparison(finding: Mapping[str, Any]) -> str:
     arm, other = finding["arm"], _other(finding)
     what = place(finding["quantity"], None if finding["exact"] else finding["at"])
-    effect, unit = finding["effect"], finding["unit"]
+    effect, unit = finding["effect"], of_unit(finding["unit"])
     if finding["expect"] == "not worse":
-        margin = f"a factor of {finding['margin']:g}" if finding["scale"] == "log" else f"{finding['margin']:g} {unit}"
+        margin = f"a factor of {finding['margin']:g}" if finding["scale"] == "log" else f"{finding['margin']:g}{unit}"
         stands = {
             "supported": f"{arm} is not worse than {other} by more than {margin}",
             "contradicted": f"{arm} is worse than {other} by more than {margin}",
@@ -194,7 +200,7 @@ def _comparison(finding: Mapping[str, Any]) -> str:
     direction = "lower" if effect < 0 else "higher"
     if finding["scale"] == "log":
         return f"{arm} has {direction} {what} than {other}: {_signed(finding)[0]} times as much"
-    return f"{arm} has {direction} {what} than {other} by {_magnitude(finding)[0]} {unit}"
+    return f"{arm} has {direction} {what} than {other} by {_magnitude(finding)[0]}{unit}"
 
 
 def _interval(finding: Mapping[str, Any]) -> str:
