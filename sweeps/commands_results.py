@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 HIDDEN = ("lineage", "tokens", "flops_alone", "excess_loss", "bayes_", "excess_loss_", "val_accuracy_")
 """Columns of the history, or with ``_`` at the end families of them, that people are not shown."""
+HIDDEN_CURVATURE = ("lineage", "observed", "error", "products", "block_lambda_max_", "gradient_alignment_")
 
 
 def query(name: str, sql: str, root: Path, *, form: str | None, out: Path | None, timeout: float) -> int:
@@ -102,7 +103,7 @@ def show(beginning: str, root: Path, *, studies: Sequence[str], as_json: bool) -
         _section("first switch", pairs(facts["switch"].items()))
     _section("history (all columns: --json)", _grid(facts["metrics"], hidden=HIDDEN))
     _section("checks", _grid(facts["checks"], hidden=("lineage",)))
-    _section("curvature", _grid(facts["curvature"], hidden=("lineage", "observed")))
+    _section("curvature (all columns: --json)", _grid(facts["curvature"], hidden=HIDDEN_CURVATURE))
     _section("events", _grid(facts["events"]))
     _section("runs", _grid(facts["segments"], hidden=("observed", "evaluated", "measured", "checked", "finished_at")))
     for provenance in facts["provenance"]:
