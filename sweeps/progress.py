@@ -3,7 +3,7 @@
 `Board` holds what is known of one round and reads no clock; how it looks is drawn from it by pure functions of
 (board, now). `Display` is the driver's `Observer` and shows the board on stderr: on a terminal redrawn in place,
 elsewhere as a plain line every few seconds, rarer as the sweep grows old. It has no thread of its own: it draws when
-something happens. The time left is that of the steps not yet done at the rate of the last half minute, and is not said
+something happens. The time left is that of the steps not yet done at the rate of the last while, and is not said
 before there is a rate.
 """
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 RATE_WINDOW_S = 30.0
-"""Seconds over which the rate is taken: long enough to be calm, short enough to follow a change of pace."""
+RATE_SHARE = 0.5
+"""The rate is taken over so many seconds, or this share of the time so far where that is longer: short enough to follow
+a change of pace, long enough to be calm where steps stand still for minutes while curvature is measured."""
 
 BAD = ("failed", "timeout", "oom")
 """Statuses that make the exit code 1."""
@@ -140,8 +142,11 @@ class Board:
         return None if rate is None else (self.steps - self.done_steps) / rate
 
     def _sample(self, now: float) -> None:
+        window = max(RATE_WINDOW_S, RATE_SHARE * (now - self.started))
+        if len(self._samples) > 2 and now - self._samples[-2][0] < window / 100:
+            self._samples.pop()  # a hundred or two of them say as much as all
         self._samples.append((now, self.done_steps))
-        while len(self._samples) > 2 and now - self._samples[0][0] > RATE_WINDOW_S:
+        while len(self._samples) > 2 and now - self._samples[0][0] > window:
             self._samples.popleft()
 
 
