@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from core.quantities import MATRICES, QUANTITIES
 from studies.spec import load_study
 from sweeps.cli import app
 
@@ -102,3 +103,30 @@ def test_every_option_says_what_it_does_and_the_store_goes_with_all(name):
 @pytest.mark.parametrize("name", COMMANDS.commands)
 def test_the_list_of_commands_is_not_cut_short(name):
     assert not COMMANDS.commands[name].get_short_help_str(66).endswith("...")
+
+
+# --- docs/curvature.md ---
+
+CURVATURE = (ROOT / "docs/curvature.md").read_text(encoding="utf-8")
+ROWS = [
+    ([name for name in re.findall(r"`(\w+)`", first) if name in QUANTITIES], gives, terms, takes.strip())
+    for first, gives, terms, takes in re.findall(r"^\| (.+?) \| (.+) \|(.*?)\| (\w+) \|$", CURVATURE, re.M)
+]
+
+
+def test_every_quantity_has_its_row_with_the_settings_that_act_and_what_it_takes():
+    assert sorted(name for names, *_ in ROWS for name in names) == sorted(QUANTITIES)
+    for names, _, terms, takes in ROWS:
+        said = set(re.findall(r"\w+", terms)) - {"no", "probe"}
+        assert said == {term for name in names for term in QUANTITIES[name].terms}, names
+        assert {QUANTITIES[name].means for name in names} == {takes}, names
+
+
+def test_every_column_and_curve_of_a_quantity_is_named_with_it():
+    for names, gives, _, _ in ROWS:
+        for name in names:
+            quantity = QUANTITIES[name]
+            for given in (*quantity.columns, *quantity.curves):
+                kind = given.rpartition("_")[2]
+                if given not in QUANTITIES and kind not in MATRICES:
+                    assert f"`{given}`" in gives, given
