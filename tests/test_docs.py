@@ -116,7 +116,7 @@ ROWS = [
 
 def test_every_quantity_has_its_row_with_the_settings_that_act_and_what_it_takes():
     assert sorted(name for names, *_ in ROWS for name in names) == sorted(QUANTITIES)
-    for names, _, terms, takes in ROWS:
+    for names, _, terms, takes in [row for row in ROWS if row[0]]:
         said = set(re.findall(r"\w+", terms)) - {"no", "probe"}
         assert said == {term for name in names for term in QUANTITIES[name].terms}, names
         assert {QUANTITIES[name].means for name in names} == {takes}, names
