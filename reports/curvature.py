@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from core.quantities import COLUMNS, CURVES
-from reports import components, measured, paired, phases, series, spectra
+from reports import components, measured, paired, phases, series, spectra, surfaces
 from reports.functionals import History, UnmeasuredError, entropy_dip, entropy_rise, phases_of
 from reports.tables import Tables
 from studies.claims import Claim
@@ -54,6 +54,7 @@ def panels(tables: Tables, arms: Sequence[str], reference: str, claims: Iterable
             if name not in _FANS and (found := curve(tables, name, arms, reference)) is not None
         ],
         "phases": phase_rows(tables, arms),
+        "surfaces": surfaces.panel(tables, arms),
         "at_last": at_last(tables, arms),
         "how": measured.how(tables),
     }

@@ -36,6 +36,7 @@ from reports.panels import (
     styled,
 )
 from reports.spectrum_figures import spectrum_figures
+from reports.surface_figures import surface_figures
 from reports.svg import FAINT, INK, PALETTE
 from reports.switch_figures import switch_figures
 from reports.tree_figure import tree_alt, tree_figure, tree_title
@@ -64,6 +65,7 @@ def draw(report: Mapping[str, Any]) -> list[Drawing]:
             drawings += list(curvature_figures(prefix, study, colours))
             drawings += list(spectrum_figures(prefix, study, colours))
             drawings += list(valley_figures(prefix, study, colours))
+            drawings += list(surface_figures(prefix, study, colours))
     return drawings
 
 

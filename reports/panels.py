@@ -57,7 +57,8 @@ class Drawing:
     """Of its file, without ``.svg``."""
     study: str
     kind: str
-    """claims | tree | curves | cost | axes | switches | criteria | curvature | parts | spectra | ranks | valleys"""
+    """claims | tree | curves | cost | axes | switches | criteria | curvature | parts | spectra | ranks | valleys |
+    surfaces"""
     title: str
     alt: str
     """What it shows, with the numbers that matter."""

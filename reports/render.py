@@ -161,7 +161,7 @@ def _switch_rows(arm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 _KINDS = (
     *("claims", "tree", "curves", "cost", "axes", "switches", "criteria"),
-    *("curvature", "parts", "spectra", "ranks", "valleys"),
+    *("curvature", "parts", "spectra", "ranks", "valleys", "surfaces"),
 )
 _VERDICTS = ("supported", "contradicted", "undecided")
 

@@ -48,6 +48,10 @@ class Results(Protocol):
         """One row per (trial_id, step, kind), with eigenvalues and weights."""
         ...
 
+    def surfaces(self) -> pd.DataFrame:
+        """One row per (trial_id, step, kind), with x, y and z."""
+        ...
+
     def events(self) -> pd.DataFrame:
         """Rows of trial_id, step, kind, detail."""
         ...
@@ -62,6 +66,7 @@ class Tables:
     curvature: pd.DataFrame
     curves: pd.DataFrame
     spectra: pd.DataFrame
+    surfaces: pd.DataFrame
     events: pd.DataFrame
     axes: tuple[str, ...]
     """Columns of `trials` that hold the compared axes, sorted."""
@@ -82,6 +87,7 @@ class Tables:
             curvature=_sorted(results.curvature(), ["trial_id", "step"]),
             curves=_sorted(results.curves(), ["trial_id", "step", "quantity", "x"]),
             spectra=_sorted(results.spectra(), ["trial_id", "step", "kind"]),
+            surfaces=_sorted(results.surfaces(), ["trial_id", "step", "kind"]),
             events=_sorted(results.events(), ["trial_id", "step", "kind"]),
             axes=tuple(c for c in axes if trials[c].notna().any()),
         )

@@ -26,6 +26,7 @@ LATEST = 2700
 """Step at which a criterion gives up."""
 CURVES_COLUMNS = ["trial_id", "step", "quantity", "x", "y"]
 SPECTRA_COLUMNS = ["trial_id", "step", "kind", "eigenvalues", "weights"]
+SURFACES_COLUMNS = ["trial_id", "step", "kind", "x", "y", "z"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,7 @@ class Frames:
     events_: pd.DataFrame
     curves_: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=CURVES_COLUMNS))
     spectra_: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SPECTRA_COLUMNS))
+    surfaces_: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SURFACES_COLUMNS))
 
     wanted: tuple[Trial, ...] = ()
 
@@ -86,6 +88,9 @@ class Frames:
 
     def spectra(self) -> pd.DataFrame:
         return self.spectra_.copy()
+
+    def surfaces(self) -> pd.DataFrame:
+        return self.surfaces_.copy()
 
     def with_trials(self, **columns: Any) -> Frames:
         return replace(self, trials_=self.trials_.assign(**columns))
