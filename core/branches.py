@@ -6,12 +6,13 @@ does not notice, and its own further updates, where it makes them, are the same.
 
 *Onward*: in the state's own link, as if its stage went on, whatever ends it in this trial. A constant rate stays, also
 where a WSD schedule would begin to decay; a decay that has begun and a cosine go on, and stay at their last value
-beyond their end (with a last value of zero nothing moves there).
+beyond their end. Where that is zero nothing moves, and a state that stands still says nothing of motion: such a branch
+is refused.
 
 *Decayed* (Wen et al. 2024, arXiv 2410.05192): the learning rate goes linearly to zero. From a constant rate that is,
 bit for bit, the WSD trial whose decay begins at this step: a fork of the stage tree. It is trained inside the
 measurement, which keeps all that a number depends on in one place; a decay or a cosine goes to zero from where it is.
-Warm-ups go on beside it.
+Warm-ups go on beside it. Where it is zero already there is nothing to decay.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ from core.checkpoint import TrialState
 from core.config import TrialConfig
 from core.findings import Finding, Value
 from core.lineage import Link, canonical_json, digest16
-from core.optim import schedule_share
+from core.optim import learning_rate, schedule_share
 from core.probes import Probe
 from core.segments import LaneResult, Segment
 
+Branch = LaneResult | str
+"""What a branch gave at its end, or why it did not get there."""
 
-def onward(probe: Probe, updates: int, *, each: bool = False) -> list[LaneResult]:
+
+def onward(probe: Probe, updates: int, *, each: bool = False) -> list[Branch]:
     """Every lane, so many updates further in its own link.
 
     Args:
@@ -39,11 +43,16 @@ def onward(probe: Probe, updates: int, *, each: bool = False) -> list[LaneResult
         each: give the state after each update too (`LaneResult.states`), not the last one alone.
 
     Returns:
-        By lane; `broken` says why one did not get there.
+        By lane. One whose learning rate is zero in any of these updates has none.
     """
     start, end = probe.step, probe.step + updates
-    segments = [
-        Segment(
+    asked: list[Segment | str] = []
+    for config, chain in zip(probe.configs, probe.chains, strict=True):
+        still = next((n for n in range(1, updates + 1) if learning_rate(config, chain[-1], start + n) == 0.0), None)
+        if still is not None:
+            asked.append(f"the learning rate is zero at update {still} of the branch")
+            continue
+        segment = Segment(
             config=config,
             chain=(*chain[:-1], replace(chain[-1], end=max(chain[-1].end, end))),
             start=start,
@@ -52,25 +61,27 @@ def onward(probe: Probe, updates: int, *, each: bool = False) -> list[LaneResult
             states=tuple(range(start + 1, end + 1)) if each else (),
             branch=True,
         )
-        for config, chain in zip(probe.configs, probe.chains, strict=True)
-    ]
-    return _trained(probe, segments)
+        asked.append(segment)
+    return _trained(probe, asked)
 
 
-def decayed(probe: Probe, updates: int) -> list[LaneResult]:
+def decayed(probe: Probe, updates: int) -> list[Branch]:
     """Every lane after so many updates in which its learning rate goes linearly to zero.
 
     Returns:
-        By lane, with the rows of metrics at both ends; `broken` says why one did not get there.
+        By lane, with the rows of metrics at both ends. One whose learning rate is zero already has none.
     """
-    segments = []
+    asked: list[Segment | str] = []
     for config, chain in zip(probe.configs, probe.chains, strict=True):
+        if learning_rate(config, chain[-1], probe.step) == 0.0:
+            asked.append("the learning rate is zero: there is nothing to decay")
+            continue
         trial, links = decaying(config, chain, probe.step, updates)
         end = probe.step + updates
-        segments.append(
+        asked.append(
             Segment(config=trial, chain=links, start=probe.step, end=end, evaluate=(probe.step, end), branch=True)
         )
-    return _trained(probe, segments)
+    return _trained(probe, asked)
 
 
 def decaying(
@@ -101,13 +112,6 @@ def decaying(
     return constant, (*chain[:-1], *past, link)
 
 
-def broken(result: LaneResult) -> str | None:
-    """Why a branch did not get to its end; None where it did."""
-    if result.status == "ok":
-        return None
-    return f"its branch diverged at update {result.reached + 1}: {result.events[-1]['detail']}"
-
-
 def elsewhere(probe: Probe, places: Sequence[tuple[int, TrialState]]) -> Probe:
     """A probe of some lanes at other states of theirs, all at one step: (lane, state), lanes may repeat."""
     lanes = [lane for lane, _ in places]
@@ -131,17 +135,28 @@ def hill(probe: Probe) -> list[Finding]:
     ]
 
 
-def _fall(result: LaneResult) -> tuple[float | None, str | None]:
+def _fall(branch: Branch) -> tuple[float | None, str | None]:
     """The fall of the validation loss from the first row to the last, or why there is none."""
-    failure = broken(result)
-    if failure is not None:
-        return None, failure
-    before, after = (row["val_loss"] for row in result.metrics)
+    if isinstance(branch, str):
+        return None, branch
+    before, after = (row["val_loss"] for row in branch.metrics)
     if before is None or after is None:
         return None, f"the validation loss {'before' if before is None else 'after'} the decay is not finite"
     return before - after, None
 
 
-def _trained(probe: Probe, segments: Sequence[Segment]) -> list[LaneResult]:
-    with torch.enable_grad():  # a measurement may be asked for where gradients are off
-        return probe.train(segments, probe.states)
+def _trained(probe: Probe, asked: Sequence[Segment | str]) -> list[Branch]:
+    """By lane, its branch; where there is a reason instead of a segment, that."""
+    segments = {lane: segment for lane, segment in enumerate(asked) if isinstance(segment, Segment)}
+    results: list[LaneResult] = []
+    if segments:
+        with torch.enable_grad():  # a measurement may be asked for where gradients are off
+            results = probe.train(list(segments.values()), [probe.states[lane] for lane in segments])
+    found = dict(zip(segments, map(_whole, results), strict=True))
+    return [found[lane] if lane in found else str(asked[lane]) for lane in range(len(asked))]
+
+
+def _whole(result: LaneResult) -> Branch:
+    if result.status == "ok":
+        return result
+    return f"its branch diverged at update {result.reached + 1}: {result.events[-1]['detail']}"

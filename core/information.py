@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.branches import broken, elsewhere, onward
+from core.branches import elsewhere, onward
 from core.densities import exact_spectrum
 from core.findings import Finding, Value
 from core.probes import Exact, Probe, eigen
@@ -33,15 +33,14 @@ def mutual_information(probe: Probe) -> list[Finding]:
     if not probe.is_exact:
         return refused(probe, name)
     branches = onward(probe, lag)
-    reasons = [broken(result) for result in branches]
-    there = [lane for lane, reason in enumerate(reasons) if reason is None]
-    later = elsewhere(probe, [(lane, branches[lane].state) for lane in there])
+    there = {lane: branch.state for lane, branch in enumerate(branches) if not isinstance(branch, str)}
+    later = elsewhere(probe, list(there.items()))
     values: dict[int, Value] = {}
     for place, lane in enumerate(there):
         values[lane] = _value(probe.exact[lane], later, place, method)
     return [
         Finding(
-            values={name: values[lane] if lane in values else Value(method=method, failure=reasons[lane])},
+            values={name: values[lane] if lane in values else Value(method=method, failure=str(branches[lane]))},
             spectra=[exact_spectrum(probe, lane)],
         )
         for lane in range(probe.lanes)

@@ -15,12 +15,12 @@ agree have no directions of their own: what stands at their ranks is of some bas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from core.branches import broken, elsewhere, onward
+from core.branches import Branch, elsewhere, onward
 from core.checkpoint import TrialState
 from core.densities import exact_spectrum
 from core.ends import by_rank
@@ -39,13 +39,15 @@ def river_share(probe: Probe) -> list[Finding]:
     if not probe.is_exact:
         return refused(probe, name)
     findings = []
-    for lane, result in enumerate(_window(probe)):
-        failure, points = broken(result), list[tuple[str, float, float]]()
-        if failure is None:
-            exact, steps = probe.exact[lane], _visited(probe, lane, result).diff(dim=0)
+    for lane, branch in enumerate(_window(probe)):
+        failure, points = None, list[tuple[str, float, float]]()
+        if isinstance(branch, str):
+            failure = branch
+        else:
+            exact, steps = probe.exact[lane], _visited(probe, lane, branch).diff(dim=0)
             along = (steps @ exact.vectors).square().sum(0)
             if float(along.sum()) == 0.0:
-                failure = "the next updates are zero: the learning rate has gone to zero"
+                failure = "the next updates are zero: nothing moves"
             else:
                 shares = river_shares(exact.values, along, THRESHOLDS)
                 points = [(name, e, share) for e, share in zip(THRESHOLDS, shares, strict=True)]
@@ -84,21 +86,19 @@ def valley_hopping(probe: Probe) -> list[Finding]:
     Where the budget of products ends before all directions have converged, those are given that have, without a gap in
     the ranks, and the failure says how many have not.
     """
-    results = _window(probe)
-    there = [lane for lane, result in enumerate(results) if broken(result) is None]
-    gradients = dict(zip(there, _gradients(probe, there, results), strict=True))
-    return [
-        _hopping(probe, run, gradients.get(lane), broken(result))
-        for lane, (run, result) in enumerate(zip(by_rank(probe), results, strict=True))
-    ]
+    branches = _window(probe)
+    there = {lane: branch for lane, branch in enumerate(branches) if not isinstance(branch, str)}
+    gradients: dict[int, Tensor | str] = dict(zip(there, _gradients(probe, there), strict=True))
+    gradients |= {lane: branch for lane, branch in enumerate(branches) if isinstance(branch, str)}
+    return [_hopping(probe, run, gradients[lane]) for lane, run in enumerate(by_rank(probe))]
 
 
-def _hopping(probe: Probe, run: Ranked, gradients: Tensor | None, failure: str | None) -> Finding:
-    """What was found for one lane, from the gradients at the weights visited; None where the branch is broken."""
+def _hopping(probe: Probe, run: Ranked, gradients: Tensor | str) -> Finding:
+    """What was found for one lane, from the gradients at the weights visited, or why there are none."""
     name, window, asked = "valley_hopping", probe.measure.window, min(probe.measure.top, probe.size)
     method = f"lanczos{'' if run.checked else ', copies not looked for'}, {window} updates"
-    points: list[float] = []
-    if gradients is not None:
+    points, failure = list[float](), gradients if isinstance(gradients, str) else None
+    if not isinstance(gradients, str):
         points = hops(gradients @ run.vectors[: len(run.top)].mT)
         if len(points) < asked:
             failure = f"{asked - len(points)} of {asked} eigenvectors not found: {run.failure}"
@@ -123,7 +123,7 @@ def hops(projections: Tensor) -> list[float]:
     return shares
 
 
-def _window(probe: Probe) -> list[LaneResult]:
+def _window(probe: Probe) -> list[Branch]:
     """The branches that both quantities watch."""
     window = probe.measure.window
     return probe.once(f"{window} updates onward", lambda start: onward(start, window, each=True))
@@ -136,13 +136,13 @@ def _visited(probe: Probe, lane: int, result: LaneResult) -> Tensor:
     return torch.stack(rows).to(probe.inputs.device)
 
 
-def _gradients(probe: Probe, lanes: Sequence[int], results: Sequence[LaneResult]) -> list[Tensor]:
+def _gradients(probe: Probe, branches: Mapping[int, LaneResult]) -> list[Tensor]:
     """By lane, the gradients on the probe batch at the weights that its branch visited `[window + 1, P]`."""
-    if not lanes:
+    if not branches:
         return []
-    found: list[list[Tensor]] = [[probe.gradient[lane].clone()] for lane in lanes]
+    found: list[list[Tensor]] = [[probe.gradient[lane].clone()] for lane in branches]
     for number in range(probe.measure.window):
-        there = elsewhere(probe, [(lane, results[lane].states[number]) for lane in lanes])
+        there = elsewhere(probe, [(lane, branch.states[number]) for lane, branch in branches.items()])
         for rows, row in zip(found, there.gradient, strict=True):
             rows.append(row.clone())
     return [torch.stack(rows) for rows in found]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from core.alone import train_alone
-from core.branches import broken, decayed, decaying, elsewhere, hill, onward
+from core.branches import Branch, decayed, decaying, elsewhere, hill, onward
 from core.checkpoint import TrialState
 from core.config import TrialConfig, trial_config
 from core.lineage import links
@@ -53,6 +53,11 @@ def tensors(state: TrialState) -> dict[str, bytes]:
     return {name: t.numpy().tobytes() for name, t in {**state.parameters, **state.optimizer}.items()}
 
 
+def whole(branch: Branch) -> LaneResult:
+    assert not isinstance(branch, str), branch
+    return branch
+
+
 def same(one: LaneResult, other: LaneResult) -> bool:
     return packs.bits(one) == packs.bits(other) and [*map(tensors, one.states)] == [*map(tensors, other.states)]
 
@@ -72,11 +77,11 @@ OPTIMISERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("step", [0, 7])
 def test_onward_are_the_updates_that_the_trial_makes(train: dict[str, Any], step: int) -> None:
     config = trial(train)
-    [result] = onward(probe_at([config], step), 5, each=True)
+    result = whole(*onward(probe_at([config], step), 5, each=True))
     assert [state.step for state in result.states] == [*range(step + 1, step + 6)]
     for state in result.states:
         assert tensors(state) == tensors(at(config, state.step))
-    [end] = onward(probe_at([config], step), 5)
+    end = whole(*onward(probe_at([config], step), 5))
     assert tensors(end.state) == tensors(result.states[-1])
     assert end.states == []
 
@@ -84,7 +89,7 @@ def test_onward_are_the_updates_that_the_trial_makes(train: dict[str, Any], step
 def test_onward_draws_the_loops_that_the_trial_draws() -> None:
     config = trial({}, model={"width": 4, "loops": 3}, schedule={"kind": "looped", "draw": "poisson-lognormal"})
     assert links(config)[0].draw is not None
-    [result] = onward(probe_at([config], 5), 4)
+    result = whole(*onward(probe_at([config], 5), 4))
     assert tensors(result.state) == tensors(at(config, 9))
 
 
@@ -94,13 +99,13 @@ def test_onward_goes_on_as_if_the_stage_did(schedule: str) -> None:
     shift = {"kind": "shift", "switch": 10}
     config = trial({"lr_schedule": schedule, "lr_final": 0.1}, schedule=shift)
     longer = trial({}, schedule=shift | {"switch": 16}) if schedule != "cosine" else None
-    [result] = onward(probe_at([config], 8), 6)
+    result = whole(*onward(probe_at([config], 8), 6))
     assert result.state.lineage == links(config)[0].lineage
     if longer is not None:
         assert tensors(result.state) == tensors(at(longer, 14))
     last = len(links(config)) - 1
     probe = probe_at([config], STEPS, link=last)
-    [beyond] = onward(probe, 3)
+    beyond = whole(*onward(probe, 3))
     assert (beyond.status, beyond.reached) == ("ok", STEPS + 3)
     rates = [learning_rate(config, probe.link, step) for step in (STEPS, STEPS + 1, STEPS + 3)]
     assert rates == pytest.approx([0.02 if schedule == "constant" else 0.002] * 3)
@@ -122,7 +127,7 @@ def test_a_decay_is_the_wsd_trial_that_forks_there(train: dict[str, Any], step: 
     config = trial(train)
     wsd = trial(train | {"lr_schedule": "wsd", "steps": step + 10, "decay": 10})
     assert links(wsd)[-1].decay == (step, 10, 0.0)
-    [result] = decayed(probe_at([config], step), 10)
+    result = whole(*decayed(probe_at([config], step), 10))
     [expected] = packs.run([wsd])
     assert tensors(result.state) == tensors(expected.state)
 
@@ -138,14 +143,14 @@ def test_a_decay_of_a_later_stage_is_the_wsd_trial_that_forks_there() -> None:
     config = trial({}, schedule=shift)
     wsd = trial({"lr_schedule": "wsd", "steps": 15, "decay": 7}, schedule=shift)
     assert [link.start for link in links(wsd)] == [0, 6, 8]
-    [result] = decayed(probe_at([config], 8, link=1), 7)
+    result = whole(*decayed(probe_at([config], 8, link=1), 7))
     assert tensors(result.state) == tensors(packs.run([wsd])[0].state)
     assert result.events == []
 
 
 def test_a_stable_phase_of_wsd_decays_as_a_constant_rate_does() -> None:
-    [one] = decayed(probe_at([trial({})], 5), 6)
-    [other] = decayed(probe_at([trial({"lr_schedule": "wsd", "decay": 4})], 5), 6)
+    one = whole(*decayed(probe_at([trial({})], 5), 6))
+    other = whole(*decayed(probe_at([trial({"lr_schedule": "wsd", "decay": 4})], 5), 6))
     assert tensors(one.state) == tensors(other.state)
 
 
@@ -163,10 +168,35 @@ def test_a_rate_that_falls_already_goes_to_zero_from_where_it_is(train: dict[str
     assert rates == pytest.approx([now * share for share in (0.75, 0.5, 0.25, 0.0)], abs=1e-18)
 
 
-def test_where_the_rate_is_zero_there_is_no_hill_left() -> None:
-    config = trial({"lr_schedule": "cosine"})
-    [finding] = hill(probe_at([config], STEPS))
-    assert finding.values["hill"].number == 0.0
+ZERO = "the learning rate is zero"
+
+
+@pytest.mark.parametrize("train", [{"lr_schedule": "cosine"}, {"lr_schedule": "wsd", "decay": 8}])
+def test_where_the_rate_goes_to_zero_nothing_moves_and_a_branch_onward_is_refused(train: dict[str, Any]) -> None:
+    """The last update of either is made at a rate of zero; what stops before it moves."""
+    config = trial(train)
+    last = len(links(config)) - 1
+    assert [type(b) for b in onward(probe_at([config], STEPS - 4, link=last), 3)] == [LaneResult]
+    for step, zero in ((STEPS - 4, 4), (STEPS - 1, 1), (STEPS, 1)):
+        assert onward(probe_at([config], step, link=last), 6) == [f"{ZERO} at update {zero} of the branch"]
+
+
+def test_a_lane_that_stands_still_is_not_trained_and_its_neighbour_is() -> None:
+    still, moving = trial({"lr_schedule": "cosine"}), trial({"lr_schedule": "cosine", "lr_final": 0.1}, seed=1)
+    [refused, branch] = onward(probe_at([still, moving], STEPS), 2)
+    [alone] = onward(probe_at([moving], STEPS), 2)
+    assert isinstance(refused, str)
+    assert same(whole(branch), whole(alone))
+
+
+def test_where_the_rate_is_zero_there_is_nothing_to_decay() -> None:
+    still, moving = trial({"lr_schedule": "cosine"}), trial({"lr_schedule": "cosine", "lr_final": 0.1}, seed=1)
+    first, second = hill(probe_at([still, moving], STEPS))
+    assert (first.values["hill"].number, first.values["hill"].failure) == (None, f"{ZERO}: there is nothing to decay")
+    assert [second] == hill(probe_at([moving], STEPS))
+    assert second.values["hill"].number is not None
+    [before] = hill(probe_at([still], STEPS - 1))
+    assert before.values["hill"].number is not None
 
 
 # --- packs, divergence, training -----------------------------------------------------------------------------------
@@ -175,12 +205,12 @@ def test_where_the_rate_is_zero_there_is_no_hill_left() -> None:
 @pytest.mark.parametrize("train", [{}, {"optimizer": "sgd"}, {"lr_schedule": "cosine"}])
 def test_a_branch_has_the_same_bits_in_any_pack(train: dict[str, Any]) -> None:
     configs = packs.lanes(trial(train), 3)
-    whole = probe_at(configs, 4)
+    pack = probe_at(configs, 4)
     for order in ([0], [2, 1], [1, 1, 0]):
-        some = elsewhere(whole, [(lane, whole.states[lane]) for lane in order])
+        some = elsewhere(pack, [(lane, pack.states[lane]) for lane in order])
         for follow in (partial(onward, updates=3, each=True), partial(decayed, updates=3)):
-            for lane, result in zip(order, follow(some), strict=True):
-                assert same(result, follow(whole)[lane])
+            for lane, branch in zip(order, follow(some), strict=True):
+                assert same(whole(branch), whole(follow(pack)[lane]))
 
 
 def test_a_branch_that_diverges_has_no_number_and_its_neighbour_does_not_notice() -> None:
@@ -194,9 +224,8 @@ def test_a_branch_that_diverges_has_no_number_and_its_neighbour_does_not_notice(
     assert second.values["hill"].number is None
     assert "its branch diverged at update" in str(second.values["hill"].failure)
     assert "not finite" in str(second.values["hill"].failure)
-    [result] = onward(probe_at([wild], 0), 12, each=True)
-    assert broken(result) is not None
-    assert len(result.states) == result.reached
+    [broken] = onward(probe_at([wild], 0), 12, each=True)
+    assert str(broken).startswith("its branch diverged at update")
 
 
 def test_only_a_branch_is_evaluated_where_it_starts() -> None:

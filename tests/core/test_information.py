@@ -149,6 +149,15 @@ def test_it_is_exact_or_not_at_all() -> None:
     assert finding.spectra == ()
 
 
+def test_a_hessian_that_stands_still_is_not_compared_with_itself() -> None:
+    base = probing.config(**MEASURE)
+    config = replace(base, train=replace(base.train, steps=2, lr_schedule="cosine"))
+    [finding] = mutual_information(probe([config]))
+    value = finding.values["mutual_information"]
+    assert (value.number, value.failure) == (None, "the learning rate is zero at update 2 of the branch")
+    assert finding.spectra
+
+
 def test_a_branch_that_diverges_leaves_the_spectrum_of_the_state() -> None:
     base = probing.config(**MEASURE)
     wild = replace(base, seed=1, train=replace(base.train, optimizer="sgd", lr=1e3, momentum=0.0))
