@@ -3,8 +3,9 @@
 Both watch the next `measure.window` updates as the trial would make them (`core.branches`), against the Hessian of the
 probe batch at the state itself, which stays while they go on.
 
-*River share*: the share of Σ_t ‖Δw_t‖² that lies along eigenvectors with |λ| ≤ ε, for every ε. The null space counts
-as river: nothing rises there.
+*River share*: the share of Σ_t ‖Δw_t‖² that lies along eigenvectors with |λ| ≤ ε, for every ε. The null space is river
+at every ε: nothing rises there. (Force, counts and κ of the same spectrum leave it out.) Eigenvalues that are zero
+within rounding therefore count as zero; on which side of a small ε rounding has put them says nothing.
 
 *Valley hopping*: along each of the sharpest directions, the share of the updates across which the gradient changes its
 sign, that is, which jump over the bottom of the valley. The gradient is that of the probe batch at every weight that
@@ -29,6 +30,7 @@ from core.probes import Probe
 from core.quantities import THRESHOLDS
 from core.ranks import Ranked
 from core.segments import LaneResult
+from core.spectrum import null
 from core.valleys import refused
 
 
@@ -47,7 +49,8 @@ def river_share(probe: Probe) -> list[Finding]:
             exact, steps = probe.exact[lane], _visited(probe, lane, branch).diff(dim=0)
             along = (steps @ exact.vectors).square().sum(0)
             if float(along.sum()) == 0.0:
-                failure = "the next updates are zero: nothing moves"
+                # The learning rate is not: `core.branches.onward` refuses such branches.
+                failure = "the next updates are zero: the gradients are, or smaller than the weights' precision shows"
             else:
                 shares = river_shares(exact.values, along, THRESHOLDS)
                 points = [(name, e, share) for e, share in zip(THRESHOLDS, shares, strict=True)]
@@ -65,14 +68,15 @@ def river_shares(values: Tensor, along: Tensor, thresholds: Sequence[float]) -> 
     """The share of a motion that lies along eigenvectors with |λ| ≤ ε.
 
     Args:
-        values: eigenvalues `[P]`.
+        values: eigenvalues `[P]`; the null space (`core.spectrum.null`) lies below every ε.
         along: by eigenvector `[P]`, the squared length of the motion along it; not all zero.
         thresholds: the ε.
 
     Returns:
         By ε, in [0, 1]; 1 from the largest |λ| on.
     """
-    magnitudes, order = values.abs().sort()
+    magnitudes = values.abs()
+    magnitudes, order = magnitudes.where(magnitudes > null(values.cpu().numpy()), 0.0).sort()
     gathered = along[order].cumsum(0)
     gathered = torch.cat((gathered.new_zeros(1), gathered / gathered[-1]))
     counts = torch.searchsorted(magnitudes, magnitudes.new_tensor(thresholds), right=True)

@@ -25,12 +25,13 @@ from core.probes import Probe
 
 def sam_sharpness(probe: Probe) -> list[Finding]:
     """The rise over a step of length `measure.rho` along the gradient."""
-    return _rise(probe, "sam_sharpness", probe.measure.rho, torch.ones_like)
+    return _rise(probe, "sam_sharpness", probe.measure.rho, torch.ones_like, zero="the gradient is zero")
 
 
 def adaptive_sharpness(probe: Probe) -> list[Finding]:
     """The rise over a step of length `measure.adaptive_rho` in units of each weight's size."""
-    return _rise(probe, "adaptive_sharpness", probe.measure.adaptive_rho, torch.abs)
+    zero = "|w| · gradient is zero in every weight"
+    return _rise(probe, "adaptive_sharpness", probe.measure.adaptive_rho, torch.abs, zero=zero)
 
 
 def probe_grad_norm(probe: Probe) -> list[Finding]:
@@ -39,8 +40,8 @@ def probe_grad_norm(probe: Probe) -> list[Finding]:
     return [Finding(values={"probe_grad_norm": Value(number=norm, method="gradient")}) for norm in norms]
 
 
-def _rise(probe: Probe, name: str, rho: float, scale: Callable[[Tensor], Tensor]) -> list[Finding]:
-    """The rise over a step of length rho in units of `scale` of the weights."""
+def _rise(probe: Probe, name: str, rho: float, scale: Callable[[Tensor], Tensor], *, zero: str) -> list[Finding]:
+    """The rise over a step of length rho in units of `scale` of the weights; `zero` says why there is no step."""
     method = f"one step of ascent, rho = {rho:g}, m = {probe.inputs.shape[1]}"
     # By lane on memory of its own: where a row of [K, P] begins may act on the bits of a sum over it.
     steps = [
@@ -52,7 +53,7 @@ def _rise(probe: Probe, name: str, rho: float, scale: Callable[[Tensor], Tensor]
     return [
         Finding(
             values={
-                name: Value(method=method, failure="the gradient is zero: no direction of ascent")
+                name: Value(method=method, failure=f"{zero}: no direction of ascent")
                 if step is None
                 else Value(number=rise, method=method)
             }

@@ -55,6 +55,15 @@ def test_shares_gather_by_magnitude() -> None:
     assert river_shares(values[2:], along[2:], [0.1]) == [0.0]
 
 
+def test_the_null_space_is_river_at_every_threshold() -> None:
+    """On which side of a small ε rounding has put a zero decides nothing; what lies just above it is itself."""
+    top, zero, small = 100.0, 0.5e-10, 2e-10  # the null space ends at 1e-12 of the largest
+    values = torch.tensor([-zero, small, zero, top], dtype=torch.float64)
+    along = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
+    assert river_shares(values, along, [1e-12, 1e-11, 1e-9, top]) == pytest.approx([0.4, 0.4, 0.6, 1.0])
+    assert river_shares(0 * values, along, [1e-12]) == [1.0]
+
+
 def test_descent_on_a_quadratic_leaves_the_valley_for_the_river() -> None:
     """Of w ← w − η H w the part along λ shrinks by 1 − ηλ an update: closed forms of the shares, more river later."""
     values = torch.tensor([0.01, 0.5, 1.0], dtype=torch.float64)
@@ -171,6 +180,16 @@ def test_where_nothing_moves_there_is_no_share_and_no_hop() -> None:
         [finding] = find(probe)
         assert finding.curves == []
         assert finding.values[name].failure == "the learning rate is zero at update 2 of the branch"
+
+
+def test_weights_that_no_gradient_moves_are_not_said_to_have_no_learning_rate() -> None:
+    """Embeddings and head that are zero have a gradient of zero, each because of the other."""
+    config = trial(momentum=0.0, optimizer="sgd")
+    start = probing.state(config)
+    still = replace(start, parameters={name: torch.zeros_like(p) for name, p in start.parameters.items()})
+    [finding] = river_share(probing.probe([config], [still]))
+    assert str(finding.values["river_share"].failure).startswith("the next updates are zero: the gradients are")
+    assert finding.curves == []
 
 
 def test_a_branch_that_diverges_has_no_curve_and_its_neighbour_does_not_notice() -> None:

@@ -15,7 +15,10 @@ from tests.core import quadratics
 from tests.core.probing import MODELS, config, measured, probe, seeds, state
 
 QUANTITIES = ("sam_sharpness", "adaptive_sharpness", "probe_grad_norm")
-NO_ASCENT = "the gradient is zero: no direction of ascent"
+NO_ASCENT = {
+    "sam_sharpness": "the gradient is zero: no direction of ascent",
+    "adaptive_sharpness": "|w| · gradient is zero in every weight: no direction of ascent",
+}
 
 
 def trained_loss(at: Probe, weights: dict[str, Tensor]) -> Tensor:
@@ -165,10 +168,22 @@ def test_without_a_gradient_there_is_no_ascent_and_the_neighbour_does_not_notice
     flat = replace(states[0], parameters={name: torch.zeros_like(p) for name, p in states[0].parameters.items()})
     lost, sound = (row.curvature for row in measured(configs, [flat, states[1]]))
     assert lost["probe_grad_norm"] == 0.0
-    for name in ("sam_sharpness", "adaptive_sharpness"):
+    for name, reason in NO_ASCENT.items():
         assert lost[name] is None
-        assert lost["method"][name].endswith(f"failed: {NO_ASCENT}")
+        assert lost["method"][name].endswith(f"failed: {reason}")
     assert sound == measured(configs[1:])[0].curvature
+
+
+def test_a_gradient_in_weights_that_are_zero_is_no_direction_of_adaptive_ascent() -> None:
+    """With a head of zeros nothing but the head has a gradient."""
+    base = config("toy", quantities=QUANTITIES)
+    start = state(base)
+    headless = replace(start, parameters={**start.parameters, "head": torch.zeros_like(start.parameters["head"])})
+    [row] = (row.curvature for row in measured([base], [headless]))
+    assert row["probe_grad_norm"] > 0
+    assert row["sam_sharpness"] > 0
+    assert row["adaptive_sharpness"] is None
+    assert row["method"]["adaptive_sharpness"].endswith(f"failed: {NO_ASCENT['adaptive_sharpness']}")
 
 
 def test_weights_that_overflow_give_no_number() -> None:
