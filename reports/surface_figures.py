@@ -14,7 +14,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.ticker import MaxNLocator
 
 from reports import words
-from reports.panels import Drawing, finished, full_label, label, name_ends, plain_ticks, wide_panels
+from reports.panels import Drawing, finished, full_label, label, lines, plain_ticks, wide_panels
 from reports.spectrum_figures import counted, failures
 from reports.svg import FAINT
 
@@ -57,7 +57,7 @@ def _contours(prefix: str, study: Entry, entry: Entry, shown: Sequence[Entry], c
     # Without the darkest shades, on which neither contours nor their heights could be read.
     shades = ["#e9e4da", *sns.color_palette("YlGnBu", len(bounds) + 1).as_hex()[: len(bounds) - 2]]
     columns = 2 if len(shown) in (1, 2, 4) else 3
-    figure, grid, _ = wide_panels(len(shown), columns=columns, height=2.2 if columns == 3 else 3.5)
+    figure, grid, _ = wide_panels(len(shown), columns=columns, height=2.35 if columns == 3 else 3.5)
     reach = max(float(np.abs(one["surface"][axis]).max()) for one in shown for axis in "xy")
     norm, map_ = BoundaryNorm(bounds, len(shades)), ListedColormap(shades)
     for axes, one, rise in zip(grid, shown, rises, strict=True):
@@ -77,7 +77,7 @@ def _contours(prefix: str, study: Entry, entry: Entry, shown: Sequence[Entry], c
         ScalarMappable(norm, map_), ax=grid, ticks=[0.0, *edges], spacing="uniform", shrink=0.85, pad=0.02
     )
     bar.ax.set_yticklabels([words.tick(edge) for edge in (0.0, *edges)])
-    bar.set_label("rise of the loss (nats/token)")
+    bar.set_label("rise (nats/token)")
     bar.outline.set_visible(False)
     title = "The loss around the last state"
     said = "; ".join(
@@ -120,21 +120,22 @@ def _cuts(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -
     figure, grid, _ = wide_panels(2, height=3.1)
     drawn = entry["series"]
     for number, axes in enumerate(grid):
-        ends = []
-        for one in drawn:
-            cut, colour = one["cuts"][number], colours[one["arm"]]
-            places = [point["x"] for point in cut["points"]]
+        cuts = [one["cuts"][number] for one in drawn]
+        means = [[{"x": p["x"], "mean": p["mean"], "low": None} for p in cut["points"]] for cut in cuts]
+        ends = lines(axes, [one | {"points": mean} for one, mean in zip(drawn, means, strict=True)], colours, "x")
+        bold = [line for line in axes.get_lines() if np.size(line.get_xdata())]  # others mark switches: none here
+        for line, cut, (_, _, colour) in zip(bold, cuts, ends, strict=True):
+            line.set_linewidth(2.2)
             for seed in cut["seeds"]:
+                places = [point["x"] for point in cut["points"]]
                 axes.plot(places, seed["rise"], color=colour, linewidth=0.7, alpha=0.45)
-            mean = [point["mean"] for point in cut["points"]]
-            axes.plot(places, mean, color=colour, linewidth=2.4)
-            ends.append((mean[-1], label(one), colour))
         axes.axhline(0.0, color=FAINT, linewidth=0.9)
         axes.axvline(0.0, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
         axes.set_title(f"along {_AXES[number]}")
-        axes.set(xlabel="distance from the state", ylabel="rise of the loss (nats/token)" if number == 0 else "")
+        axes.set(xlabel="distance from the state", ylabel="rise (nats/token)" if number == 0 else "")
         plain_ticks(axes)
-        name_ends(axes, ends)
+    names = [label(one) for one in drawn]
+    figure.legend(bold, names, loc="outside upper right", ncols=min(5, len(names)), frameon=False, fontsize=9)
     said = "; ".join(f"{full_label(one)} {_cut_words(one['cuts'][0])}" for one in drawn)
     second = "; ".join(f"{full_label(one)} {_cut_words(one['cuts'][1])}" for one in drawn)
     title = "Cuts through the last state"
