@@ -16,10 +16,10 @@ import duckdb
 import pyarrow as pa
 
 from core.errors import InputError, Problem
-from core.quantities import COLUMNS, CURVES, QUANTITIES, QUANTITY_OF
 from core.terms import nearest
 from studies.coverage import Coverage
 from studies.drops import DROPS, EVENTS, FIRST_DROPS, SWITCH_COLUMNS
+from studies.measured_views import MEASURED
 from studies.own_rows import grouped, known_ends, own_rows
 from studies.schemas import HISTORY, STRATIFIED, metric, table
 from studies.store import Store
@@ -122,7 +122,7 @@ def _define(connection: Any, trials: Sequence[Trial], store: Store) -> None:
         f"""CREATE VIEW metrics AS SELECT asked.trial_id, asked.step, {", ".join(columns)}
         FROM _asked AS asked JOIN _metrics AS m ON m.lineage = asked.lineage AND m.step = asked.step"""  # noqa: S608
     )
-    for statement in (_CURVATURE, _CURVES, _SPECTRA, _SURFACES, _CHECKS, DROPS, EVENTS):
+    for statement in (*MEASURED, _CHECKS, DROPS, EVENTS):
         connection.execute(statement)
     rows, varied = trial_rows(trials, chains, coverage, ends, store.read("calibrations"))
     connection.register("_trials", rows)
@@ -141,56 +141,6 @@ def _quoted(name: str) -> str:
 def _column(name: str, there: Iterable[str]) -> str:
     return f"m.{_quoted(name)}" if name in there else f"NULL::DOUBLE AS {_quoted(name)}"
 
-
-def _same(quantity: str) -> str:
-    """SQL: whether a row was measured with the settings that the trial asks for, for one quantity."""
-    return f"json_extract(c.observed, '$.{quantity}') = json_extract(asked.observed, '$.{quantity}')"
-
-
-_NAMED = {name: name for name in QUANTITIES} | dict(QUANTITY_OF)
-_QUANTITY = "MAP {" + ", ".join(f"'{name}': '{quantity}'" for name, quantity in _NAMED.items()) + "}"
-"""SQL: the quantity of a column, a curve or itself."""
-
-_AT = "FROM _probed AS asked JOIN _{table} AS c ON c.lineage = asked.lineage AND c.step = asked.step"
-
-_CURVATURE = f"""CREATE VIEW curvature AS SELECT asked.trial_id, asked.step,
-    {
-    ", ".join(
-        f"arg_min(c.{_quoted(name)}, c.observed) FILTER ({_same(QUANTITY_OF[name])}) AS {_quoted(name)}"
-        for name in COLUMNS
-    )
-},
-    max(c.asymmetry) AS asymmetry,
-    {
-    ", ".join(
-        f"list_reduce(list(map_from_entries(list_filter(map_entries(c.{name}), lambda entry: "
-        f"json_extract(c.observed, '$.' || {_QUANTITY}[entry.key]) "
-        f"= json_extract(asked.observed, '$.' || {_QUANTITY}[entry.key]))) "
-        f"ORDER BY c.observed DESC) FILTER (c.{name} IS NOT NULL), lambda a, b: map_concat(a, b)) AS {name}"
-        for name in ("method", "error", "products")
-    )
-}
-    {_AT.format(table="curvature")}
-    WHERE {" OR ".join(_same(name) for name in QUANTITIES)}
-    GROUP BY asked.trial_id, asked.step"""
-"""Of several observations (a quantity added later), each quantity comes from the first with the settings asked for."""
-
-_CURVES = f"""CREATE VIEW curves AS SELECT asked.trial_id, asked.step, c.quantity, c.x, arg_min(c.y, c.observed) AS y
-    {_AT.format(table="curves")}
-    WHERE {" OR ".join(f"c.quantity = '{name}' AND {_same(QUANTITY_OF[name])}" for name in CURVES)}
-    GROUP BY ALL"""
-
-_SPECTRA = f"""CREATE VIEW spectra AS SELECT asked.trial_id, asked.step, c.kind,
-    arg_min(c.eigenvalues, c.observed) AS eigenvalues, arg_min(c.weights, c.observed) AS weights
-    {_AT.format(table="spectra")}
-    WHERE {" OR ".join(_same(name) for name, q in QUANTITIES.items() if q.means in {"spectrum", "exact"})}
-    GROUP BY ALL"""
-
-_SURFACES = f"""CREATE VIEW surfaces AS SELECT asked.trial_id, asked.step, c.kind,
-    {", ".join(f"arg_min(c.{name}, c.observed) AS {name}" for name in ("x", "y", "z"))}
-    {_AT.format(table="surfaces")}
-    WHERE {_same("loss_surface")}
-    GROUP BY ALL"""
 
 _CHECKS = """CREATE VIEW checks AS SELECT own.trial_id, own.step, c.val_loss, c.train_loss, c.grad_norm
     FROM _checked AS own JOIN _checks AS c ON c.lineage = own.lineage AND c.step = own.step"""
