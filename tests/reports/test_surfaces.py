@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
+import studies
 from reports import surfaces, words
 from reports.build import build, to_text
 from reports.figures import arm_colours, draw
@@ -18,7 +19,12 @@ from reports.panels import styled
 from reports.render import html_report, markdown_report
 from reports.surface_figures import levels, surface_figures
 from reports.tables import Tables
+from studies.spec import load_study
+from studies.store import Store
+from studies.wanted import wanted
+from sweeps.run import run
 from tests.reports.synthetic import ARMS, STEPS, SURFACES_COLUMNS, Arm, claims, results, study
+from tests.sweeps.direct import Direct
 
 X = np.linspace(-1.0, 1.0, 9)
 LAST = STEPS[-1]
@@ -176,3 +182,40 @@ def test_rows_are_read_by_trial_and_step():
     assert trial == frames.trials_["trial_id"].iloc[0]
     assert sorted(by_step) == [STEPS[15], LAST]
     assert by_step[LAST].z == pytest.approx(2.0 + shape("single", 0))
+
+
+STUDY = """
+name = "tiny"
+question = "Is what a report shows what was measured?"
+seeds = 2
+[base]
+task = { kind = "markov", states = 5, chains = 4, length = 4, val_size = 16 }
+model = { width = 4, loops = 2, mlp_ratio = 0 }
+train = { steps = 10, batch = 8 }
+[arms.single]
+schedule.kind = "single"
+[arms.looped]
+[measure]
+quantities = ["loss_surface"]
+probe = 4
+points = 2
+radius = 0.5
+"""
+
+
+def test_of_a_real_run_the_panel_has_the_losses_of_the_view(tmp_path):
+    (tmp_path / "tiny.toml").write_text(STUDY)
+    asked, store = load_study(tmp_path / "tiny.toml"), Store.open(tmp_path / "store", create=True)
+    assert run(lambda: wanted(asked, store), store, Direct(store.root), pack=4).counts == {"ok": 4}
+    loaded = studies.load(asked, store=store)
+    panel = json.loads(to_text(build([(asked, loaded)], command="x")))["studies"][0]["panels"]["surfaces"]
+    assert panel["step"] == 10
+    ids = loaded.trials().set_index(["arm", "seed"])["trial_id"]
+    rows = loaded.surfaces().set_index("trial_id")
+    for arm in ("single", "looped"):
+        losses = np.asarray(rows.loc[ids[arm, 0], "z"]).reshape(5, 5)
+        found = line(panel, arm)
+        assert np.asarray(found["surface"]["rise"]).tolist() == (losses - losses[2, 2]).tolist()
+        assert found["surface"]["x"] == [-0.5, -0.25, 0.0, 0.25, 0.5]
+        assert found["cuts"][1]["seeds"][0]["rise"] == (losses[2] - losses[2, 2]).tolist()
+        assert found["n"] == 2
