@@ -95,4 +95,4 @@ MEASURED = (
     ),
     _view("surfaces", ["x", "y", "z"], _first(["x", "y", "z"]), _same("loss_surface"), by=["kind"]),
 )
-"""SQL, in order, over `_probed` (`studies.own_rows`) and the datasets `_curvature`, `_curves`, `_spectra`, `_surfaces`."""
+"""SQL, in order, over `_probed` (`studies.own_rows`), `_curvature`, `_curves`, `_spectra` and `_surfaces`."""
