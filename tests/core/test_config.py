@@ -112,7 +112,25 @@ VALUES: dict[str, dict[str, list[Any]]] = {
             [{"rewarm": 10, "until": 5}, {"until": 20}, {"draw": "poisson-lognormal", "sigma": 0.3}],
         ],
     },
-    "measure": {"quantities": [[], ["lambda_max"]], "every": [0, 20], "at": [[], [0, 5]], "probe": [32, 8]},
+    "measure": {
+        "quantities": [[], ["lambda_max"]],
+        "every": [0, 20],
+        "at": [[], [0, 5]],
+        "probe": [32, 8],
+        "exact": [5000, 0],
+        "products": [256, 8],
+        "top": [10, 1],
+        "vectors": [8, 4],
+        "nodes": [48, 4],
+        "rho": [0.05, 1.0],
+        "adaptive_rho": [0.5, 1.0],
+        "loops": [3, 2],
+        "points": [12, 1],
+        "radius": [1.0, 0.5],
+        "window": [16, 2],
+        "decay": [100, 1],
+        "lag": [50, 1],
+    },
 }
 """Some values of every term, the default first; any combination makes a trial unless a rule forbids it.
 
