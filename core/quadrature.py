@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
@@ -42,8 +43,13 @@ SAME = 0.99
 LATE = 4
 """Node counts before the last, at least, over which the bias is judged; or an eighth of them."""
 
+RULES = 16
+"""Of these node counts, spread evenly, at most: each takes an eigensolution of every start's T."""
+
 Rule = tuple[Numbers, Numbers]
 """Nodes and weights that sum to 1."""
+Intervals = tuple[Numbers, Numbers]
+"""Lower and upper ends, both ascending; none meets another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +168,8 @@ class Density:
 def density(starts: Sequence[Krylov], *, size: int, nodes: int) -> Density:
     """The density from at least two sound starts of `nodes` steps each, of a matrix with `size` rows."""
     outliers = _simple(starts)
-    counts = range(max(1, nodes - max(LATE, nodes // 8)), nodes + 1)
+    first = max(1, nodes - max(LATE, nodes // 8))
+    counts = np.unique(np.linspace(first, nodes, min(RULES, nodes + 1 - first)).round().astype(int)).tolist()
     return Density(
         size=size,
         products=sum(start.products for start in starts),
@@ -178,7 +185,7 @@ def _pooled(rules: Sequence[Rule]) -> Rule:
     return values[order], weights[order]
 
 
-def _rule(start: Krylov, steps: int, outliers: Rule, size: int) -> Rule:
+def _rule(start: Krylov, steps: int, outliers: Intervals, size: int) -> Rule:
     """The averaged rule of the first steps; Gauss's where that is exact."""
     if start.complete and start.products <= steps:
         return _weighed(start, start.products, 1.0, outliers, size)
@@ -187,16 +194,14 @@ def _rule(start: Krylov, steps: int, outliers: Rule, size: int) -> Rule:
     return np.concatenate([gauss[0], anti[0]]), np.concatenate([gauss[1], anti[1]]) / 2
 
 
-def _weighed(start: Krylov, steps: int, last: float, outliers: Rule, size: int) -> Rule:
+def _weighed(start: Krylov, steps: int, last: float, outliers: Intervals, size: int) -> Rule:
     """The rule of the first steps, its last coupling times `last`; what is known to be simple weighs 1 / P."""
     couplings = start.couplings[: steps - 1].copy()
     couplings[-1:] *= last
     values, vectors = eigh_tridiagonal(start.diagonal[:steps], couplings, lapack_driver="stev")
     weights: Numbers = vectors[0] ** 2
     residuals, sound = _converged(values, vectors, start.couplings[steps - 1])
-    known, bounds = outliers
-    reach = residuals[:, None] + bounds[None, :] + NULL * np.max(np.abs(values))
-    sound &= np.any(np.abs(values[:, None] - known[None, :]) <= reach, axis=1)
+    sound &= _within(values, residuals + NULL * np.max(np.abs(values)), outliers)
     sampled, left = float(np.sum(weights[~sound])), size - np.count_nonzero(sound)
     if sampled > 0 or left == 0:
         weights[~sound] *= left / size / sampled if left else 0.0
@@ -204,23 +209,43 @@ def _weighed(start: Krylov, steps: int, last: float, outliers: Rule, size: int) 
     return values, weights / np.sum(weights)
 
 
-def _converged(values: Numbers, vectors: Numbers, rest: float) -> tuple[Numbers, np.ndarray]:
+def _within(values: Numbers, reach: Numbers, intervals: Intervals) -> NDArray[np.bool_]:
+    """Whether each value comes within its reach of one of the intervals."""
+    lows, highs = intervals
+    if not len(lows):
+        return np.zeros(len(values), dtype=bool)
+    last = np.searchsorted(lows, values + reach, side="right") - 1  # those further up begin too far up
+    return (last >= 0) & (highs[last] >= values - reach)
+
+
+def _converged(values: Numbers, vectors: Numbers, rest: float) -> tuple[Numbers, NDArray[np.bool_]]:
     """Residual of each Ritz value, and whether it stands for an eigenvalue and its vector."""
     residuals = rest * np.abs(vectors[-1])
     gaps = np.minimum(np.diff(values, prepend=-np.inf), np.diff(values, append=np.inf))
     return residuals, (residuals <= CONVERGED * np.max(np.abs(values))) & (residuals <= 1e-2 * gaps)
 
 
-def _simple(starts: Sequence[Krylov]) -> Rule:
-    """Eigenvalues that several starts found, with their bounds; each time with one and the same vector."""
+def _simple(starts: Sequence[Krylov]) -> Intervals:
+    """Eigenvalues that several starts found, each time with one and the same vector: where each lies, once.
+
+    Ritz values within one another's bounds stand for one eigenvalue, or for several that can't be told apart. In
+    ascending order these are neighbours, so that the work grows with their number and not with its square.
+    """
     values = np.concatenate([start.values for start in starts])
     residuals = np.concatenate([start.residuals for start in starts])
     owners = np.concatenate([np.full(len(start.values), index) for index, start in enumerate(starts)])
-    if not len(values):
-        return values, residuals
-    vectors = torch.cat([start.vectors for start in starts])
-    same = (vectors @ vectors.T).abs().cpu().numpy() >= SAME
-    reach = residuals[:, None] + residuals[None, :] + NULL * np.max(np.abs(values))
-    close = (np.abs(values[:, None] - values[None, :]) <= reach) & (owners[:, None] != owners[None, :])
-    simple = np.any(close & same, axis=1) & ~np.any(close & ~same, axis=1)
-    return values[simple], residuals[simple]
+    rows = np.concatenate([np.arange(len(start.values)) for start in starts])
+    half = NULL * np.max(np.abs(values), initial=0.0) / 2
+    order = np.argsort(values - residuals, kind="stable")
+    lows, highs = (values - residuals)[order], (values + residuals)[order]
+    reached = np.maximum.accumulate(highs)
+    apart = np.flatnonzero(lows[1:] - half > reached[:-1] + half) + 1
+    simple = []
+    for members in np.split(np.arange(len(order)), apart):
+        found = order[members]
+        if len(found) > 1 and len(set(owners[found])) == len(found):
+            vectors = torch.stack([starts[owners[i]].vectors[rows[i]] for i in found])
+            closest = vectors[int(np.argmin(residuals[found]))]
+            if float((vectors @ closest).abs().min()) >= SAME:
+                simple.append((lows[members].min(), highs[members].max()))
+    return np.array([low for low, _ in simple]), np.array([high for _, high in simple])

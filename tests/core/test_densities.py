@@ -166,7 +166,7 @@ def test_what_is_read_off_is_what_is_recorded() -> None:
 
 
 def test_one_density_serves_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    at = probe(seeds(config(exact=0, nodes=6, vectors=3), 2))
+    at = probe(seeds(config(exact=0, nodes=6, vectors=4), 2))
     product, lanes = StackedHessian.product, []
 
     def counted(self: StackedHessian, vectors: Tensor) -> Tensor:
@@ -176,7 +176,7 @@ def test_one_density_serves_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StackedHessian, "product", counted)
     for found in (spectrum, entropy, normalised_entropy, effective_rank, negative_mass):
         assert len(found(at)) == 2
-    assert sum(lanes) == 2 * 3 * 6
+    assert sum(lanes) == 2 * 4 * 6
 
 
 def test_a_product_that_is_not_finite_is_a_reason_and_no_neighbour_notices() -> None:
@@ -199,7 +199,7 @@ def test_a_product_that_is_not_finite_is_a_reason_and_no_neighbour_notices() -> 
 @pytest.mark.parametrize("limit", [5000, 0])
 def test_a_lane_has_its_own_bits_in_any_pack(name: str, limit: int) -> None:
     quantities = (*WHOLE, *VALLEYS) if limit else WHOLE
-    trials = seeds(config(name, exact=limit, nodes=10, vectors=3, quantities=quantities), 3)
+    trials = seeds(config(name, exact=limit, nodes=10, vectors=4, quantities=quantities), 3)
     alone = [measured([trial])[0] for trial in trials]
     for order in ([0, 1, 2], [2, 0], [1, 1]):
         assert measured([trials[lane] for lane in order]) == [alone[lane] for lane in order]
@@ -207,7 +207,7 @@ def test_a_lane_has_its_own_bits_in_any_pack(name: str, limit: int) -> None:
 
 @pytest.mark.parametrize("limit", [5000, 0])
 def test_a_quantity_has_the_number_it_has_beside_others(limit: int) -> None:
-    base = config(exact=limit, nodes=10, vectors=3)
+    base = config(exact=limit, nodes=10, vectors=4)
     everything = (*WHOLE, "lambda_max", "probe_grad_norm")
     [together] = measured([replace(base, measure=replace(base.measure, quantities=everything))])
     for name in WHOLE:

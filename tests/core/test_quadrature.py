@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from core import spectrum
 from core.hessian import drive
-from core.quadrature import Density, density, krylov
+from core.quadrature import RULES, Density, density, krylov
 from tests.core.quadratics import with_spectrum
 
 
@@ -181,6 +182,34 @@ def test_a_scaled_matrix_has_the_same_shares(c: float) -> None:
     plain, scaled = found(A, vectors=3, nodes=20), found(c * A, vectors=3, nodes=20)
     for functional in functionals(200).values():
         assert scaled.estimate(functional) == plain.estimate(functional)  # to the bit, for a power of two
+
+
+# --- cost ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_memory_of_many_starts_that_find_everything_grows_with_their_number_alone() -> None:
+    """A table of all pairs of the 2,400 Ritz values would take 46 MB."""
+    values = network(50)
+    runs = [krylov(start, nodes=50) for start in starts(50, 48, 0)]
+    A = with_spectrum(values)
+    complete = drive(lambda v: v @ A, runs)
+    tracemalloc.start()
+    try:
+        whole = density(complete, size=50, nodes=50)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20e6
+    estimate = whole.estimate(functionals(50)["negative_mass"])
+    assert estimate is not None
+    truth = float(values[values < 0].abs().sum() / values.abs().sum())
+    assert estimate.number == pytest.approx(truth, abs=3 * estimate.error)
+
+
+def test_the_bias_is_judged_over_a_bounded_number_of_rules() -> None:
+    A = with_spectrum(network(300))
+    assert len(found(A, vectors=2, nodes=48).late) == 7
+    assert len(found(A, vectors=2, nodes=200).late) == RULES == 16
 
 
 # --- failures --------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ OTHER = {
     "exact": 0,
     "products": 8,
     "top": 2,
-    "vectors": 3,
+    "vectors": 5,
     "nodes": 6,
     "points": 2,
     "radius": 0.5,

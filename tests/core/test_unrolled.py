@@ -333,7 +333,7 @@ def test_a_wrong_second_derivative_gives_no_number_and_says_why(
 @pytest.mark.parametrize("model", ["toy", "deep", "one loop", "unit"])
 def test_a_lane_has_the_same_bits_in_any_pack(model: str, settings: dict[str, int]) -> None:
     shapes = {**LOOPED, "one loop": {"width": 5, "loops": 1}, "unit": {"width": 1, "loops": 2, "mlp_ratio": 2.0}}
-    configs = seeds(config(shapes[model], vectors=2, products=24, **settings), 4)
+    configs = seeds(config(shapes[model], vectors=4, products=24, **settings), 4)
 
     def found(order: Sequence[int]) -> list[Finding]:
         return loop_parts(_of(configs, order))
@@ -349,7 +349,7 @@ def _of(configs: Sequence[object], order: Sequence[int]) -> Probe:
 
 @pytest.mark.parametrize("settings", [{}, SAMPLED])
 def test_groups_of_any_size_give_the_same_bits(settings: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    together = probe(seeds(config("coda", vectors=2, products=16, **settings), 3))
+    together = probe(seeds(config("coda", vectors=4, products=16, **settings), 3))
     found = loop_parts(together)
     for lanes in (1, 2):
         monkeypatch.setitem(GROUP_ELEMENTS, "cpu", together.inputs[0].numel() * 2 * 4 * lanes)
