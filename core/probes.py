@@ -20,18 +20,22 @@ from torch import Tensor
 from core.checkpoint import TrialState
 from core.config import MeasureConfig, TrialConfig
 from core.gradients import gradients, losses
-from core.hessian import Products, StackedHessian, drive
+from core.hessian import Hessian, Products, drive
 from core.lineage import Link
 from core.model import Architecture, architecture, loss, parameter_shapes
 from core.quantities import NULL
 from core.segments import LaneResult, Segment
 from core.streams import stream
+from core.tangents import TangentHessian
 
 T = TypeVar("T")
 
 GROUP_ELEMENTS = {"cpu": 2**18, "cuda": 2**22}
 """Probe tokens × width × applied blocks of a group of lanes. Measured on one core: small lanes gain up to 2.5 times
 from stacking until a group leaves the cache, beyond which they lose. A GPU is filled, within about 1 GiB of graph."""
+BASIS_BYTES = 2**30
+"""Krylov bases of a group of lanes at once: a lane grows one of 8 P bytes a product, beside which its graph is small
+where the model is wide. Of 68,000 weights and 256 products a basis has 139 MB, and a GPU would be given 512."""
 ASYMMETRY = 1e-9
 """Largest |uᵀHv − vᵀHu| / (‖Hu‖ + ‖Hv‖) for unit vectors; a sound product in float64 has about 1e-16."""
 
@@ -75,7 +79,7 @@ class Probe:
     targets: Tensor
     """What they are followed by `[K, n, T]`."""
     train: Train
-    _hessians: dict[tuple[int, ...], StackedHessian] = field(default_factory=dict, init=False, repr=False)
+    _hessians: dict[tuple[int, ...], Hessian] = field(default_factory=dict, init=False, repr=False)
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def once(self, name: str, find: Callable[[Probe], T]) -> T:
@@ -205,8 +209,9 @@ class Probe:
 
     @property
     def group(self) -> int:
-        """Lanes of one graph."""
-        return self._group(self.link.loops)
+        """Lanes of one graph, with a Krylov basis each."""
+        basis = 8 * self.size * max(self.measure.products, self.measure.nodes)
+        return min(self._group(self.link.loops), max(1, BASIS_BYTES // basis))
 
     def _group(self, loops: int) -> int:
         model = self.configs[0].model
@@ -214,13 +219,22 @@ class Probe:
         elements = self.inputs.shape[1] * self.inputs.shape[2] * model.width * blocks
         return max(1, GROUP_ELEMENTS[self.inputs.device.type] // elements)
 
-    def hessian(self, lanes: Sequence[int]) -> StackedHessian:
+    def hessian(self, lanes: Sequence[int]) -> Hessian:
         """The Hessians of some lanes, in this order; one may come several times. Kept where each comes once."""
         key = tuple(lanes)
         found = self._hessians.get(key)
         if found is None:
             weights = {name: p[list(key)] for name, p in self.params.items()}
-            found = StackedHessian(lambda params: self.loss(params, lanes=key), weights)
+            link, pick = self.link, list(key)
+            found = TangentHessian(
+                weights,
+                self.inputs[pick],
+                self.targets[pick],
+                self.arch,
+                loops=link.loops,
+                injection=link.injection,
+                loss_on=link.loss_on,
+            )
             if len(set(key)) == len(key):
                 self._hessians[key] = found
         return found

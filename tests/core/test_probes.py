@@ -13,7 +13,7 @@ from torch import Tensor
 
 import core.probes
 from core.config import TrialConfig
-from core.hessian import Products
+from core.hessian import Products, StackedHessian
 from core.model import parameter_shapes
 from core.probes import NULL, Probe, eigen
 from core.quantities import MATRICES
@@ -32,6 +32,22 @@ def groups_of(monkeypatch: pytest.MonkeyPatch, at: Probe, lanes: int) -> None:
     one = core.probes.GROUP_ELEMENTS["cpu"] // at.group
     monkeypatch.setattr(core.probes, "GROUP_ELEMENTS", {"cpu": one * lanes})
     assert at.group == lanes
+
+
+# --- groups --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["products", "nodes"])
+def test_a_group_holds_no_more_krylov_bases_than_fit(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Of 8 P bytes a product, as many as a run of either kind may take; one lane always goes."""
+    settings = {"products": 8, "nodes": 4} | {name: 1000}
+    at = probe(seeds(config("toy", **settings), 2))
+    assert at.group > 3
+    for lanes in (1, 3):
+        monkeypatch.setattr(core.probes, "BASIS_BYTES", lanes * 8 * at.size * 1000)
+        assert at.group == lanes
+    monkeypatch.setattr(core.probes, "BASIS_BYTES", 1)
+    assert at.group == 1
 
 
 # --- exact spectra -------------------------------------------------------------------------------------------------
@@ -140,12 +156,12 @@ def test_the_order_of_sequences_and_the_names_of_tokens_do_not_matter(name: str)
     assert float((renamed.dense(0)[index][:, index] - expected).abs().max()) < 1e-13 * scale
 
 
-def test_a_scaled_loss_has_scaled_curvature(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scaled_loss_has_scaled_curvature() -> None:
     """By a power of two, bit for bit."""
     at = probe([config("layer-mlp")])
-    expected, loss = at.dense(0), core.probes.loss
-    monkeypatch.setattr(core.probes, "loss", lambda *tokens, **given: 4 * loss(*tokens, **given))
-    assert torch.equal(probe([config("layer-mlp")]).dense(0), 4 * expected)
+    v = at.direction(0, "v").unsqueeze(0)
+    once, four = (StackedHessian(lambda params, by=by: by * at.loss(params), at.params).product(v) for by in (1, 4))
+    assert torch.equal(four, 4 * once)
 
 
 def test_lanes_may_be_asked_in_any_order_and_several_times() -> None:
