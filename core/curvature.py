@@ -104,11 +104,10 @@ def measure(lanes: Sequence[Measured], inputs: Tensor, targets: Tensor, *, train
 
     Returns:
         By lane, its rows: a number per column (None where it failed, never a guess), and by column ``method`` (with the
-        reason of a failure), ``error`` and ``products``.
+        reason of a failure, as where a model exceeds the limit of exact spectra), ``error`` and ``products``.
 
     Raises:
-        InputError: for a probe larger than the validation set, an unknown quantity, one that needs a larger limit of
-            exact spectra, or lanes that measure differently.
+        InputError: for a probe larger than the validation set, an unknown quantity, or lanes that measure differently.
     """
     observed = lanes[0].config.measure
     if any(lane.config.measure.how != observed.how for lane in lanes):
@@ -128,12 +127,6 @@ def measure(lanes: Sequence[Measured], inputs: Tensor, targets: Tensor, *, train
         targets=targets[:, : observed.probe],
         train=train,
     )
-    for name in observed.quantities:
-        if QUANTITIES[name].means == "exact" and not whole.is_exact:
-            raise InputError(
-                f"measure.exact: {name} needs the exact spectrum of {whole.size} parameters, got a limit of "
-                f"{observed.exact}; raise it"
-            )
     size = whole.group
     if exact(observed, observed.quantities, whole.size):
         size = min(size, max(1, EXACT_BYTES // (24 * whole.size**2)))

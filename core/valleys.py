@@ -66,5 +66,5 @@ def _curve(
 
 def refused(probe: Probe, name: str) -> list[Finding]:
     """Nothing is found: the model is too large for an exact spectrum."""
-    reason = f"needs the exact spectrum; P = {probe.size} exceeds measure.exact = {probe.measure.exact}"
+    reason = f"needs the exact spectrum; P = {probe.size} exceeds measure.exact = {probe.measure.exact}, raise it"
     return [failed([name], "exact", reason) for _ in range(probe.lanes)]

@@ -21,6 +21,7 @@ from core.findings import Rows
 from core.lineage import links
 from core.observation import with_measure
 from core.quantities import QUANTITIES
+from core.tangents import TangentHessian
 from core.train import initial_state, train_segments
 from tests.core.packs import bits, segment
 from tests.core.probing import MODELS, TINY, config, held_out, measured, probe, seeds, state
@@ -157,30 +158,18 @@ def test_the_ends_are_those_that_scipy_finds(name: str) -> None:
 # --- what cannot be measured ---------------------------------------------------------------------------------------
 
 
-class _Twisted(torch.autograd.Function):
-    """Passes logits on, and their gradient through a matrix that no function's gradient has: as with a wrong kernel."""
+class _Twisted(TangentHessian):
+    """Products that are symmetric no more."""
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad * (1 + x.roll(1, -1))
+    def product(self, vectors: Tensor) -> Tensor:
+        return super().product(vectors).roll(1, -1)
 
 
 def test_products_that_are_not_symmetric_give_null_and_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever takes them. First derivatives are what they are."""
     base = trial(*QUANTITIES, model="layer-mlp")
     at = after_updates(base)
-    loss = core.probes.loss
-
-    def twisted(params: dict[str, Tensor], *tokens: Any, **given: Any) -> Tensor:
-        return loss({**params, "head": _Twisted.apply(params["head"])}, *tokens, **given)
-
-    monkeypatch.setattr(core.probes, "loss", twisted)
+    monkeypatch.setattr(core.probes, "TangentHessian", _Twisted)
     (row,) = measured([base], [at])
     found = without_step(row)
     for name in CURVED:
@@ -226,6 +215,22 @@ def test_a_pack_of_which_no_lane_is_sound_has_rows() -> None:
             "error": {},
             "products": {"lambda_max": 2, "trace": 2},
         }
+
+
+def test_above_the_limit_of_exact_spectra_there_is_a_reason_and_the_rest_is_measured() -> None:
+    size = probe([trial("null_count")]).size
+    (within,) = measured([trial("null_count", exact=size)])
+    assert within.curvature["null_count"] > 0
+    exact_alone = [name for name in QUANTITIES if name not in SAMPLED]
+    (beyond,) = measured([trial("lambda_max", *exact_alone, exact=size - 1)])
+    found = without_step(beyond)
+    assert found["lambda_max"] == measured([trial("lambda_max")])[0].curvature["lambda_max"]
+    reason = f"needs the exact spectrum; P = {size} exceeds measure.exact = {size - 1}, raise it"
+    for name in exact_alone:
+        assert found.get(name) is None
+        assert found["method"][name] == f"exact failed: {reason}"
+        assert found["products"][name] == 0
+    assert beyond.curves == beyond.spectra == []
 
 
 # --- what is measured ----------------------------------------------------------------------------------------------
@@ -377,10 +382,6 @@ def test_refusals_name_the_key() -> None:
     assert "unknown quantity 'lambda_mid'; did you mean" in refused([trial("lambda_mid")])
     other = with_measure(base, replace(base.measure, probe=5))
     assert "one pack" in refused([base, replace(other, seed=1)])
-    size = probe([base]).size
-    limited = refused([trial("null_count", exact=size - 1)])
-    assert f"measure.exact: null_count needs the exact spectrum of {size} parameters" in limited
-    measured([trial("null_count", exact=size)])
 
 
 def test_what_is_measured_alike_may_be_measured_at_other_steps() -> None:
