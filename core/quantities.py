@@ -4,8 +4,8 @@ Apart from `core.curvature`, which measures them, so that planning knows names, 
 properties of the mean loss on the probe batch (the first `measure.probe` sequences of the validation set, at the loops
 of the stage), and of nothing that training goes through later, but for those that follow a short branch of it.
 
-Each quantity says which terms of ``[measure]`` act on its value: a recorded value answers for another study exactly
-where these agree (`settings`).
+Each quantity says which terms of ``[measure]`` act on its value, and which version of its estimator found it: a
+recorded value answers for another study exactly where these agree (`settings`).
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ class Quantity:
     """Term that says for how many updates it follows a branch of the training; None: it needs none."""
     probed: bool = True
     """On the probe batch; False: on the whole validation set."""
+    version: int = 1
+    """Of its estimator: raised when its numbers change, other than by rounding, so that none found before answers."""
 
 
 def _one(
@@ -101,8 +103,9 @@ def _curve(
 
 
 _SAMPLED = ("exact", "vectors", "nodes")
-_NATS = "nats"
-"""Of eigenvalues: nats per unit of weight squared."""
+_NATS = "nats/token"
+"""Of the loss and its derivatives: a gradient's per unit of weight, an eigenvalue's per unit of weight squared, weights
+being pure numbers. The entropy of a spectrum and what two share are in nats."""
 
 
 def _by_matrix(
@@ -173,7 +176,7 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
         **_curve(
             "kappa_valley", x="ε", unit="1", doc="largest over smallest |λ| among |λ| > ε: condition of the valley"
         ),
-        **_curve("cumulative_force", x="τ", unit="1/nats", doc="Σ 1/|λ| over |λ| ≤ τ, without the null space"),
+        **_curve("cumulative_force", x="τ", unit="token/nats", doc="Σ 1/|λ| over |λ| ≤ τ, without the null space"),
         **_curve("eigenvalues_below", x="τ", unit="1", doc="eigenvalues with |λ| ≤ τ, without the null space"),
         **_one(
             "mutual_information",
@@ -186,7 +189,7 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
         ),
         **_one(
             "sam_sharpness",
-            unit="nats/token",
+            unit=_NATS,
             doc="rise of the loss by a step of length rho along the gradient",
             means="gradient",
             log=True,
@@ -194,12 +197,12 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
         ),
         **_one(
             "adaptive_sharpness",
-            unit="nats/token",
+            unit=_NATS,
             doc="the same with each weight's step scaled by its size",
             means="gradient",
             terms=("adaptive_rho",),
         ),
-        **_one("probe_grad_norm", unit="nats", doc="norm of the gradient on the probe batch", means="gradient"),
+        **_one("probe_grad_norm", unit=_NATS, doc="norm of the gradient on the probe batch", means="gradient"),
         "loss_surface": Quantity(
             doc="the loss on a grid in the plane of the two top eigenvectors (table surfaces)",
             means="products",
@@ -270,7 +273,7 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
         ),
         **_one(
             "hill",
-            unit="nats/token",
+            unit=_NATS,
             doc="fall of the validation loss in a short decay of the learning rate from here",
             means="gradient",
             terms=("decay",),
@@ -298,9 +301,13 @@ QUANTITY_OF: Mapping[str, str] = MappingProxyType(
 
 
 def settings(measure: MeasureConfig, quantity: str) -> dict[str, Any]:
-    """The terms that act on a quantity's value: two measurements with equal ones at one state are equal."""
+    """What acts on a quantity's value: two measurements with equal settings at one state are equal.
+
+    Its terms, and ``version`` where its estimator is not the first.
+    """
     found = QUANTITIES[quantity]
-    return {name: getattr(measure, name) for name in (*(("probe",) if found.probed else ()), *found.terms)}
+    terms = {name: getattr(measure, name) for name in (*(("probe",) if found.probed else ()), *found.terms)}
+    return terms | ({"version": found.version} if found.version > 1 else {})
 
 
 def exact(measure: MeasureConfig, quantities: Collection[str], parameters: int) -> bool:

@@ -64,7 +64,7 @@ def limit(config: TrialConfig, link: Link, step: int) -> float:
         step: number of the update; for step 0 that of the first.
 
     Returns:
-        In nats per unit of weight squared under SGD, in nats per unit of weight under AdamW. The learning rate must
+        In nats per token and unit of weight squared under SGD, and unit of weight under AdamW. The learning rate must
         not be zero.
     """
     train = config.train

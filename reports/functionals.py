@@ -235,7 +235,7 @@ FUNCTIONALS = {
         compute=phase_order,
     ),
     "force_at": Functional(
-        meaning="cumulative force along the river", unit="1/nats", better="higher", compute=force_at
+        meaning="cumulative force along the river", unit="token/nats", better="higher", compute=force_at
     ),
     "below_at": Functional(meaning="eigenvalues below a threshold", unit="eigenvalues", better=None, compute=below_at),
     "kappa_at": Functional(meaning="condition of the valley", unit="1", better=None, compute=kappa_at),

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
+import core.quantities
 from core.config import MeasureConfig
 from core.curvature import ESTIMATORS
 from core.findings import Finding, Rows
@@ -138,6 +139,26 @@ def test_settings_are_the_terms_that_act(name: str) -> None:
     assert settings(replace(measure, quantities=("lambda_max", name), every=7, at=(3,)), name) == found
     for term, value in OTHER.items():
         assert (settings(replace(measure, **{term: value}), name) != found) == (term in found)
+
+
+def test_numbers_of_an_estimator_s_later_version_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first version found does not answer for the second; whatever else was measured does."""
+    measure = MeasureConfig(quantities=("trace", "lambda_max"))
+    first = {name: settings(measure, name) for name in measure.quantities}
+    assert all("version" not in terms for terms in first.values())
+    later = {**QUANTITIES, "trace": replace(QUANTITIES["trace"], version=2)}
+    monkeypatch.setattr(core.quantities, "QUANTITIES", later)
+    assert settings(measure, "trace") == first["trace"] | {"version": 2}
+    assert settings(measure, "lambda_max") == first["lambda_max"]
+
+
+def test_what_is_measured_of_the_loss_is_in_its_unit() -> None:
+    """Eigenvalues, gradients and rises of the loss alike; the entropy of shares is not per token."""
+    for name in ("lambda_max", "trace", "frobenius", "probe_grad_norm", "sam_sharpness", "hill", "same_loop_trace"):
+        assert COLUMNS[name].unit == "nats/token"
+    assert {CURVES[name].unit for name in ("top_eigenvalue", "bottom_eigenvalue")} == {"nats/token"}
+    assert CURVES["cumulative_force"].unit == "token/nats"
+    assert [COLUMNS[name].unit for name in ("entropy", "mutual_information")] == ["nats", "nats"]
 
 
 def taken(row: Rows, name: str) -> Any:
