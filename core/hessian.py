@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,8 +27,36 @@ Products = Generator[Tensor, Tensor, T]
 """An algorithm over one symmetric matrix: yields a vector `[P]`, is sent its product `[P]`, returns what it found."""
 
 
+class Hessian(Protocol):
+    """The Hessians of K lanes; vectors hold the parameters of a lane in the order of `shapes`."""
+
+    shapes: dict[str, tuple[int, ...]]
+    """Shape of each parameter of one lane."""
+    lanes: int
+    """K."""
+    losses: Tensor
+    """`[K]`."""
+
+    @property
+    def size(self) -> int:
+        """Parameters of one lane, P."""
+        ...
+
+    def gradient(self) -> Tensor:
+        """The gradient of every lane `[K, P]`."""
+        ...
+
+    def weights(self) -> Tensor:
+        """The weights of every lane `[K, P]`."""
+        ...
+
+    def product(self, vectors: Tensor) -> Tensor:
+        """H_k v_k of every lane, `[K, P]` from `[K, P]`. A lane's product does not depend on the other lanes."""
+        ...
+
+
 class StackedHessian:
-    """The Hessians of K independent losses.
+    """The Hessians of K independent losses, whatever they are; `core.tangents` has faster ones of the model's own.
 
     Args:
         loss: maps weights `{name: [K, …]}` to the losses `[K]`; entry k may depend on lane k's weights alone.

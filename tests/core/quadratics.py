@@ -11,6 +11,7 @@ from torch import Tensor
 
 from core.checkpoint import TrialState
 from core.config import TrialConfig, trial_config
+from core.hessian import StackedHessian
 from core.lineage import links
 from core.model import Architecture
 from core.probes import Probe
@@ -35,6 +36,10 @@ class Quadratic(Probe):
         matrices = self.matrices if lanes is None else self.matrices[list(lanes)]
         w = torch.cat([p.reshape(len(p), -1) for p in params.values()], 1)
         return torch.stack([0.5 * w[k] @ matrices[k] @ w[k] for k in range(len(w))])
+
+    def hessian(self, lanes: Sequence[int]) -> StackedHessian:
+        weights = {name: p[list(lanes)] for name, p in self.params.items()}
+        return StackedHessian(lambda params: self.loss(params, lanes=lanes), weights)
 
 
 def config(**train: Any) -> TrialConfig:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from core import spectrum as functionals
 from core.densities import effective_rank, entropy, negative_mass, normalised_entropy, spectrum
-from core.hessian import StackedHessian
 from core.probes import Probe
+from core.tangents import TangentHessian
 from tests.core import quadratics
 from tests.core.probing import MODELS, config, measured, probe, seeds, state
 
@@ -167,13 +167,13 @@ def test_what_is_read_off_is_what_is_recorded() -> None:
 
 def test_one_density_serves_all(monkeypatch: pytest.MonkeyPatch) -> None:
     at = probe(seeds(config(exact=0, nodes=6, vectors=4), 2))
-    product, lanes = StackedHessian.product, []
+    product, lanes = TangentHessian.product, []
 
-    def counted(self: StackedHessian, vectors: Tensor) -> Tensor:
+    def counted(self: TangentHessian, vectors: Tensor) -> Tensor:
         lanes.append(len(vectors))
         return product(self, vectors)
 
-    monkeypatch.setattr(StackedHessian, "product", counted)
+    monkeypatch.setattr(TangentHessian, "product", counted)
     for found in (spectrum, entropy, normalised_entropy, effective_rank, negative_mass):
         assert len(found(at)) == 2
     assert sum(lanes) == 2 * 4 * 6

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.hessian import StackedHessian, drive
+from core.hessian import drive
 from core.hutchinson import Sample, frobenius, sample, trace
+from core.tangents import TangentHessian
 from core.traces import frobenius as frobenius_of
 from core.traces import trace as trace_of
 from tests.core import quadratics
@@ -118,13 +119,13 @@ def test_sampled_on_a_real_model_they_are_within_their_errors(name: str) -> None
 
 def test_one_pass_of_products_serves_both(monkeypatch: pytest.MonkeyPatch) -> None:
     at = probe(seeds(config(exact=0, vectors=8), 2))
-    product, lanes = StackedHessian.product, []
+    product, lanes = TangentHessian.product, []
 
-    def counted(self: StackedHessian, vectors: Tensor) -> Tensor:
+    def counted(self: TangentHessian, vectors: Tensor) -> Tensor:
         lanes.append(len(vectors))
         return product(self, vectors)
 
-    monkeypatch.setattr(StackedHessian, "product", counted)
+    monkeypatch.setattr(TangentHessian, "product", counted)
     first = frobenius_of(at), trace_of(at)
     assert sum(lanes) == 16
     monkeypatch.undo()
