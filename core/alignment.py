@@ -3,7 +3,8 @@
 The cosine of ∇L at one loop and ∇L at `measure.loops` loops, at the same weights and on the same probe batch, whole and
 per kind of matrix. Both numbers of loops are fixed by the measurement, whatever the link trains with: a trial with one
 loop, with others or with drawn ones is compared at the same two. Injection and which outputs the loss is taken on are
-the link's; a link of one loop has neither, so there the looped gradient is that without injection, of the last output.
+the link's, and the method names them where they are not the usual ones; a link of one loop has neither, so there the
+looped gradient is that without injection, of the last output.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ def gradient_alignment(probe: Probe) -> list[Finding]:
     """The cosine of both gradients, and of their parts in each kind of matrix that the model has."""
     loops = (1, probe.measure.loops)
     single, looped = (probe.gradients(loops=number) for number in loops)
+    method = f"gradients at {loops[0]} and {loops[1]} loops"
+    method += f", injection {probe.link.injection}" if probe.link.injection != "none" else ""
+    method += f", loss on {probe.link.loss_on}" if probe.link.loss_on != "last" else ""
     # By lane on memory of its own: where a row of [K, P] begins may act on the bits of a sum over it.
     return [
         Finding(
             values={
-                "gradient_alignment": _cosine(single[lane].clone(), looped[lane].clone(), loops),
+                "gradient_alignment": _cosine(single[lane].clone(), looped[lane].clone(), loops, method),
                 **{
-                    f"gradient_alignment_{kind}": _cosine(single[lane][places], looped[lane][places], loops)
+                    f"gradient_alignment_{kind}": _cosine(single[lane][places], looped[lane][places], loops, method)
                     for kind, places in probe.kinds.items()
                 },
             }
@@ -33,9 +37,8 @@ def gradient_alignment(probe: Probe) -> list[Finding]:
     ]
 
 
-def _cosine(single: Tensor, looped: Tensor, loops: tuple[int, int]) -> Value:
+def _cosine(single: Tensor, looped: Tensor, loops: tuple[int, int], method: str) -> Value:
     """The cosine of two gradients `[n]`, taken at these two numbers of loops."""
-    method = f"gradients at {loops[0]} and {loops[1]} loops"
     norms = float(single.norm()), float(looped.norm())
     for number, norm in zip(loops, norms, strict=True):
         if norm == 0.0:

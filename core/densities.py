@@ -93,16 +93,19 @@ def _exactly(probe: Probe, lane: int, name: str, functional: Callable[[Numbers, 
 def _sampled(
     probe: Probe, found: Density | str, name: str, functional: Callable[[Numbers, Numbers], float | None]
 ) -> Finding:
+    method = _method(probe) + (" (biased upwards)" if name in _HIGH else "")
     if isinstance(found, str):
-        return failed([name], _method(probe), found)
+        return failed([name], method, found)
     estimate = found.estimate(functional)
     if estimate is None:
-        return failed([name], _method(probe), _ZERO, products=found.products)
-    value = Value(number=estimate.number, method=_method(probe), error=estimate.error, products=found.products)
+        return failed([name], method, _ZERO, products=found.products)
+    value = Value(number=estimate.number, method=method, error=estimate.error, products=found.products)
     return Finding(values={name: value}, spectra=[_density_row(found)])
 
 
 _ZERO = "undefined: every eigenvalue is zero"
+_HIGH = ("entropy", "normalised_entropy", "effective_rank")
+"""Too high by quadrature: at 8 vectors of 48 nodes for each of 20 Hessians, the entropy by 0.031 nats in the mean."""
 
 
 def _method(probe: Probe) -> str:

@@ -43,12 +43,13 @@ def edge(probe: Probe) -> list[Finding]:
     wrong = [_without_limit(config, chain[-1], state.step) for config, chain, state in lanes]
     able = [lane for lane, reason in enumerate(wrong) if reason is None]
     largest = _largest(probe, able)
+    of = "raw" if probe.configs[0].train.optimizer == "sgd" else "preconditioned"  # the same in all lanes
     return [
         Finding(
             values={
                 "edge": Value(method="lanczos", failure=reason)
                 if reason is not None
-                else _ratio(largest[lane], limit(config, chain[-1], state.step))
+                else _ratio(largest[lane], limit(config, chain[-1], state.step), of)
             }
         )
         for lane, (reason, (config, chain, state)) in enumerate(zip(wrong, lanes, strict=True))
@@ -116,10 +117,10 @@ def _preconditioned(probe: Probe, lane: int) -> Products[Extreme]:
     return found
 
 
-def _ratio(largest: Value, most: float) -> Value:
+def _ratio(largest: Value, most: float, of: str) -> Value:
     return replace(
         largest,
         number=None if largest.number is None else largest.number / most,
-        method=f"lanczos, limit {most:.6g}",
+        method=f"lanczos, {of}, limit {most:.6g}",
         error=None if largest.error is None else largest.error / most,
     )

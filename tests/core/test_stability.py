@@ -112,7 +112,7 @@ def test_under_sgd_it_is_lambda_max_over_the_limit(momentum: float) -> None:
     assert value.number == pytest.approx(whole.number / most, rel=1e-12)
     assert value.error == pytest.approx(whole.error / most, rel=1e-12)
     assert value.products == whole.products
-    assert value.method == f"lanczos, limit {most:.6g}"
+    assert value.method == f"lanczos, raw, limit {most:.6g}"
 
 
 def test_under_sgd_it_is_the_same_beside_other_quantities() -> None:
@@ -204,7 +204,7 @@ def test_training_has_an_edge_from_the_first_update_on() -> None:
     assert values[1] > 0
     assert values[8] > 0
     rate = next(row["lr"] for row in train_alone(trained(base, evaluate_every=8)).metrics if row["step"] == 8)
-    assert methods[8] == f"lanczos, limit {38 / rate:.6g}"
+    assert methods[8] == f"lanczos, preconditioned, limit {38 / rate:.6g}"
     assert values[16] is None
     assert methods[16].endswith("failed: the learning rate is zero: there is no limit")
 
