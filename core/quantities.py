@@ -169,7 +169,7 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
         **_one(
             "null_count",
             unit="1",
-            doc="eigenvalues that are zero within rounding (symmetries): left out of curves",
+            doc="eigenvalues that are zero within rounding: symmetries, saturated or unused directions",
             means="exact",
             terms=("exact",),
         ),
@@ -258,7 +258,7 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
             "river_share",
             x="ε",
             unit="fraction",
-            doc="share of the next updates (squared) along |λ| ≤ ε",
+            doc="share of the next updates (squared) along |λ| ≤ ε, the null space included",
             terms=("exact", "window"),
             updates="window",
         ),
