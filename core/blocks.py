@@ -12,7 +12,8 @@ from functools import partial
 
 from torch import Tensor
 
-from core.findings import Finding, Value
+from core.ends import as_value
+from core.findings import Finding
 from core.hessian import Products, transformed
 from core.lanczos import Extreme, extremes
 from core.probes import Probe
@@ -23,7 +24,7 @@ def block_lambda_max(probe: Probe) -> list[Finding]:
     asked = [(lane, kind) for lane in range(probe.lanes) for kind in probe.kinds]
     found = dict(zip(asked, probe.drive([(lane, _extreme(probe, lane, kind)) for lane, kind in asked]), strict=True))
     return [
-        Finding(values={f"block_lambda_max_{kind}": _value(found[lane, kind]) for kind in probe.kinds})
+        Finding(values={f"block_lambda_max_{kind}": as_value(found[lane, kind]) for kind in probe.kinds})
         for lane in range(probe.lanes)
     ]
 
@@ -43,9 +44,3 @@ def _embedded(like: Tensor, places: Tensor, part: Tensor) -> Tensor:
     vector = like.new_zeros(len(like))
     vector[places] = part
     return vector
-
-
-def _value(found: Extreme) -> Value:
-    return Value(
-        number=found.value, method="lanczos", error=found.error, products=found.products, failure=found.failure
-    )

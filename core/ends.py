@@ -40,14 +40,18 @@ def _end(probe: Probe, name: str) -> list[Finding]:
     else:
         ends = tuple(e for n, e in _SINGLE.items() if n == name or n in probe.measure.quantities)
         found = [run[ends.index(end)] for run in probe.once(f"ends {ends}", partial(_extremes, ends=ends))]
-    return [
-        Finding(
-            values={
-                name: Value(number=e.value, method="lanczos", error=e.error, products=e.products, failure=e.failure)
-            }
-        )
-        for e in found
-    ]
+    return [Finding(values={name: as_value(extreme)}) for extreme in found]
+
+
+def as_value(extreme: Extreme) -> Value:
+    """What Lanczos found at an end of a spectrum, as it is recorded."""
+    return Value(
+        number=extreme.value,
+        method="lanczos",
+        error=extreme.error,
+        products=extreme.products,
+        failure=extreme.failure,
+    )
 
 
 def _extremes(probe: Probe, *, ends: Sequence[str]) -> list[list[Extreme]]:

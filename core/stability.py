@@ -27,7 +27,7 @@ from torch import Tensor
 
 from core.checkpoint import TrialState
 from core.config import TrialConfig
-from core.ends import lambda_max
+from core.ends import as_value, lambda_max
 from core.findings import Finding, Value
 from core.hessian import Products, transformed
 from core.lanczos import Extreme, extremes
@@ -102,10 +102,7 @@ def _largest(probe: Probe, lanes: Sequence[int]) -> dict[int, Value]:
         found = lambda_max(probe)
         return {lane: found[lane].values["lambda_max"] for lane in lanes}
     ends = probe.drive([(lane, _preconditioned(probe, lane)) for lane in lanes])
-    return {
-        lane: Value(number=e.value, method="lanczos", error=e.error, products=e.products, failure=e.failure)
-        for lane, e in zip(lanes, ends, strict=True)
-    }
+    return dict(zip(lanes, map(as_value, ends), strict=True))
 
 
 def _preconditioned(probe: Probe, lane: int) -> Products[Extreme]:

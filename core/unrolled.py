@@ -27,6 +27,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from core.ends import as_value
 from core.findings import Finding, Value, failed
 from core.flat import Layout
 from core.hessian import Products, StackedHessian, drive
@@ -263,13 +264,7 @@ def _ends(unrolled: Unrolled, lane: int, part: int) -> Products[dict[str, Value]
 
 def _value(extreme: Extreme, loops: int) -> Value:
     failure = f"{extreme.failure}; each takes {loops} Hessian products" if extreme.failure else None
-    return Value(
-        number=extreme.value,
-        method="lanczos",
-        error=extreme.error,
-        products=extreme.products * loops,
-        failure=failure,
-    )
+    return replace(as_value(extreme), products=extreme.products * loops, failure=failure)
 
 
 def _columns(*of: int) -> list[str]:
