@@ -22,7 +22,6 @@ from dataclasses import replace
 
 import torch
 
-from core.checkpoint import TrialState
 from core.config import TrialConfig
 from core.findings import Finding, Value
 from core.lineage import Link, canonical_json, digest16
@@ -110,19 +109,6 @@ def decaying(
     constant = replace(config, train=replace(config.train, lr_schedule="constant"))
     past = () if step == last.start else (replace(last, end=step),)
     return constant, (*chain[:-1], *past, link)
-
-
-def elsewhere(probe: Probe, places: Sequence[tuple[int, TrialState]]) -> Probe:
-    """A probe of some lanes at other states of theirs, all at one step: (lane, state), lanes may repeat."""
-    lanes = [lane for lane, _ in places]
-    return replace(
-        probe,
-        configs=[probe.configs[lane] for lane in lanes],
-        chains=[probe.chains[lane] for lane in lanes],
-        states=[state for _, state in places],
-        inputs=probe.inputs[lanes],
-        targets=probe.targets[lanes],
-    )
 
 
 def hill(probe: Probe) -> list[Finding]:

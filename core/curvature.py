@@ -8,9 +8,8 @@ the same bits.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from torch import Tensor
@@ -33,6 +32,7 @@ from core import (
 from core.checkpoint import TrialState
 from core.config import TrialConfig
 from core.errors import InputError
+from core.evaluate import finite
 from core.findings import Finding, Rows, failed, rows
 from core.lineage import Link
 from core.probes import Probe, Train
@@ -132,20 +132,8 @@ def measure(lanes: Sequence[Measured], inputs: Tensor, targets: Tensor, *, train
         size = min(size, max(1, EXACT_BYTES // (24 * whole.size**2)))
     found: list[Rows] = []
     for low in range(0, whole.lanes, size):
-        found += _group(_pick(whole, range(low, min(low + size, whole.lanes))))
+        found += _group(whole.pick(range(low, min(low + size, whole.lanes))))
     return found
-
-
-def _pick(probe: Probe, lanes: Sequence[int]) -> Probe:
-    """Some lanes of a probe; nothing that was worked out is kept."""
-    return replace(
-        probe,
-        configs=[probe.configs[lane] for lane in lanes],
-        chains=[probe.chains[lane] for lane in lanes],
-        states=[probe.states[lane] for lane in lanes],
-        inputs=probe.inputs[list(lanes)],
-        targets=probe.targets[list(lanes)],
-    )
 
 
 def _group(probe: Probe) -> list[Rows]:
@@ -157,7 +145,7 @@ def _group(probe: Probe) -> list[Rows]:
     curved = {name for name in names if QUANTITIES[name].means != "gradient"}
     symmetry = probe.symmetry if curved else [(None, None)] * probe.lanes
     sound = [lane for lane, (_, wrong) in enumerate(symmetry) if wrong is None]
-    fit = probe if len(sound) == probe.lanes else _pick(probe, sound)
+    fit = probe if len(sound) == probe.lanes else probe.pick(sound)
     findings: list[list[Finding]] = [[] for _ in symmetry]
     for name in names:
         lanes, of = (sound, fit) if name in curved else (range(probe.lanes), probe)
@@ -165,7 +153,8 @@ def _group(probe: Probe) -> list[Rows]:
         for lane, (_, wrong) in enumerate(symmetry):
             findings[lane].append(found[lane] if lane in found else _lost(probe, name, str(wrong)))
     return [
-        rows(probe.step, findings[lane], asymmetry=_finite(asymmetry)) for lane, (asymmetry, _) in enumerate(symmetry)
+        rows(probe.step, findings[lane], asymmetry=None if asymmetry is None else finite(asymmetry))
+        for lane, (asymmetry, _) in enumerate(symmetry)
     ]
 
 
@@ -173,7 +162,3 @@ def _lost(probe: Probe, name: str, reason: str) -> Finding:
     absent = {kind for kind in MATRICES if kind not in probe.kinds}
     columns = [column for column in QUANTITIES[name].columns if column.rpartition("_")[2] not in absent]
     return failed(columns or [name], "products", reason, products=2)
-
-
-def _finite(number: float | None) -> float | None:
-    return number if number is not None and math.isfinite(number) else None

@@ -115,13 +115,9 @@ def _method(probe: Probe) -> str:
 def _densities(probe: Probe) -> list[Density | str]:
     """By lane, its density, or why there is none."""
     vectors, nodes = probe.measure.vectors, probe.measure.nodes
-    runs = [
-        (lane, krylov(probe.direction(lane, "density", index), nodes=nodes))
-        for lane in range(probe.lanes)
-        for index in range(vectors)
-    ]
-    found = probe.drive(runs)
-    by_lane = [found[low : low + vectors] for low in range(0, len(found), vectors)]
+    by_lane = probe.drive_each(
+        vectors, lambda lane, index: krylov(probe.direction(lane, "density", index), nodes=nodes)
+    )
     return [
         next((str(start.failure) for start in starts if start.failure), None)
         or density(starts, size=probe.size, nodes=nodes)

@@ -81,7 +81,8 @@ def rows(step: int, findings: Sequence[Finding], *, asymmetry: float | None) -> 
         asymmetry: of its Hessian products; None where none was taken.
     """
     found = {name: value for finding in findings for name, value in finding.values.items()}
-    lost = {name for name, v in found.items() if v.failure is None and v.number is not None and not finite(v.number)}
+    numbers = {name: v.number for name, v in found.items() if v.failure is None and v.number is not None}
+    lost = {name for name, number in numbers.items() if not math.isfinite(number)}
     row: dict[str, Any] = {"step": step, "asymmetry": asymmetry}
     row |= {name: None if name in lost else v.number for name, v in found.items() if name in COLUMNS}
     row["method"] = {
@@ -90,14 +91,14 @@ def rows(step: int, findings: Sequence[Finding], *, asymmetry: float | None) -> 
         else v.method
         for name, v in found.items()
     }
-    row["error"] = {name: v.error for name, v in found.items() if v.error is not None and finite(v.error)}
+    row["error"] = {name: v.error for name, v in found.items() if v.error is not None and math.isfinite(v.error)}
     row["products"] = {name: v.products for name, v in found.items()}
-    for name, count in Counter(name for f in findings for name, _, y in f.curves if not finite(y)).items():
+    for name, count in Counter(name for f in findings for name, _, y in f.curves if not math.isfinite(y)).items():
         row["method"][QUANTITY_OF[name]] += f"; {count} points of {name} are not finite and left out"
     curves: dict[tuple[str, float], float] = {}
     spectra: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
     for finding in findings:
-        curves |= {(name, float(x)): float(y) for name, x, y in finding.curves if finite(y)}
+        curves |= {(name, float(x)): float(y) for name, x, y in finding.curves if math.isfinite(y)}
         spectra |= {kind: (values, weights) for kind, values, weights in finding.spectra}
     return Rows(
         curvature=row,
@@ -112,8 +113,3 @@ def rows(step: int, findings: Sequence[Finding], *, asymmetry: float | None) -> 
             for one in finding.surfaces
         ],
     )
-
-
-def finite(number: float) -> bool:
-    """Whether it is a finite number."""
-    return math.isfinite(number)

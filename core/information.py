@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.branches import elsewhere, onward
+from core.branches import onward
 from core.densities import exact_spectrum
 from core.findings import Finding, Value
 from core.probes import Exact, Probe, eigen
@@ -34,7 +34,7 @@ def mutual_information(probe: Probe) -> list[Finding]:
         return refused(probe, name)
     branches = onward(probe, lag)
     there = {lane: branch.state for lane, branch in enumerate(branches) if not isinstance(branch, str)}
-    later = elsewhere(probe, list(there.items()))
+    later = probe.pick(list(there), list(there.values()))
     values: dict[int, Value] = {}
     for place, lane in enumerate(there):
         values[lane] = _value(probe.exact[lane], later, place, method)

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from core.branches import Branch, elsewhere, onward
+from core.branches import Branch, onward
 from core.checkpoint import TrialState
 from core.densities import exact_spectrum
 from core.ends import by_rank
@@ -146,7 +146,7 @@ def _gradients(probe: Probe, branches: Mapping[int, LaneResult]) -> list[Tensor]
         return []
     found: list[list[Tensor]] = [[probe.gradient[lane].clone()] for lane in branches]
     for number in range(probe.measure.window):
-        there = elsewhere(probe, [(lane, branch.states[number]) for lane, branch in branches.items()])
+        there = probe.pick(list(branches), [branch.states[number] for branch in branches.values()])
         for rows, row in zip(found, there.gradient, strict=True):
             rows.append(row.clone())
     return [torch.stack(rows) for rows in found]

@@ -4,13 +4,13 @@ Estimators ask it for losses, gradients, Hessian products and the exact spectrum
 and shared by all quantities. Everything is in float64, apart from the branches, which train as the trial does.
 
 A lane's numbers never depend on the pack. Products are stacked, everything after them is done lane by lane, and lanes
-are taken in groups that bound the memory of the graph.
+are taken in groups that bound the memory of what is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -23,19 +23,15 @@ from core.gradients import gradients, losses
 from core.hessian import Hessian, Products, drive
 from core.lineage import Link
 from core.model import Architecture, architecture, loss, parameter_shapes
-from core.quantities import NULL
 from core.segments import LaneResult, Segment
 from core.streams import stream
 from core.tangents import TangentHessian
 
 T = TypeVar("T")
 
-GROUP_ELEMENTS = {"cpu": 2**18, "cuda": 2**22}
-"""Probe tokens × width × applied blocks of a group of lanes. Measured on one core: small lanes gain up to 2.5 times
-from stacking until a group leaves the cache, beyond which they lose. A GPU is filled, within about 1 GiB of graph."""
-BASIS_BYTES = 2**30
-"""Krylov bases of a group of lanes at once: a lane grows one of 8 P bytes a product, beside which its graph is small
-where the model is wide. Of 68,000 weights and 256 products a basis has 139 MB, and a GPU would be given 512."""
+GROUP_ELEMENTS = {"cpu": 2**16, "cuda": 2**22}
+"""Probe tokens × width × applied blocks of a group of lanes. Measured on one core: small lanes gain up to 2.2 times
+from stacking until a group leaves the cache, beyond which they lose. A GPU is filled, within some GiB of activations."""
 ASYMMETRY = 1e-9
 """Largest |uᵀHv − vᵀHu| / (‖Hu‖ + ‖Hv‖) for unit vectors; a sound product in float64 has about 1e-16."""
 
@@ -57,11 +53,6 @@ class Exact:
         """Eigenvectors `[P, P]`, in columns; found when first asked for: 4 times the time of the values, 24 P² B."""
         vectors: Tensor = torch.linalg.eigh(self.hessian)[1]
         return vectors
-
-    @property
-    def null(self) -> float:
-        """|λ| up to which an eigenvalue is zero within rounding."""
-        return NULL * float(self.values.abs().max())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +79,22 @@ class Probe:
             self._kept[name] = find(self)
         found: T = self._kept[name]
         return found
+
+    def pick(self, lanes: Sequence[int], states: Sequence[TrialState] | None = None) -> Probe:
+        """A probe of some lanes, which may repeat; nothing that was worked out is kept.
+
+        Args:
+            lanes: which.
+            states: other states of theirs, one per lane and all at one step; None: those that they are at.
+        """
+        return replace(
+            self,
+            configs=[self.configs[lane] for lane in lanes],
+            chains=[self.chains[lane] for lane in lanes],
+            states=[self.states[lane] for lane in lanes] if states is None else states,
+            inputs=self.inputs[list(lanes)],
+            targets=self.targets[list(lanes)],
+        )
 
     @property
     def lanes(self) -> int:
@@ -253,6 +260,11 @@ class Probe:
             some = runs[low : low + self.group]
             found += drive(self.hessian([lane for lane, _ in some]).product, [run for _, run in some])
         return found
+
+    def drive_each(self, count: int, run: Callable[[int, int], Products[T]]) -> list[list[T]]:
+        """By lane, what `count` algorithms found over its Hessian: `run` of the lane and 0, 1 … count − 1."""
+        found = self.drive([(lane, run(lane, index)) for lane in range(self.lanes) for index in range(count)])
+        return [found[low : low + count] for low in range(0, len(found), count)]
 
     @cached_property
     def symmetry(self) -> list[tuple[float, str | None]]:

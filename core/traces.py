@@ -48,11 +48,6 @@ def _found(
 
 def _samples(probe: Probe) -> list[list[Sample]]:
     """By lane, `measure.vectors` samples; one pass serves both quantities."""
-    vectors = probe.measure.vectors
-    runs = [
-        (lane, sample(probe.direction(lane, "hutchinson", index)))
-        for lane in range(probe.lanes)
-        for index in range(vectors)
-    ]
-    found = probe.drive(runs)
-    return [found[low : low + vectors] for low in range(0, len(found), vectors)]
+    return probe.drive_each(
+        probe.measure.vectors, lambda lane, index: sample(probe.direction(lane, "hutchinson", index))
+    )

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from core.alone import train_alone
-from core.branches import Branch, decayed, decaying, elsewhere, hill, onward
+from core.branches import Branch, decayed, decaying, hill, onward
 from core.checkpoint import TrialState
 from core.config import TrialConfig, trial_config
 from core.lineage import links
@@ -207,7 +207,7 @@ def test_a_branch_has_the_same_bits_in_any_pack(train: dict[str, Any]) -> None:
     configs = packs.lanes(trial(train), 3)
     pack = probe_at(configs, 4)
     for order in ([0], [2, 1], [1, 1, 0]):
-        some = elsewhere(pack, [(lane, pack.states[lane]) for lane in order])
+        some = pack.pick(order)
         for follow in (partial(onward, updates=3, each=True), partial(decayed, updates=3)):
             for lane, branch in zip(order, follow(some), strict=True):
                 assert same(whole(branch), whole(follow(pack)[lane]))
