@@ -34,7 +34,7 @@ _GROUPS = {
     "loop-parts": (
         ("same_loop_", "cross_loop_"),
         "The looped Hessian within a loop (same_loop) and across loops (cross_loop)",
-        "nats",
+        "nats/token",
     ),
 }
 """Columns that stand together in one figure: their prefixes, its title and its y axis."""
@@ -252,7 +252,7 @@ def _scales(axes: Axes, entry: Entry, drawn: Sequence[Entry], *, log: bool) -> N
         low, high = _moving(drawn)
         if low < high:
             axes.set_xlim(low / 1.5, high * 1.5)
-        axes.set_xlabel(f"{entry['x']} (nats, log)")
+        axes.set_xlabel(f"{entry['x']} (nats/token, log)")
         log_ticks(axes, "x")
     if log:
         axes.set_yscale("log")

@@ -88,7 +88,7 @@ def _ranks(prefix: str, study: Entry, colours: Mapping[str, str]) -> Drawing:
     axes.set_yscale("log")
     log_ticks(axes, "x")
     log_ticks(axes, "y")
-    axes.set(title=title, xlabel="rank from the largest (log)", ylabel="|λ| (nats, log)")
+    axes.set(title=title, xlabel="rank from the largest (log)", ylabel="|λ| (nats/token, log)")
     name_ends(axes, ends)
     for place, one in enumerate(reversed(drawn)):
         _null_bar(strip, place, one["null"], colours[one["arm"]], f"{label(one)}: null space ")
@@ -154,7 +154,7 @@ def _over_training(prefix: str, study: Entry, drawn: Sequence[Entry], colours: M
             end = one["points"][-1]
             _null_bar(strip, 0, end["null"], colour, "null space at the end: ")
         _bare(strip, 1)
-    _outer(figure, "step (updates)", "λ (nats, symlog)")
+    _outer(figure, "step (updates)", "λ (nats/token, symlog)")
     kinds = {kind for one in drawn for kind in one["kinds"]}
     how = {("exact",): "exact spectra", ("slq",): "stochastic Lanczos quadrature"}.get(
         tuple(sorted(kinds)), "exact spectra where there are, else stochastic Lanczos quadrature"
@@ -221,7 +221,7 @@ def _fans(prefix: str, study: Entry, drawn: Sequence[Entry], colours: Mapping[st
         axes.set_xlim(0, last or 1)
         plain_ticks(axes, "x")
         shown.append(f"{full_label(one)} {_ends(one)}")
-    _outer(figure, "step (updates)", "λ (nats, symlog)")
+    _outer(figure, "step (updates)", "λ (nats/token, symlog)")
     title = "The ends of the spectrum over training"
     limits = (
         " Dashed: (2 + 2μ)/η, up to which SGD with momentum μ and learning rate η is stable."
@@ -275,7 +275,7 @@ def _components(prefix: str, study: Entry, colours: Mapping[str, str]) -> Iterat
         if name == "share_smaller":
             axes.set_ylim(-0.03, 1.03)
         log_ticks(axes, "x")
-        axes.set(title=title, xlabel="τ (nats, log)", ylabel=ylabel)
+        axes.set(title=title, xlabel="τ (nats/token, log)", ylabel=ylabel)
         plain_ticks(axes, "y")
         name_ends(axes, ends)
         tau = study["panels"]["tau"]

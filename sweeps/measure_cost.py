@@ -17,9 +17,9 @@ from core.quantities import MATRICES, QUANTITIES, exact
 from studies.tree import Node, shape_key
 from sweeps.packs import Pace
 
-PRODUCT_STEPS = 3.0
+PRODUCT_STEPS = 1.0
 """Time of a Hessian product in float64 over that of an update on as many tokens."""
-GRADIENT_STEPS = 2.0
+GRADIENT_STEPS = 1.0
 """Time of a quantity of first derivatives over that: one or two gradients in float64."""
 LOSS_STEPS = 0.5
 """Time of a loss in float64 over that: about a third of a gradient."""
