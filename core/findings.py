@@ -31,6 +31,15 @@ class Value:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A number that was sampled."""
+
+    number: float
+    error: float
+    """One standard error, with what is known of a bias."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Surface:
     """The loss on a grid in a plane through the state."""
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core.findings import Estimate
 from core.hessian import Products
 
 
@@ -34,15 +35,6 @@ class Sample:
     """vᵀHv."""
     product: Tensor
     """Hv, `[P]`."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """A mean of samples."""
-
-    number: float
-    error: float
-    """One standard error."""
 
 
 def sample(direction: Tensor) -> Products[Sample]:

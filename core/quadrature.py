@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
+from core.findings import Estimate
 from core.hessian import Products
 from core.quantities import NULL
 from core.spectrum import Numbers
@@ -125,15 +126,6 @@ def krylov(start: Tensor, *, nodes: int) -> Products[Krylov]:
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """A functional of a density."""
-
-    number: float
-    error: float
-    """Root of the squares of one standard error and the bias."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Density:
     """A density of the spectrum of a matrix with P rows."""
@@ -153,7 +145,10 @@ class Density:
         return _pooled(self.rules)
 
     def estimate(self, functional: Callable[[Numbers, Numbers], float | None]) -> Estimate | None:
-        """A functional of (nodes, weights) with its error; None where the spectrum has none."""
+        """A functional of (nodes, weights) with its error; None where the spectrum has none.
+
+        The error is the root of the squares of one standard error and the bias.
+        """
         n = len(self.rules)
         number = functional(*self.pooled)
         without = [functional(*_pooled([*self.rules[:i], *self.rules[i + 1 :]])) for i in range(n)]

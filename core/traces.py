@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from core.densities import exact_spectrum
-from core.findings import Finding, Value
-from core.hutchinson import Estimate, Sample, sample
+from core.findings import Estimate, Finding, Value
+from core.hutchinson import Sample, sample
 from core.hutchinson import frobenius as norm_of
 from core.hutchinson import trace as trace_of
 from core.probes import Probe
