@@ -108,7 +108,8 @@ class Heads:
     def backward_tangent(self, y_bar_dot: Tensor) -> Tensor:
         """The change of h̄."""
         (by_head,) = self._split(self.out.backward_tangent(y_bar_dot), 1)
-        z = self._turn(torch.stack(self.attention.backward_tangent(by_head)), back=True)
+        self.attention.backward_tangent(by_head)
+        z = self._turn(self.attention.bars_dot, back=True)
         return self.projections.backward_tangent(self._merge(z, self.lanes))
 
 

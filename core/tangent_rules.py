@@ -200,6 +200,8 @@ class Attention:
         else:
             self.p = scores.tril_()
         self.p_t = self.p.mT
+        self.bars_dot = q.new_empty(3, *q.shape)
+        self.into = self.bars_dot.unbind(0)
         return torch.bmm(self.p, v)
 
     def backward(self, y_bar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -227,17 +229,21 @@ class Attention:
         return y_dot.baddbmm_(self.p, v_dot)
 
     def backward_tangent(self, y_bar_dot: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`dq̄ = ds̄ k + s̄ k̇`, `dk̄ = ds̄ᵀ q + s̄ᵀ q̇`, `dv̄ = pᵀ dȳ + ṗᵀ ȳ`, with `dp̄ = dȳ vᵀ + ȳ v̇ᵀ`."""
+        """`dq̄ = ds̄ k + s̄ k̇`, `dk̄ = ds̄ᵀ q + s̄ᵀ q̇`, `dv̄ = pᵀ dȳ + ṗᵀ ȳ`, with `dp̄ = dȳ vᵀ + ȳ v̇ᵀ`.
+
+        All three in one buffer `bars_dot` `[3, S, T, d]`, which the next product overwrites.
+        """
         p_bar_dot = torch.bmm(y_bar_dot, self.v_t).baddbmm_(self.y_bar, self.v_dot.mT)
         if self.softmax:
             e = p_bar_dot.mul_(self.p).addcmul_(self.p_dot, self.w)
             s_bar_dot = e.addcmul_(self.p, e.sum(-1, keepdim=True), value=-1.0)
         else:
             s_bar_dot = p_bar_dot.tril_()
+        q, k, v = self.into
         return (
-            torch.bmm(s_bar_dot, self.k).baddbmm_(self.s_bar, self.k_dot),
-            torch.bmm(s_bar_dot.mT, self.q).baddbmm_(self.s_bar_t, self.q_dot),
-            torch.bmm(self.p_t, y_bar_dot).baddbmm_(self.p_dot.mT, self.y_bar),
+            torch.bmm(s_bar_dot, self.k, out=q).baddbmm_(self.s_bar, self.k_dot),
+            torch.bmm(s_bar_dot.mT, self.q, out=k).baddbmm_(self.s_bar_t, self.q_dot),
+            torch.bmm(self.p_t, y_bar_dot, out=v).baddbmm_(self.p_dot.mT, self.y_bar),
         )
 
 
