@@ -342,7 +342,7 @@ class _Layers:
         weights = dict(params)
         D, H = arch.width, arch.heads
         scale = float((D // H) ** -0.5) if arch.attention_scale == "sqrt" else 1.0
-        rotation = _rotation(length, arch, params["embedding"]) if arch.position == "rotary" else None
+        rotation = rotary_turns(length, arch, params["embedding"]) if arch.position == "rotary" else None
         for block in arch.blocks:
             query = weights.pop(f"{block}.query") * scale
             if H == 1 and rotation is None:
@@ -420,7 +420,7 @@ def _gelu(x: Tensor) -> Tensor:
     return torch.stack([F.gelu(lane) for lane in x.unbind(0)])
 
 
-def _rotation(T: int, arch: Architecture, like: Tensor) -> Tensor:
+def rotary_turns(T: int, arch: Architecture, like: Tensor) -> Tensor:
     """Cosines and sines of the rotary angles, `[2, T, D/H/2]`."""
     half = arch.width // arch.heads // 2
     frequencies = ROTARY_BASE ** (-torch.arange(half, dtype=torch.float64) / half)

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 GROUP_ELEMENTS = {"cpu": 2**16, "cuda": 2**22}
 """Probe tokens × width × applied blocks of a group of lanes. Measured on one core: small lanes gain up to 2.2 times
-from stacking until a group leaves the cache, beyond which they lose. A GPU is filled, within some GiB of activations."""
+from stacking until a group leaves the cache, beyond which they lose. A GPU is filled, with some GiB of activations."""
 BASIS_BYTES = 2**30
 """Krylov bases of a group of lanes at once: a lane grows one of 8 P bytes a product, beside which its graph is small
 where the model is wide. Of 68,000 weights and 256 products a basis has 139 MB, and a GPU would be given 512."""

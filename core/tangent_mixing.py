@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from core.model import ROTARY_BASE, Architecture
+from core.model import Architecture, rotary_turns
 from core.tangent_rules import Attention, Linear
 from core.tangent_weights import Matrix
 
@@ -60,10 +60,8 @@ class Heads:
         D, H = arch.width, arch.heads
         self.rotation: Tensor | None = None
         if arch.position == "rotary":
-            half = D // H // 2
-            frequencies = ROTARY_BASE ** (-torch.arange(half, dtype=torch.float64) / half)
-            angles = torch.arange(length, dtype=torch.float64).unsqueeze(1) * frequencies
-            self.rotation = torch.polar(torch.ones_like(angles), angles).to(projections.value.device)
+            self.rotation = torch.complex(*rotary_turns(length, arch, projections.value))
+            self.rotation_back = self.rotation.conj_physical()
         # Rotary positions turn the pairs (i, i + d/2): pairs are put side by side, which attention does not mind.
         self.within = (2, D // H // 2) if self.rotation is not None else (1, D // H)
         self.length, self.heads = length, H
@@ -84,7 +82,7 @@ class Heads:
         """Rotary positions on the queries and keys of `[3, S, T, d]`, in place."""
         if self.rotation is not None:
             pairs = torch.view_as_complex(z[:2].view(*z[:2].shape[:-1], -1, 2))
-            pairs.mul_(self.rotation.conj_physical() if back else self.rotation)
+            pairs.mul_(self.rotation_back if back else self.rotation)
         return z
 
     def forward(self, h: Tensor) -> Tensor:

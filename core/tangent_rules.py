@@ -79,6 +79,7 @@ class Gelu:
     def backward(self, y_bar: Tensor) -> Tensor:
         """`x̄ = f'(x) ∘ ȳ`."""
         self.bent = self.second * y_bar
+        del self.second
         return self.first * y_bar
 
     def forward_tangent(self, x_dot: Tensor) -> Tensor:

@@ -2,16 +2,17 @@
 
 At the weights, one forward and one backward pass keep every operation's activations and adjoints. A product H v is then
 the change of the gradient along v (Pearlmutter 1994): a forward sweep for the change of the activations and a backward
-sweep for that of the adjoints, of about 60 plain operations a block (`core.tangent_rules`), without an autograd graph.
-That is 2 to 4 times as fast as the vector–Jacobian product of a gradient's graph (`core.hessian.StackedHessian`, which
-takes any loss, and against which this one is tested to 1e-13).
+sweep for that of the adjoints, about 60 to 130 plain operations a block (`core.tangent_rules`), without an autograd
+graph: 0.4 to 1.2 of a gradient, and a half to a quarter of the vector–Jacobian product of the gradient's graph
+(`core.hessian.StackedHessian`, which takes any loss, and against which this is tested to 1e-13).
 
 The model is that of `core.model`, with its conventions: one head without rotary positions is folded into A and C, the
 queries' matrix is scaled. Embedding and positions are a product with one-hot rows for any vocabulary, as wide as the
-logits. Shapes: K lanes, B sequences, T positions, M = B·T, D width, H heads, F hidden, V tokens, R loops.
+logits. Shapes: K lanes, B sequences, T positions, M = B·T, D width, H heads, F hidden, V tokens, P parameters.
 
-Held per lane, in float64: per block applied, about M (20 D + 3 F) + 6 B·H·T² numbers, as much again in passing for one
-sweep's; the logits four times; the weights six times.
+Held per lane, in numbers of 8 bytes: for each block applied M (35 D + 7 F) + 4 B·H·T² with norm and MLP, M · 14 D +
+4 B·T² for one head alone; for each loss M (10 D + 5 V); the embedding's rows M (V + T); the weights 6 P. A quarter
+of it is the last product's.
 """
 
 from __future__ import annotations

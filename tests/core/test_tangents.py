@@ -15,6 +15,7 @@ from core.config import TrialConfig
 from core.hessian import StackedHessian
 from core.probes import Probe
 from core.tangents import TangentHessian
+from core.unrolled import Unrolled
 from tests.core.probing import MODELS, config, probe, seeds, state
 
 MORE: dict[str, dict[str, Any]] = {
@@ -150,6 +151,23 @@ def test_at_other_loops_than_the_trials(name: str, loops: int) -> None:
     v = directions(at, "v")
     torch.testing.assert_close(found.product(v), expected.product(v), rtol=1e-11, atol=1e-14)
     torch.testing.assert_close(found.gradient(), expected.gradient(), rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["toy", "heads-all-tied", "coda"])
+def test_with_blocks_of_each_loop_s_own(name: str) -> None:
+    """As the unrolled model has them: `Architecture.copies`."""
+    at = probe(seeds(config(CASES[name]), 2))
+    unrolled = Unrolled(probe=at)
+    arch = replace(at.arch, depth=at.arch.depth * unrolled.loops, copies=unrolled.loops)
+    params = {name: p for name, p in at.params.items() if name not in unrolled.looped} | unrolled.copies([0, 1])
+    link = at.link
+    found = TangentHessian(
+        params, at.inputs, at.targets, arch, loops=link.loops, injection=link.injection, loss_on=link.loss_on
+    )
+    expected = StackedHessian(lambda params: at.loss(params, arch=arch), params)
+    v = torch.randn(2, found.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found.product(v), expected.product(v), rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(found.gradient(), expected.gradient(), rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.parametrize("name", CASES)
