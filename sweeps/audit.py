@@ -163,10 +163,10 @@ def _parts(table: str, row: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...]
         how = canonical_json(settings[QUANTITY_OF[row["quantity"]]])
         yield (*where, row["quantity"], row["x"], how), {name: row[name] for name in ("lineage", "step", "y")}
     elif table == "spectra":
-        yield (
-            (*where, row["kind"], next(found["probe"] for found in settings.values() if "probe" in found)),
-            {name: row[name] for name in ("lineage", "step", "eigenvalues", "weights")},
-        )
+        acting = ("probe", "vectors", "nodes") if row["kind"] == "slq" else ("probe",)
+        how = next(found for found in settings.values() if found.keys() >= set(acting))
+        key = (*where, row["kind"], *(how[name] for name in acting))
+        yield key, {name: row[name] for name in ("lineage", "step", "eigenvalues", "weights")}
     elif table == "surfaces":
         how = canonical_json(settings["loss_surface"])
         yield (*where, row["kind"], how), {name: row[name] for name in ("lineage", "step", "x", "y", "z")}
