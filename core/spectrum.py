@@ -72,7 +72,7 @@ def null(values: Numbers) -> float:
 
 
 def null_count(values: Numbers) -> int:
-    """Eigenvalues that are zero within rounding, the null space: of symmetries, and of saturated or unused directions."""
+    """Eigenvalues that are zero within rounding, the null space: symmetries, and saturated or unused directions."""
     return int(np.count_nonzero(np.abs(values) <= null(values)))
 
 
