@@ -115,21 +115,20 @@ class Norm:
         else:
             self.unit, _, self.r = torch.native_layer_norm(x, (D,), None, None, NORM_EPS)
             h = torch.addcmul(self.bias.value, self.unit, self.gain.value)
-        self.share = self.unit / D
+        self.less_mean = -1.0 / D
         return h
 
     def _centred(self, u: Tensor) -> Tensor:
         """C u."""
-        return u if self.bias is None else torch.add(u, u.sum(-1, keepdim=True), alpha=-1.0 / u.shape[-1])
+        return u if self.bias is None else torch.add(u, u.sum(-1, keepdim=True), alpha=self.less_mean)
 
     def backward(self, h_bar: Tensor, onto: Tensor | None) -> Tensor:
         """`onto + J (h̄ ∘ g)`; `ḡ += Σ h̄ ∘ x̂`, `b̄ += Σ h̄`."""
         self.h_bar = h_bar
         y = h_bar * self.gain.value
-        mean = (self.share * y).sum(-1, keepdim=True)
-        self.x_bar = (self._centred(y) - self.unit * mean) * self.r
-        self.x_bar_share = self.x_bar / y.shape[-1]
-        self.r_mean = self.r * mean
+        along = (self.unit * y).sum(-1, keepdim=True)
+        self.x_bar = torch.addcmul(self._centred(y), self.unit, along, value=self.less_mean).mul_(self.r)
+        self.r_along = self.r * along
         self.gain.gradient.add_((h_bar * self.unit).sum(1, keepdim=True))
         if self.bias is not None:
             self.bias.gradient.add_(h_bar.sum(1, keepdim=True))
@@ -138,8 +137,9 @@ class Norm:
     def forward_tangent(self, x_dot: Tensor) -> Tensor:
         """`ḣ = J ẋ ∘ g + x̂ ∘ ġ + ḃ`."""
         self.x_dot = x_dot
-        self.along = (self.share * x_dot).sum(-1, keepdim=True)
-        self.unit_dot = torch.addcmul(self._centred(x_dot), self.unit, self.along, value=-1.0).mul_(self.r)
+        self.along = (self.unit * x_dot).sum(-1, keepdim=True)
+        z = torch.addcmul(self._centred(x_dot), self.unit, self.along, value=self.less_mean)
+        self.unit_dot = z.mul_(self.r)
         if self.bias is None:
             h_dot = self.unit * self.gain.direction
         else:
@@ -152,11 +152,11 @@ class Norm:
         if self.bias is not None:
             self.bias.change.add_(h_bar_dot.sum(1, keepdim=True))
         y_dot = (h_bar_dot * self.gain.value).addcmul_(self.h_bar, self.gain.direction)
-        mean = (self.share * y_dot).addcmul_(self.x_bar_share, self.x_dot).sum(-1, keepdim=True)
-        z = torch.addcmul(self._centred(y_dot), self.unit, mean, value=-1.0)
-        z.addcmul_(self.x_bar, self.along, value=-1.0)
+        along = (self.unit * y_dot).addcmul_(self.x_bar, self.x_dot).sum(-1, keepdim=True)
+        z = torch.addcmul(self._centred(y_dot), self.unit, along, value=self.less_mean)
+        z.addcmul_(self.x_bar, self.along, value=self.less_mean)
         x_bar_dot = z.mul_(self.r) if onto is None else torch.addcmul(onto, z, self.r)
-        return x_bar_dot.addcmul_(self.unit_dot, self.r_mean, value=-1.0)
+        return x_bar_dot.addcmul_(self.unit_dot, self.r_along, value=self.less_mean)
 
 
 class NoNorm:

@@ -10,8 +10,8 @@ The model is that of `core.model`, with its conventions: one head without rotary
 queries' matrix is scaled. Embedding and positions are a product with one-hot rows for any vocabulary, as wide as the
 logits. Shapes: K lanes, B sequences, T positions, M = B·T, D width, H heads, F hidden, V tokens, P parameters.
 
-Held per lane, in numbers of 8 bytes: for each block applied M (35 D + 7 F) + 4 B·H·T² with norm and MLP, M · 14 D +
-4 B·T² for one head alone; for each loss M (10 D + 5 V); the embedding's rows M (V + T); the weights 6 P. A quarter
+Held per lane, in numbers of 8 bytes: for each block applied M (31 D + 7 F) + 4 B·H·T² with norm and MLP, M · 14 D +
+4 B·T² for one head alone; for each loss M (8 D + 5 V); the embedding's rows M (V + T); the weights 6 P. A quarter
 of it is the last product's.
 """
 
