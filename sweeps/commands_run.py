@@ -104,25 +104,57 @@ def measure(name: str, root: Path, options: RunOptions, *, max_trials: int, as_j
     trials = wanted(study, store)
     found = missing(trials, store)
     limits = Limits(device=options.device, unit_timeout_s=options.unit_timeout_s)
-    result = MeasureResult(measured=0, lost=(), gone=found.gone, seconds=0.0)
-    code = 0
+    result, code = MeasureResult(measured=0, lost=(), gone=found.gone, seconds=0.0), 0
     if found.kept:
         store.keep_study(study_text(name))
         with Interrupts() as interrupts, _executor(store, options) as executor, Display(study.name) as display:
             draining = lambda: interrupts.draining  # noqa: E731 - asked while it runs
             result = measure_kept(found, executor, limits=limits, observer=display, draining=draining)
             code = interrupts.exit_code if interrupts.draining else 0
+    left = len(found.kept) - result.measured - len(result.lost)
+    # A signal that came when the last state was being measured has interrupted nothing.
+    code = (code if left else 0) or (1 if result.lost else 0)
+    untrained = _untrained(trials, Coverage(store.read("segments")))
     if as_json:
-        output.emit_json({"study": study.name, "asked": len(found.kept), **asdict(result)})
+        facts = {"asked": len(found.kept), **asdict(result), "left": left, "untrained": untrained, "exit_code": code}
+        output.emit_json({"study": study.name, **facts})
     else:
-        for line in result.lost:
-            output.fail(line)
-        output.emit(f"{plural(result.measured, 'kept state')} measured, {duration(result.seconds)}")
-        if result.gone:
-            steps = plural(result.gone, "measurement")
-            again = f"loopsweep run {_again(name, root)}"
-            output.emit(f"{steps} asked for where no state is kept: {again} replays them")
-    return code or (1 if result.lost else 0)
+        _tell_measured(_again(name, root), result, left=left, untrained=untrained, trials=len(trials))
+    return code
+
+
+def _untrained(trials: Sequence[Trial], coverage: Coverage) -> int:
+    """Trials that have not been trained to their end: what they ask beyond is in no count of measurements."""
+    chains = ((trial, coverage.chain(trial)) for trial in trials)
+    return sum(
+        chain.status is None and (trial.watch is not None or chain.links[-1].reached < trial.links[-1].end)
+        for trial, chain in chains
+    )
+
+
+def _tell_measured(of: str, result: MeasureResult, *, left: int, untrained: int, trials: int) -> None:
+    """The end of measuring for people: what was measured, what is left, and where no state is kept."""
+    for line in result.lost:
+        output.fail(line)
+    took = duration(result.seconds)
+    if left:
+        whole = plural(left + result.measured + len(result.lost), "kept state")
+        output.emit(f"interrupted after {took}, {left:,} of {whole} left; the same command goes on")
+    elif result.measured or result.lost:
+        output.emit(f"{plural(result.measured, 'kept state')} measured, {took}")
+    elif result.gone or untrained:
+        output.emit("nothing to measure at kept states")
+    else:
+        output.emit("nothing to measure: all that the study asks is recorded")
+    if result.gone:
+        steps = plural(result.gone, "measurement")
+        output.emit(f"{steps} asked for where no state is kept: loopsweep run {of} replays them")
+    if untrained:
+        are = "is" if untrained == 1 else "are"
+        whole = plural(trials, "trial")
+        output.emit(
+            f"{untrained:,} of {whole} {are} not trained to the end: loopsweep run {of} trains and measures them"
+        )
 
 
 def _propose(study: Study, store: Store) -> bool:
