@@ -29,12 +29,13 @@ from torch import Tensor
 
 from core.ends import as_value
 from core.findings import Finding, Value, failed
-from core.flat import Layout
-from core.hessian import Products, StackedHessian, drive
+from core.hessian import Products, drive
 from core.hutchinson import Sample, trace
 from core.lanczos import Extreme, extremes
+from core.model import Architecture
 from core.probes import ASYMMETRY, Probe
 from core.quantities import QUANTITIES
+from core.tangents import TangentHessian
 
 T = TypeVar("T")
 
@@ -47,6 +48,21 @@ SAME, CROSS = 0, 1
 
 
 @dataclass(frozen=True, kw_only=True)
+class Copies:
+    """H_unrolled of some lanes on the copies' weights alone: the last block of the whole model's Hessian."""
+
+    whole: TangentHessian
+    """Of all weights, those of the copies last."""
+    size: int
+    """R · P_b, weights of the copies of one lane."""
+
+    def product(self, vectors: Tensor) -> Tensor:
+        """H_k v_k of every lane, `[K, R·P_b]` from `[K, R·P_b]`."""
+        still = vectors.new_zeros(len(vectors), self.whole.size - self.size)
+        return self.whole.product(torch.cat((still, vectors), 1))[:, -self.size :].contiguous()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Unrolled:
     """The lanes of a probe with a copy of the looped blocks' weights for each loop."""
 
@@ -56,6 +72,12 @@ class Unrolled:
     def loops(self) -> int:
         """R."""
         return self.probe.link.loops
+
+    @cached_property
+    def arch(self) -> Architecture:
+        """The architecture with blocks of each loop's own."""
+        arch = self.probe.arch
+        return replace(arch, depth=arch.depth * self.loops, copies=self.loops)
 
     @cached_property
     def looped(self) -> dict[str, Tensor]:
@@ -89,29 +111,20 @@ class Unrolled:
                 named[f"{LOOPED}{loop * depth + int(block)}.{matrix}"] = p[list(lanes)]
         return named
 
-    def loss(self, copies: dict[str, Tensor], fixed: dict[str, Tensor], *, lanes: Sequence[int]) -> Tensor:
-        """Mean loss of the unrolled model on the probe batch, in nats per token; differentiable twice.
-
-        Args:
-            copies: weights of each loop; see `copies`.
-            fixed: all other weights `{name: [k, …]}`.
-            lanes: whose probe batches.
-
-        Returns:
-            `[k]`.
-        """
-        arch = self.probe.arch
-        unrolled = replace(arch, depth=arch.depth * self.loops, copies=self.loops)
-        return self.probe.loss({**fixed, **copies}, lanes=lanes, arch=unrolled)
-
-    def hessian(self, lanes: Sequence[int]) -> StackedHessian:
+    def hessian(self, lanes: Sequence[int]) -> Copies:
         """H_unrolled `[R·P_b, R·P_b]` of some lanes; one may come several times."""
-        named = {name: p for name, p in self.probe.params.items() if name not in self.looped}
-        layout = Layout(shapes={name: tuple(p.shape[1:]) for name, p in named.items()})
-        # Laid out as the weights that move, each matrix at one alignment in every lane.
-        trials = [{name: p[lane] for name, p in named.items()} for lane in lanes]
-        fixed = layout.views(layout.stack(trials, device=self.probe.inputs.device, dtype=torch.float64))
-        return StackedHessian(lambda copies: self.loss(copies, fixed, lanes=lanes), self.copies(lanes))
+        probe, pick = self.probe, list(lanes)
+        fixed = {name: p[pick] for name, p in probe.params.items() if name not in self.looped}
+        whole = TangentHessian(
+            {**fixed, **self.copies(lanes)},
+            probe.inputs[pick],
+            probe.targets[pick],
+            self.arch,
+            loops=self.loops,
+            injection=probe.link.injection,
+            loss_on=probe.link.loss_on,
+        )
+        return Copies(whole=whole, size=self.loops * self.size)
 
     def drive(self, runs: Sequence[tuple[int, Products[T]]]) -> list[T]:
         """Runs algorithms over H_unrolled of their lanes, (lane, algorithm) each, as `Probe.drive` over H."""

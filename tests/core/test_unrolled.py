@@ -68,7 +68,7 @@ def blocks(H: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("name", LOOPED)
 def test_with_equal_copies_the_loss_is_the_tied_one(name: str) -> None:
     of = unrolled(name, 2)
-    losses = of.loss(of.copies([0, 1]), fixed(of, [0, 1]), lanes=[0, 1])
+    losses = of.probe.loss({**fixed(of, [0, 1]), **of.copies([0, 1])}, lanes=[0, 1], arch=of.arch)
     torch.testing.assert_close(losses, of.probe.loss(of.probe.params), rtol=1e-15, atol=0)
 
 
@@ -88,7 +88,7 @@ def deep_loss(of: Unrolled, weights: dict[str, Tensor], loops: int) -> Tensor:
 def test_unequal_copies_are_a_deep_model() -> None:
     of = unrolled("toy")
     copies, rest = apart(of.copies([0])), fixed(of, [0])
-    found = of.loss(copies, rest, lanes=[0])
+    found = of.probe.loss({**rest, **copies}, lanes=[0], arch=of.arch)
     torch.testing.assert_close(found, deep_loss(of, {**rest, **copies}, 3), rtol=1e-14, atol=0)
     assert float((found - of.probe.loss(of.probe.params)).abs()) > 1e-3
 
@@ -97,14 +97,16 @@ def test_the_loss_on_all_outputs_reads_each_loop_after_its_own_copies() -> None:
     of = unrolled("coda")
     copies, rest = apart(of.copies([0])), fixed(of, [0])
     each = [deep_loss(of, {**rest, **copies}, loops) for loops in (1, 2)]
-    torch.testing.assert_close(of.loss(copies, rest, lanes=[0]), sum(each) / 2, rtol=1e-14, atol=0)
+    torch.testing.assert_close(
+        of.probe.loss({**rest, **copies}, lanes=[0], arch=of.arch), sum(each) / 2, rtol=1e-14, atol=0
+    )
 
 
 def test_products_are_those_of_finite_differences() -> None:
     """The oracle differentiates the gradient of the training path's kernels, on the unrolled architecture."""
     of = unrolled("heads-all-tied")
     rest, start = fixed(of, [0]), of.copies([0])
-    arch = replace(of.probe.arch, depth=of.probe.arch.depth * of.loops, copies=of.loops)
+    arch = of.arch
 
     def gradient(vector: Tensor) -> Tensor:
         pieces = vector.split([p.numel() for p in start.values()])
