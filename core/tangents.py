@@ -2,7 +2,7 @@
 
 At the weights, one forward and one backward pass keep every operation's activations and adjoints. A product H v is then
 the change of the gradient along v (Pearlmutter 1994): a forward sweep for the change of the activations and a backward
-sweep for that of the adjoints, about 60 to 130 plain operations a block (`core.tangent_rules`), without an autograd
+sweep for that of the adjoints, about 50 to 130 plain operations a block (`core.tangent_rules`), without an autograd
 graph: 0.4 to 1.2 of a gradient, and a half to a quarter of the vector–Jacobian product of the gradient's graph
 (`core.hessian.StackedHessian`, which takes any loss, and against which this is tested to 1e-13).
 
