@@ -10,7 +10,7 @@ Most stretches match one segment exactly; that is looked up first, so that 10^5 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -53,8 +53,14 @@ class LinkState:
 class Coverage:
     """Answers from one reading of the table segments."""
 
-    def __init__(self, segments: pa.Table) -> None:
-        """Of the rows of the table segments, in any order."""
+    def __init__(self, segments: pa.Table, *, assumed: Mapping[str, Collection[int]] | None = None) -> None:
+        """Of the rows of the table segments, in any order.
+
+        Args:
+            segments: the rows.
+            assumed: by lineage, steps that count as measured whatever is recorded, since their states are there to be.
+        """
+        self._assumed = assumed or {}
         self._table = segments
         order = np.argsort(segments["start"].to_numpy(), kind="stable")
         self._start: list[int] = segments["start"].to_pylist()
@@ -67,9 +73,9 @@ class Coverage:
         self._measured = _step_sets(segments["measured"])
         self._checked = _step_sets(segments["checked"])
         self._of: dict[str, list[int]] = {}
-        lineages = segments["lineage"].to_pylist()
+        self._lineage: list[str] = segments["lineage"].to_pylist()
         for row in order.tolist():
-            self._of.setdefault(lineages[row], []).append(row)
+            self._of.setdefault(self._lineage[row], []).append(row)
 
     # --- a stretch of a lineage ---
 
@@ -167,20 +173,24 @@ class Coverage:
                 wanted = settings(observation, quantity)
                 there: set[int] = set()
                 for row in rows:
+                    there.update(self._assumed.get(self._lineage[row], ()))
                     if _settings(self._observed[row]).get(quantity) == wanted:
                         there |= self._measured[row]
                 missing |= probed - there
         return missing
 
+    def passed(self, link: Link) -> int:
+        """The last step to which training has come on a link; -1 where it has not begun."""
+        rows = (row for row in self._of.get(link.lineage, ()) if self._touches(row, link))
+        return max((self._reached[row] for row in rows if self._status[row] not in FAILURES), default=-1)
+
     def unmeasured(self, link: Link, steps: Iterable[int], observation: MeasureConfig) -> dict[int, tuple[str, ...]]:
-        """Of steps that training has passed on a link: by step, the quantities that are not recorded there."""
+        """Of some steps on a link: by step, the quantities that are not recorded there; no entry where all are."""
         rows = [row for row in self._of.get(link.lineage, ()) if self._touches(row, link)]
-        reached = max((self._reached[row] for row in rows if self._status[row] not in FAILURES), default=-1)
+        asked: tuple[frozenset[int], frozenset[int], frozenset[int]] = (frozenset(), frozenset(steps), frozenset())
         found: dict[int, list[str]] = {}
         for name in observation.quantities:
-            one = replace(observation, quantities=(name,))
-            passed = frozenset(step for step in steps if step <= reached)
-            for step in self._missing(rows, (frozenset(), passed, frozenset()), one):
+            for step in self._missing(rows, asked, replace(observation, quantities=(name,))):
                 found.setdefault(step, []).append(name)
         return {step: tuple(names) for step, names in sorted(found.items())}
 

@@ -109,7 +109,9 @@ def measure(name: str, root: Path, options: RunOptions, *, max_trials: int, as_j
         store.keep_study(study_text(name))
         with Interrupts() as interrupts, _executor(store, options) as executor, Display(study.name) as display:
             draining = lambda: interrupts.draining  # noqa: E731 - asked while it runs
-            result = measure_kept(found, executor, limits=limits, observer=display, draining=draining)
+            result = measure_kept(
+                found, executor, limits=limits, observer=display, draining=draining, at_once=lambda: interrupts.at_once
+            )
             code = interrupts.exit_code if interrupts.draining else 0
     left = len(found.kept) - result.measured - len(result.lost)
     # A signal that came when the last state was being measured has interrupted nothing.

@@ -189,14 +189,20 @@ def _plan_lines(planned: Plan, later: int) -> list[tuple[str, str]]:
 def _measuring_lines(planned: Plan) -> list[tuple[str, str]]:
     """What measuring takes of the time left; exact spectra apart."""
     found = planned.measuring
+    kept = []
+    if planned.kept_states:
+        states = plural(planned.kept_states, "kept state")
+        kept = [
+            ("curvature, no training", f"is missing at {states}: `run` measures there first, `measure` does just that")
+        ]
     if found is None:
-        return []
+        return kept
     text = f"{plural(found.measurements, 'measurement')}, about {found.products:,} Hessian products"
     text += f" and {duration(found.seconds)} of the time left"
     if not found.exact:
-        return [("curvature", text)]
+        return [*kept, ("curvature", text)]
     held = f"of which {found.exact:,} with an exact spectrum, {size(found.memory_bytes)} each while it is taken"
-    return [("curvature", text), ("", held)]
+    return [*kept, ("curvature", text), ("", held)]
 
 
 def _numbers(planned: Plan) -> dict[str, Any]:

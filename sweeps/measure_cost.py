@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.config import MeasureConfig, TrialConfig
 from core.flops import looped_parameters, parameters, step_flops
 from core.lineage import Link
+from core.observation import Asked, with_measure
 from core.quantities import MATRICES, QUANTITIES, exact
+from studies.coverage import Coverage
 from studies.tree import Node, shape_key
 from sweeps.packs import Pace
 
@@ -126,26 +128,50 @@ class Measuring:
     """The most that one measurement holds for an exact spectrum."""
 
 
-def measuring(todo: Sequence[Node], known: Mapping[str, Pace], workers: int) -> Measuring | None:
+def to_measure(node: Node, asked: Asked, coverage: Coverage) -> tuple[TrialConfig, Asked]:
+    """What of the measurements asked on a node is still to be taken: a replay passes by what is recorded.
+
+    Args:
+        node: what is run.
+        asked: the part of what it asks that is looked at.
+        coverage: what is recorded. What is retried with a new generation is measured anew, whatever it says.
+
+    Returns:
+        The node's configuration with the quantities that are missing somewhere, and `asked` with the steps where.
+    """
+    observation = node.config.measure
+    if not asked.measure or node.generation:
+        return node.config, asked
+    missing = coverage.unmeasured(node.where, asked.measure, observation)
+    names = {name for quantities in missing.values() for name in quantities}
+    left = tuple(name for name in observation.quantities if name in names)
+    return with_measure(node.config, replace(observation, quantities=left)), replace(asked, measure=tuple(missing))
+
+
+def measuring(todo: Sequence[Node], known: Mapping[str, Pace], workers: int, coverage: Coverage) -> Measuring | None:
     """What the measurements of some nodes take; None where there are none. Replays measure nothing.
 
     Args:
         todo: the nodes that are to be run.
         known: step times by shape.
         workers: among whom they are shared.
+        coverage: what is recorded.
     """
     counts: Counter[tuple[str, MeasureConfig]] = Counter()
-    example: dict[tuple[str, MeasureConfig], Node] = {}
+    example: dict[tuple[str, MeasureConfig], tuple[TrialConfig, Link]] = {}
     for node in todo:
-        steps = sum(step > node.begin or step == node.begin == 0 for step in node.asked.measure) if node.record else 0
-        if steps:
-            key = shape_key(node.config, node.where), node.config.measure
-            counts[key] += steps
-            example.setdefault(key, node)
+        if not node.record:
+            continue
+        first = 0 if node.begin == 0 else node.begin + 1
+        config, asked = to_measure(node, node.asked.within(first, node.end), coverage)
+        if asked.measure:
+            key = shape_key(config, node.where), config.measure
+            counts[key] += len(asked.measure)
+            example.setdefault(key, (config, node.where))
     if not counts:
         return None
     pace = {shape: known[shape].seconds(1) if shape in known else None for shape, _ in counts}
-    costs = {key: measure_cost(example[key].config, example[key].where, pace[key[0]]) for key in counts}
+    costs = {key: measure_cost(*example[key], pace[key[0]]) for key in counts}
     return Measuring(
         measurements=counts.total(),
         exact=sum(number for key, number in counts.items() if costs[key].exact),

@@ -52,16 +52,17 @@ class MeasureResult:
     seconds: float
 
 
-def missing(trials: Sequence[Trial], store: Store) -> Missing:
+def missing(trials: Sequence[Trial], store: Store, coverage: Coverage | None = None) -> Missing:
     """What some trials ask to measure on recorded pasts, and is not recorded.
 
     Args:
         trials: with their criteria ended as the store's rows decide.
         store: what is recorded, and which states lie there.
+        coverage: what is recorded, where that has been read already.
     """
     if not any(trial.config.measure.quantities for trial in trials):
         return Missing(kept=(), gone=0)
-    coverage, states = Coverage(store.read("segments")), store.states()
+    coverage, states = Coverage(store.read("segments")) if coverage is None else coverage, store.states()
     kept: dict[tuple[str, int], Lane] = {}
     gone: set[tuple[str, int]] = set()
     for trial in trials:
@@ -69,7 +70,9 @@ def missing(trials: Sequence[Trial], store: Store) -> Missing:
         if not observation.quantities:
             continue
         for index, (link, asked) in enumerate(zip(trial.links, asked_of(trial), strict=True)):
-            for step, quantities in coverage.unmeasured(link, asked.measure, observation).items():
+            passed = coverage.passed(link)
+            steps = [step for step in asked.measure if step <= passed]
+            for step, quantities in coverage.unmeasured(link, steps, observation).items():
                 there = step == 0 or states.has(link.lineage, step)
                 if not there:
                     gone.add((link.lineage, step))
@@ -94,8 +97,17 @@ def measure_kept(
     limits: Limits,
     observer: Observer,
     draining: Callable[[], bool] = lambda: False,
+    at_once: Callable[[], bool] = lambda: False,
 ) -> MeasureResult:
     """Measures at the states that are there; what a worker loses is halved, and alone tried as often as `limits` say.
+
+    Args:
+        found: what to measure.
+        executor: what runs it; it is not closed.
+        limits: device, attempts, time-outs.
+        observer: is told how far it is.
+        draining: asked often: let running units end, begin no other?
+        at_once: asked often: kill what runs?
 
     Raises:
         StoreError: rows could not be written.
@@ -106,7 +118,14 @@ def measure_kept(
     todo = _units(found.kept)
     if todo:
         observer.said(f"measuring curvature at {len(found.kept):,} kept states")
+    told = False
     while open_ or (todo and not draining()):
+        if at_once():
+            executor.stop(drain=False)
+            break
+        if draining() and not told:
+            told = True
+            observer.said("ending in good order: what is being measured ends; once more ends at once")
         while todo and not draining() and len(open_) < 2 * executor.slots:
             bundle = Bundle(
                 id=f"m{(serial := serial + 1)}",

@@ -30,9 +30,11 @@ from studies.tree import Node, Tree, shape_key
 from sweeps.cases import BEST, WORST, Case, best_case, worst_case
 from sweeps.disk import disk_need
 from sweeps.look import look
-from sweeps.measure_cost import DEFAULT_RATE, Measuring, measuring
+from sweeps.measure_cost import DEFAULT_RATE, Measuring, measure_cost, measuring
+from sweeps.measuring import missing
 from sweeps.packs import Pace, even, paces
 from sweeps.tables import plural
+from sweeps.units import Lane
 
 DEFAULT_PACK = 16
 """Pack size assumed where a shape was never timed."""
@@ -71,7 +73,9 @@ class Plan:
     """Whence step times came; see `DEFAULT_RATE`."""
     workers: int
     measuring: Measuring | None
-    """Of the time, what measuring curvature takes; None where nothing is measured."""
+    """Of the time, what measuring curvature takes on the way; None where nothing is measured."""
+    kept_states: int
+    """States on disk at which something is measured without training; `run` does so first, `measure` does so alone."""
     disk_bytes: int
     """What the store will take when all is recorded: rows and the checkpoints that stay."""
     disk_passing_bytes: int
@@ -107,7 +111,11 @@ def plan(
         pack: as for `sweeps.run.run`.
         retry: likewise.
     """
-    coverage = Coverage(store.read("segments"))
+    segments = store.read("segments")
+    coverage = Coverage(segments)
+    kept = missing(trials, store, coverage).kept
+    if kept:  # what is measured at kept states is not trained again
+        coverage = Coverage(segments, assumed=_steps(kept))
     case = worst_case(trials, coverage)
     tree = look(case.trials, store, retry, coverage)
     costs = _Costs()
@@ -117,7 +125,8 @@ def plan(
     left = sum(costs.between(node.config, node.where, node.begin, node.end) for node in todo)
     known = paces(store)
     units, seconds, sources = _time(todo, known, costs, workers=workers, pack=pack)
-    measured = measuring(todo, known, workers)
+    measured = measuring(todo, known, workers, coverage)
+    kept_s = sum(measure_cost(lane.config, lane.where, _alone(lane, known)).seconds for lane in kept) / workers
     done = _done(trials, tree, coverage, retry)
     arms: dict[str, Counter[str]] = defaultdict(Counter)
     for trial, is_done in zip(trials, done, strict=True):
@@ -139,16 +148,31 @@ def plan(
         saving=saving,
         saving_best=best,
         assumes={"worst": WORST, "best": BEST} if waiting else None,
-        estimate_s=seconds + (measured.seconds if measured else 0.0),
+        estimate_s=seconds + kept_s + (measured.seconds if measured else 0.0),
         estimate_from=_source(sources),
         workers=workers,
         measuring=measured,
+        kept_states=len(kept),
         disk_bytes=disk.complete,
         disk_passing_bytes=disk.passing,
         tree=outline(_as_trained(trials, done, coverage)),
         notes=(*_unshared_budgets(trials), *_idle_criteria(trials)),
         arms={arm: dict(counts) for arm, counts in arms.items()},
     )
+
+
+def _steps(kept: Sequence[Lane]) -> dict[str, set[int]]:
+    """By lineage, the steps of some lanes."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for lane in kept:
+        found[lane.lineage].add(lane.start)
+    return found
+
+
+def _alone(lane: Lane, known: Mapping[str, Pace]) -> float | None:
+    """Seconds of one update of a lane by itself, where its shape was timed."""
+    pace = known.get(shape_key(lane.config, lane.where))
+    return None if pace is None else pace.seconds(1)
 
 
 def _done(trials: Sequence[Trial], tree: Tree, coverage: Coverage, retry: Collection[str]) -> list[bool]:

@@ -24,11 +24,13 @@ from core.errors import StoreError
 from core.flops import step_flops
 from core.observation import NOTHING
 from core.watch import Check
+from studies.coverage import Coverage
 from studies.expand import Trial
 from studies.store import Store
 from studies.tree import Node, Tree
 from studies.watchers import Checks, own_checks
 from sweeps.executor import Committed, Event, Executor, Finished, LaneOutcome, Lost, Outcome, Progress, Started
+from sweeps.measure_cost import to_measure
 from sweeps.packs import Ready
 from sweeps.units import Bundle, Lane, Unit
 from sweeps.worker import segment_row
@@ -114,6 +116,7 @@ class Outlook:
 
     trials: Sequence[Trial]
     tree: Tree
+    coverage: Coverage
     checks: Checks
     """Of the lineages on which trials wait for a criterion."""
 
@@ -473,12 +476,14 @@ class Round:
     def _lane(self, node: Node, start: int) -> Lane:
         """The lane that runs a node from a step on."""
         watches = node.watches if node.record else ()
+        asked = node.asked.within(0 if start == 0 else start + 1, node.end) if node.record else NOTHING
+        config, asked = to_measure(node, asked, self.outlook.coverage)
         return Lane(
-            config=node.config,
+            config=config,
             chain=node.chain,
             start=start,
             end=node.end,
-            asked=node.asked.within(0 if start == 0 else start + 1, node.end) if node.record else NOTHING,
+            asked=asked,
             watches=watches,
             seen=self._seen(node, start) if watches else (),
             needed=node.needed or not watches,

@@ -18,6 +18,7 @@ from core.config import TrialConfig
 from core.errors import LoopsweepError, StoreError
 from core.lineage import Link
 from core.schedule import Watch
+from studies.coverage import Coverage
 from studies.expand import Trial
 from studies.schemas import FAILURES
 from studies.store import Store
@@ -96,7 +97,12 @@ def run(
             if rounds == 0 and not measured and (found := missing(trials, store)).kept:
                 # What is measured at kept states need not be trained again.
                 measured = measure_kept(
-                    found, executor, limits=limits, observer=observer, draining=lambda: interrupts.draining
+                    found,
+                    executor,
+                    limits=limits,
+                    observer=observer,
+                    draining=lambda: interrupts.draining,
+                    at_once=lambda: interrupts.at_once,
                 )
                 continue
             if rounds == 0:
@@ -112,7 +118,7 @@ def run(
                 outlook, store, executor, limits=limits, pack=pack, interrupts=interrupts, observer=observer
             )
             if rounds == 0:
-                _say_measuring(tree, known, executor.slots, observer)
+                _say_measuring(outlook, known, executor.slots, observer)
             this = Round(
                 outlook=outlook,
                 # What is run again is missing to the tree only until it is recorded once more: the round looks once.
@@ -143,9 +149,10 @@ def run(
 
 
 def _outlook(trials: Sequence[Trial], store: Store, retry: Collection[str] = ()) -> Outlook:
-    tree = look(trials, store, retry)
+    coverage = Coverage(store.read("segments"))
+    tree = look(trials, store, retry, coverage)
     lineages = {link.lineage for trial in trials for link in watched_links(trial)}
-    return Outlook(trials=trials, tree=tree, checks=read_checks(store, lineages))
+    return Outlook(trials=trials, tree=tree, coverage=coverage, checks=read_checks(store, lineages))
 
 
 def _anew(trials: Sequence[Trial], store: Store) -> Outlook:
@@ -163,9 +170,10 @@ def _say_devices(trials: Sequence[Trial], tree: Tree, store: Store, *, device: s
         observer.said(f"{count} of {len(trials)} trials are finished on {kind}; they are not run again on {device}")
 
 
-def _say_measuring(tree: Tree, known: Mapping[str, Pace], slots: int, observer: Observer) -> None:
+def _say_measuring(outlook: Outlook, known: Mapping[str, Pace], slots: int, observer: Observer) -> None:
     """Says that curvature is measured where it takes a while: no step goes by meanwhile."""
-    found = measuring([tree.nodes[index] for index in tree.todo()], known, slots)
+    tree = outlook.tree
+    found = measuring([tree.nodes[index] for index in tree.todo()], known, slots, outlook.coverage)
     if found is not None and found.seconds >= TOLD_SECONDS:
         spectra = f", {found.exact:,} with an exact spectrum" if found.exact else ""
         observer.said(

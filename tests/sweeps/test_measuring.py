@@ -11,8 +11,10 @@ from core.config import MeasureConfig
 from core.observation import with_measure
 from studies.expand import Trial
 from studies.store import Store
+from sweeps.audit import audit
 from sweeps.executor import Event, Lost
 from sweeps.measuring import measure_kept, missing
+from sweeps.plan import plan
 from sweeps.round import Limits, Silent
 from sweeps.run import run
 from sweeps.units import Bundle
@@ -77,6 +79,42 @@ def test_run_measures_kept_states_and_replays_only_the_others(tmp_path: Path) ->
     assert (20, 20) in spans
     assert not any(start < 20 and end == 20 for start, end in spans)  # the stretch to step 20 is not trained again
     assert missing(wanted, store) == replace(missing(wanted, store), kept=(), gone=0)
+
+
+def test_a_replay_passes_by_what_is_recorded(tmp_path: Path) -> None:
+    """A step that has no state is trained up to again; what was measured beside it is not measured twice."""
+    store = trained(tmp_path / "store", asking("lambda_max", at=(0, 20), keep="final"))
+    wanted = asking("lambda_max", at=(0, 5, 20), keep="final")
+    assert run(lambda: wanted, store, Direct(store.root), limits=Limits(), pack=2).counts == {"ok": 2}
+    assert store.read("curvature").num_rows == 2 * 3
+    measured = [step for row in store.read("segments").to_pylist() for step in row["measured"]]
+    assert sorted(measured) == [0, 0, 5, 5, 20, 20]
+    assert audit(wanted, store, Direct(store.root), share=1.0).mismatches == ()
+
+
+def test_the_plan_knows_what_is_measured_at_kept_states(tmp_path: Path) -> None:
+    store = trained(tmp_path / "store", asking("lambda_max", at=(20,), keep="final"))
+    grown = plan(asking("lambda_max", "lambda_min", at=(20,), keep="final"), store, workers=1)
+    assert (grown.done, grown.missing, grown.kept_states, grown.measuring) == (2, 0, 2, None)
+    assert grown.estimate_s > 0
+    denser = plan(asking("lambda_max", "lambda_min", at=(5, 20), keep="final"), store, workers=1)
+    assert denser.measuring is not None
+    assert (denser.kept_states, denser.measuring.measurements) == (2, 2)
+
+
+def test_a_second_signal_ends_measuring_at_once(tmp_path: Path) -> None:
+    store = trained(tmp_path / "store", asking())
+    executor = Direct(store.root)
+    result = measure_kept(
+        missing(asking("lambda_max"), store),
+        executor,
+        limits=Limits(),
+        observer=Silent(),
+        draining=lambda: bool(executor.bundles),
+        at_once=lambda: bool(executor.bundles),
+    )
+    assert result.measured < 6
+    assert executor._stopped
 
 
 def test_a_damaged_state_is_given_up_with_its_reason_and_the_others_are_measured(tmp_path: Path) -> None:
