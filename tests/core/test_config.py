@@ -252,7 +252,9 @@ def decided(config: TrialConfig) -> tuple[Any, ...]:
     while (waits := watch(config, ended)) is not None:
         ended = (*ended, waits.start + 1)
         later.append((waits, stages(config, ended)))
-    return chain, acting, later
+    train = config.train  # its decay may cut a stage that is not known yet
+    decay = (train.decay_steps, train.lr_final) if later and train.lr_schedule == "wsd" else None
+    return chain, acting, later, decay
 
 
 @settings(max_examples=100, deadline=None)

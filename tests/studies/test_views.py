@@ -79,7 +79,7 @@ def test_columns_carry_their_units(store):
                 ("checks", "grad_norm"),
             ]
         }
-    expected = ["nats/token", "nats/token", "tokens", "nats", "nats/token", "s", "nats/token", "updates", "1"]
+    expected = ["nats/token", "nats/token", "tokens", "nats/token", "nats/token", "s", "nats/token", "updates", "1"]
     assert [unit.decode() for unit in units.values()] == expected
 
 
