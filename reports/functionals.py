@@ -2,7 +2,8 @@
 
 A claim's `metric` may name one, with arguments: ``plateau_step``, ``force_at(0.01)``. A functional takes the rows of
 one trial in the order of steps and returns a number, or raises `UnmeasuredError` with the reason: no default exists.
-What its arguments are and whether it is compared as a ratio stands in `studies.claims.FUNCTIONALS`.
+What its arguments are, whether it is compared as a ratio, which quantity it reads and at how many measurements stands
+in `studies.claims.FUNCTIONALS`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from core.quantities import CURVES, THRESHOLDS
-from reports import phases
+from reports import phases, words
+from studies.claims import FUNCTIONALS as SIGNATURES
 
 
 class UnmeasuredError(Exception):
@@ -97,7 +99,7 @@ def _column(history: History, column: str) -> tuple[list[float], list[float]]:
         raise UnmeasuredError(f"the table metrics has no column {column}")
     rows = history.metrics[["step", column]].dropna()
     if len(rows) < 2:
-        raise UnmeasuredError(f"{column} was evaluated at {len(rows)} steps; at least 2 are needed")
+        raise UnmeasuredError(f"{column} was evaluated at {words.plural(len(rows), 'step')}; at least 2 are needed")
     return rows["step"].astype(float).tolist(), rows[column].astype(float).tolist()
 
 
@@ -106,27 +108,35 @@ def _column(history: History, column: str) -> tuple[list[float], list[float]]:
 
 def force_at(history: History, tau: float) -> float:
     """Cumulative force ``Σ_{|λ| ≤ τ} 1/|λ|`` without the null space, at the last measured step; see `at_last`."""
-    return at_last(history, "cumulative_force", nearest_threshold(tau))
+    return at_last(history, _read_by("force_at"), nearest_threshold(tau))
 
 
 def below_at(history: History, tau: float) -> float:
     """Eigenvalues with |λ| ≤ τ outside the null space, at the last measured step; see `at_last`."""
-    return at_last(history, "eigenvalues_below", nearest_threshold(tau))
+    return at_last(history, _read_by("below_at"), nearest_threshold(tau))
 
 
 def kappa_at(history: History, eps: float) -> float:
     """Condition of the valley, largest over smallest |λ| > ε, at the last measured step; see `at_last`."""
-    return at_last(history, "kappa_valley", nearest_threshold(eps))
+    return at_last(history, _read_by("kappa_at"), nearest_threshold(eps))
 
 
 def river_share_at(history: History, eps: float) -> float:
     """Share of the next updates along |λ| ≤ ε, at the last measured step; see `at_last`."""
-    return at_last(history, "river_share", nearest_threshold(eps))
+    return at_last(history, _read_by("river_share_at"), nearest_threshold(eps))
 
 
 def hopping_at(history: History, rank: float) -> float:
     """How often the gradient along the eigenvector of this rank from the top changes sign; see `at_last`."""
-    return at_last(history, "valley_hopping", rank)
+    return at_last(history, _read_by("hopping_at"), rank)
+
+
+def _read_by(name: str) -> str:
+    """The quantity that a functional of curvature reads, which is its curve or column too."""
+    quantity = SIGNATURES[name].quantity
+    if quantity is None:
+        raise TypeError(f"the functional {name} reads no quantity")
+    return quantity
 
 
 def nearest_threshold(value: float) -> float:
@@ -177,16 +187,21 @@ def failure(method: Mapping[str, str] | Any, name: str) -> str | None:
 
 def entropy_dip(history: History) -> float:
     """How far the matrix entropy falls below its first value; see `reports.phases.dip`."""
-    return phases.dip(_entropy(history)["entropy"].tolist())
+    return phases.dip(_entropy(history, SIGNATURES["entropy_dip"].measurements)["entropy"].tolist())
 
 
 def entropy_rise(history: History) -> float:
     """How far the matrix entropy ends above its least value; see `reports.phases.rise`."""
-    return phases.rise(_entropy(history)["entropy"].tolist())
+    return phases.rise(_entropy(history, SIGNATURES["entropy_rise"].measurements)["entropy"].tolist())
 
 
 def phases_in_order(history: History) -> float:
-    """1 where Collapse, Diversification and Stabilization follow one another, else 0; see `reports.phases`."""
+    """1 where Collapse, Diversification and Stabilization follow one another, else 0; see `reports.phases`.
+
+    Raises:
+        UnmeasuredError: where the entropy was measured so seldom that they have no room.
+    """
+    _entropy(history, SIGNATURES["phases_in_order"].measurements)
     return float(phases.in_order(phases_of(history)))
 
 
@@ -196,20 +211,18 @@ def phases_of(history: History) -> list[phases.Stretch]:
     Raises:
         UnmeasuredError: where it was at fewer than three.
     """
-    rows = _entropy(history)
-    if len(rows) < 3:
-        raise UnmeasuredError(f"entropy was measured at {len(rows)} steps; phases need at least 3")
+    rows = _entropy(history, 3)
     return phases.stretches(
         rows["entropy"].tolist(), lambda_max=_known(rows, "lambda_max"), information=_known(rows, "mutual_information")
     )
 
 
-def _entropy(history: History) -> pd.DataFrame:
+def _entropy(history: History, least: int) -> pd.DataFrame:
     if "entropy" not in history.curvature.columns:
         raise UnmeasuredError("entropy was not measured")
     rows = history.curvature.dropna(subset=["entropy"])
-    if len(rows) < 2:
-        raise UnmeasuredError(f"entropy was measured at {len(rows)} steps; at least 2 are needed")
+    if len(rows) < least:
+        raise UnmeasuredError(f"entropy was measured at {words.plural(len(rows), 'step')}; at least {least} are needed")
     return rows
 
 

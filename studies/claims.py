@@ -46,10 +46,15 @@ class Signature:
     """Arguments are whole numbers."""
     log: bool = False
     """Lives on orders of magnitude and is positive: differences and margins are ratios."""
+    quantity: str | None = None
+    """What must be measured for it; None: it looks at evaluations."""
+    measurements: int = 1
+    """Of that quantity on one trial, below which it has no value."""
 
 
-def _at_threshold(doc: str, argument: str, *, log: bool = False) -> Signature:
-    return Signature(doc=doc, arguments=(argument,), required=1, within=(THRESHOLDS[0], THRESHOLDS[-1]), log=log)
+def _at_threshold(curve: str, doc: str, argument: str, *, log: bool = False) -> Signature:
+    within = THRESHOLDS[0], THRESHOLDS[-1]
+    return Signature(doc=doc, arguments=(argument,), required=1, within=within, log=log, quantity=curve)
 
 
 FUNCTIONALS: Mapping[str, Signature] = MappingProxyType(
@@ -58,23 +63,34 @@ FUNCTIONALS: Mapping[str, Signature] = MappingProxyType(
             doc="first step after which the loss improves by no more than a share of its drop", arguments=("share",)
         ),
         "phase_order": Signature(doc="steps by which accuracy on high-IC sequences comes after that on low-IC ones"),
-        "force_at": _at_threshold("cumulative force of the eigenvalues with |λ| ≤ τ, at the end", "tau", log=True),
-        "below_at": _at_threshold("number of eigenvalues with |λ| ≤ τ outside the null space, at the end", "tau"),
-        "kappa_at": _at_threshold(
-            "condition of the valley, largest over smallest |λ| > ε, at the end", "eps", log=True
+        "force_at": _at_threshold(
+            "cumulative_force", "cumulative force of the eigenvalues with |λ| ≤ τ, at the end", "tau", log=True
         ),
-        "river_share_at": _at_threshold("share of the next updates along |λ| ≤ ε, at the end", "eps"),
+        "below_at": _at_threshold(
+            "eigenvalues_below", "number of eigenvalues with |λ| ≤ τ outside the null space, at the end", "tau"
+        ),
+        "kappa_at": _at_threshold(
+            "kappa_valley", "condition of the valley, largest over smallest |λ| > ε, at the end", "eps", log=True
+        ),
+        "river_share_at": _at_threshold("river_share", "share of the next updates along |λ| ≤ ε, at the end", "eps"),
         "hopping_at": Signature(
             doc="how often the gradient along the eigenvector of a rank from the top changes sign, at the end",
             arguments=("rank",),
             required=1,
             within=(1, 1000),
             whole=True,
+            quantity="valley_hopping",
         ),
-        "entropy_dip": Signature(doc="how far the matrix entropy falls below its first value"),
-        "entropy_rise": Signature(doc="how far the matrix entropy ends above its least value"),
+        "entropy_dip": Signature(
+            doc="how far the matrix entropy falls below its first value", quantity="entropy", measurements=2
+        ),
+        "entropy_rise": Signature(
+            doc="how far the matrix entropy ends above its least value", quantity="entropy", measurements=2
+        ),
         "phases_in_order": Signature(
-            doc="1 where Collapse, Diversification and Stabilization follow one another by the rule, else 0"
+            doc="1 where Collapse, Diversification and Stabilization follow one another by the rule, else 0",
+            quantity="entropy",
+            measurements=4,  # each of the three phases takes an interval of its own
         ),
     }
 )

@@ -1,22 +1,20 @@
 """What only shows on the settings that the axes of a study make, once its parts are sound.
 
 Rules between terms are tried on every setting that the filters keep, so a filter may drop what cannot be. On the way it
-shows which axes act on no arm, which arms are left empty, and which steps a claim names that nobody evaluates.
+shows which axes act on no arm, which arms are left empty, and when its trials are observed, for `studies.decidable`.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping
-from functools import partial
-from typing import Any
 
 from core.config import MAX_ROWS, TrialConfig
 from core.errors import Problem
 from core.flops import parameters
-from core.observation import evaluation_grid, measurement_steps
-from core.quantities import QUANTITIES, QUANTITY_OF
+from core.quantities import QUANTITIES
 from core.schedule import declared
+from studies.decidable import Observed, undecidable
 from studies.grid import Grid, joined
 from studies.settings import sound_settings
 from studies.space import probe_grids
@@ -27,12 +25,13 @@ MAX_CHECKED = 20_000
 
 
 def setting_problems(study: Study) -> list[Problem]:
-    """Rules between terms that settings break, axes that act nowhere, arms left empty, claims about steps not taken."""
+    """Rules between terms that settings break, axes that act nowhere, arms left empty, claims that nothing decides."""
     broken: dict[str, Problem] = {}
     acting: set[str] = set()
     varied: set[str] = set()
-    observed: dict[str, tuple[set[int], set[int]]] = {}
+    observed: dict[str, Observed] = {}
     largest: dict[str, int] = {}
+    timed = _names_steps(study)
     for arm in study.arms:
         grids = settings_grids(study, arm)
         keys = {key for grid in grids for key in grid.keys}
@@ -41,12 +40,9 @@ def setting_problems(study: Study) -> list[Problem]:
             acting |= keys
             continue
         maker = study.settings(arm)
-        timed = _names_steps(study)
         kept = False
         before = len(broken)
-        seen: set[Any] = set()
-        evaluated: set[int] = set()
-        measured: set[int] = set()
+        seen = observed[arm.name] = Observed()
         for setting in sound_settings(maker, itertools.chain.from_iterable(grids), broken):
             kept = kept or any(maker.keeps(setting, seed) for seed in study.seeds)
             acting |= setting.varied.keys()
@@ -56,16 +52,11 @@ def setting_problems(study: Study) -> list[Problem]:
                 message = f"must give at most {MAX_ROWS} measurements of a trial, got {study.measure.every}"
                 broken["measure"] = Problem("measure.every", f"{message} at {config.train.steps} steps")
                 continue
-            if not timed:
-                continue
-            clock = (config.train.steps, config.train.evaluate_every, ends := _possible_ends(config))
-            if clock not in seen:
-                seen.add(clock)
-                evaluated |= set(evaluation_grid(config.train.steps, config.train.evaluate_every, ends))
-                measured |= set(measurement_steps(config))
+            seen.measures(config)
+            if timed:
+                seen.evaluates(config, _possible_ends(config))
         if not kept and len(broken) == before:
             broken[arm.name] = Problem(f"arms.{arm.name}", "has no trial left after `where`; relax a filter")
-        observed[arm.name] = evaluated, measured
     broken |= _too_large(study, largest)
     if broken:
         return list(broken.values())
@@ -123,32 +114,14 @@ def _too_large(study: Study, largest: Mapping[str, int]) -> dict[str, Problem]:
 
 
 def _names_steps(study: Study) -> bool:
-    """Whether the study names a step that a trial may not take."""
+    """Whether a claim names a step at which a trial may not be evaluated."""
     parts = [part for claim in study.claims for part in claim.parts]
-    return bool(study.measure.at) or any(type(part.metric.at) is int for part in parts)
+    return any(type(part.metric.at) is int for part in parts)
 
 
-def _unobserved(study: Study, observed: Mapping[str, tuple[Collection[int], Collection[int]]]) -> Iterator[Problem]:
-    """Steps that are named and never taken, and quantities that are claimed and not measured."""
+def _unobserved(study: Study, observed: Mapping[str, Observed]) -> Iterator[Problem]:
+    """Steps that are named and never taken, and claims that look at what is not measured."""
     for step in study.measure.at:
-        if observed and not any(step in measured for _, measured in observed.values()):
+        if observed and not any(step in seen.measured for seen in observed.values()):
             yield Problem("measure.at", f"no arm has a step {step}; stay within train.steps")
-    for number, claim in enumerate(study.claims, start=1):
-        for part in claim.parts:
-            metric, where = part.metric, f"claims[{number}]"
-            quantity = QUANTITY_OF.get(metric.name) if metric.source == "curvature" else None
-            if quantity is not None and quantity not in study.measure.quantities:
-                yield Problem(f"{where}.metric", f"{metric.name} is not measured; add {quantity} to measure.quantities")
-                continue
-            for arm in (part.arm, part.against):
-                steps = observed.get(arm or "", ((), ()))[metric.source == "curvature"]
-                if type(metric.at) is int and steps and metric.at not in steps:
-                    close = min(steps, key=partial(_distance, metric.at))
-                    act = "measured" if metric.source == "curvature" else "evaluated"
-                    yield Problem(
-                        f"{where}.at", f"arm {arm} is never {act} at step {metric.at}; the closest is {close}"
-                    )
-
-
-def _distance(wanted: int, step: int) -> tuple[int, int]:
-    return abs(step - wanted), step
+    yield from itertools.starmap(Problem, undecidable(study, observed))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from core.quantities import THRESHOLDS
-from reports.functionals import FUNCTIONALS, History, UnmeasuredError, evaluate
+from core.quantities import QUANTITIES, THRESHOLDS
+from reports.functionals import FUNCTIONALS, History, UnmeasuredError, evaluate, phases_of
 from reports.values import meaning
 from studies import claims
 
@@ -31,8 +31,8 @@ def test_a_later_rise_is_no_improvement():
     [
         ([2.0, 1.5, 1.0], "no plateau"),
         ([1.0, 1.1, 1.2], "never fell"),
-        ([1.0], "evaluated at 1 steps"),
-        ([None, 1.0, None], "evaluated at 1 steps"),
+        ([1.0], "evaluated at 1 step; at least 2"),
+        ([None, 1.0, None], "evaluated at 1 step; at least 2"),
     ],
 )
 def test_without_a_plateau_there_is_no_number(values, words):
@@ -61,6 +61,7 @@ def test_phase_order_needs_both_strata():
 
 def test_what_a_claim_may_name_is_what_is_computed():
     assert set(FUNCTIONALS) == set(claims.FUNCTIONALS)
+    assert {one.quantity for one in claims.FUNCTIONALS.values()} - {None} <= set(QUANTITIES)
     with pytest.raises(UnmeasuredError, match="not measured by this version"):
         evaluate("another", (), history(val_loss=[2.0, 1.0]))
 
@@ -123,8 +124,13 @@ def test_the_entropy_over_training():
     assert evaluate("phases_in_order", (), shrinking) == 0
     turning = History(curvature=table.assign(mutual_information=[1.0, 1.0, 1.0, 0.1, 0.1]))
     assert evaluate("phases_in_order", (), turning) == 0
-    with pytest.raises(UnmeasuredError, match="measured at 2 steps; phases need at least 3"):
-        evaluate("phases_in_order", (), History(curvature=table[:2]))
+    with pytest.raises(UnmeasuredError, match="measured at 3 steps; at least 4 are needed"):
+        evaluate("phases_in_order", (), History(curvature=table[:3]))
+    assert evaluate("phases_in_order", (), History(curvature=table[[True, True, False, True, True]])) == 1
+    with pytest.raises(UnmeasuredError, match="measured at 2 steps; at least 3 are needed"):
+        phases_of(History(curvature=table[:2]))
+    with pytest.raises(UnmeasuredError, match="measured at 1 step; at least 2 are needed"):
+        evaluate("entropy_rise", (), History(curvature=table[:1]))
     with pytest.raises(UnmeasuredError, match="entropy was not measured"):
         evaluate("entropy_dip", (), measured())
 

@@ -5,6 +5,7 @@ Each case is a whole file. `key` and `says` are fragments of the same line of th
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 
@@ -51,6 +52,13 @@ def _listed(stages: str) -> str:
 def _varied(*lists: str) -> str:
     """A study with an axis over lists of stages."""
     return f'{HEAD}[arms.narrow]\nmodel.width = 8\n[arms.wide]\n[axes]\n"schedule.stages" = [{", ".join(lists)}]\n'
+
+
+def _measured(metric: str, measure: str, *, at: str | None = None) -> str:
+    """A study of 40 steps that claims a metric and measures so."""
+    small = "[base.train]\nsteps = 40\nevaluate_every = 20\n"
+    claim = _claim(metric=json.dumps(metric), at=at)
+    return _study(f"{small}[measure]\n{measure}\n{claim}")
 
 
 TWO = "[{loops = 1, until = 0.3}, {loops = 2}]"
@@ -366,6 +374,71 @@ CASES = [
     Case("claim-unknown-functional", _study(_claim(metric='"platau_step(1)"')), "claims[1].metric", "'plateau_step'"),
     Case("claim-functional-arguments", _study(_claim(metric='"force_at()"')), "claims[1].metric", "takes (tau)"),
     Case("claim-unmeasured", _study(_claim(metric='"lambda_max"')), "claims[1].metric", "to measure.quantities"),
+    *(
+        Case(
+            f"claim-{metric.partition('(')[0]}-without-its-quantity",
+            _measured(metric, 'quantities = ["lambda_max"]\nevery = 5'),
+            "claims[1].metric",
+            f"{metric} needs the quantity {quantity}; add it to measure.quantities",
+        )
+        for metric, quantity in {
+            "force_at(0.01)": "cumulative_force",
+            "below_at(0.01)": "eigenvalues_below",
+            "kappa_at(0.01)": "kappa_valley",
+            "river_share_at(0.01)": "river_share",
+            "hopping_at(1)": "valley_hopping",
+            "entropy_dip": "entropy",
+            "entropy_rise": "entropy",
+            "phases_in_order": "entropy",
+        }.items()
+    ),
+    Case(
+        "claim-beyond-the-ranks",
+        _measured("hopping_at(4)", 'quantities = ["valley_hopping"]\ntop = 3'),
+        "claims[1].metric",
+        "hopping_at(4) looks beyond measure.top = 3 eigenvectors; raise measure.top to 4",
+    ),
+    Case(
+        "claim-on-one-measurement",
+        _measured("entropy_dip", 'quantities = ["entropy"]'),
+        "claims[1].metric",
+        "entropy_dip needs at least 2 measurements of a trial, got 1 in arm looped, 1 in arm single; "
+        "lower measure.every",
+    ),
+    Case(
+        "claim-on-phases-without-room",
+        _measured("phases_in_order", 'quantities = ["entropy"]\nevery = 15'),
+        "claims[1].metric",
+        "phases_in_order needs at least 4 measurements of a trial, got 3",
+    ),
+    Case(
+        "claim-at-the-end-unmeasured",
+        _measured("lambda_max", 'quantities = ["lambda_max"]\nevery = 15'),
+        "claims[1].metric",
+        "no trial of arms looped and single is measured at its last step, 40; the closest is 30: "
+        "add 40 to measure.at, or claim at = 30",
+    ),
+    Case(
+        "claim-at-the-end-of-what-is-measured-first",
+        _measured("final_lambda_max", 'quantities = ["lambda_max"]\nat = [0]'),
+        "claims[1].metric",
+        "add 40 to measure.at, or drop `final_` and claim at = 0",
+    ),
+    Case(
+        "claim-at-a-step-unmeasured",
+        _measured("lambda_max", 'quantities = ["lambda_max"]\nevery = 15', at="40"),
+        "claims[1].at",
+        "arm looped is never measured at step 40; the closest is 30",
+    ),
+    Case(
+        "claim-on-an-arm-that-ends-before",
+        _study(
+            '[measure]\nquantities = ["lambda_max"]\nat = [100]\n' + _claim(metric='"lambda_max"', at='"best"'),
+            arms="[arms.single]\ntrain.steps = 40\n[arms.looped]\ntrain.steps = 100\n",
+        ),
+        "claims[1].metric",
+        "lambda_max, and arm single, which ends at step 40, is never measured; add 40 to measure.at",
+    ),
     Case("claim-expects-nonsense", _study(_claim(expect='"better"')), "claims[1].expect", "must be one of"),
     Case("claim-without-margin", _study(_claim(expect='"not worse"')), "claims[1].margin", "needs a margin"),
     Case("claim-with-idle-margin", _study(_claim(margin="0.1")), "claims[1].margin", "acts only under"),

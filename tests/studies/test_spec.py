@@ -96,6 +96,65 @@ def test_a_claim_names_a_column_and_the_study_measures_its_quantity(tmp_path):
         load(text.format('"top_cosine"'), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("metric", "measure"),
+    [
+        ("lambda_max", "every = 15\nat = [40]"),
+        ("lambda_max", "every = 10"),
+        ("lambda_max", ""),
+        ("best_lambda_max", "at = [0]"),
+        ("force_at(0.01)", "at = [0]"),  # at the last measured step, whichever
+        ("hopping_at(10)", "at = [0]"),
+        ("entropy_dip", "at = [0, 40]"),
+        ("phases_in_order", "every = 10"),
+    ],
+)
+def test_what_may_be_decided_is_no_problem(tmp_path, metric, measure):
+    quantities = '["lambda_max", "cumulative_force", "valley_hopping", "entropy"]'
+    load(
+        f"""name = "s"
+question = "?"
+[base]
+train = {{ steps = 40, evaluate_every = 20 }}
+[arms.a]
+[arms.b]
+[measure]
+quantities = {quantities}
+exact = 10000
+{measure}
+[[claims]]
+text = "t"
+metric = "{metric}"
+arm = "a"
+against = "b"
+expect = "lower"
+""",
+        tmp_path,
+    )
+
+
+def test_of_a_grid_too_large_to_be_walked_no_claim_is_refused(tmp_path, monkeypatch):
+    text = """name = "s"
+question = "?"
+[base]
+train.steps = 40
+[arms.a]
+[measure]
+quantities = ["lambda_max"]
+at = [0]
+[[claims]]
+text = "t"
+metric = "lambda_max"
+arm = "a"
+value = 1
+expect = "lower"
+"""
+    with pytest.raises(InputError, match=r"add 40 to measure\.at"):
+        load(text, tmp_path)
+    monkeypatch.setattr("studies.feasible.MAX_CHECKED", 0)
+    assert load(text, tmp_path).claims[0].parts[0].metric.at == "final"
+
+
 @pytest.mark.parametrize("limit", [1535, 1536])
 def test_what_only_an_exact_spectrum_settles_is_refused_above_its_limit(tmp_path, limit):
     text = f"""name = "s"

@@ -1,0 +1,132 @@
+"""Claims that no result could decide: what they look at is not measured, not at that step, or not often enough.
+
+A study is refused for them when it is read, with the way out, so a slip costs a second and not the night of the sweep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from core.config import TrialConfig
+from core.observation import evaluation_grid, measurement_steps
+from core.quantities import QUANTITY_OF
+from studies.claims import FUNCTIONALS, MetricRef, Part
+from studies.study import Study
+
+
+@dataclass(kw_only=True)
+class Observed:
+    """When the trials of one arm are observed, over all its settings."""
+
+    evaluated: set[int] = field(default_factory=set)
+    """Steps at which some trial is evaluated."""
+    measured: set[int] = field(default_factory=set)
+    """Steps at which curvature is measured on some trial."""
+    most: int = 0
+    """Measurements of the trial that has most of them."""
+    lasts: dict[int, int] = field(default_factory=dict)
+    """By the number of updates of a trial: its last measured step; −1 where it is never measured."""
+    _clocks: set[tuple[int, int, frozenset[int]]] = field(default_factory=set)
+
+    def measures(self, config: TrialConfig) -> None:
+        """Takes note of when a trial is measured."""
+        if config.train.steps not in self.lasts:
+            steps = measurement_steps(config)
+            self.measured |= set(steps)
+            self.most = max(self.most, len(steps))
+            self.lasts[config.train.steps] = steps[-1] if steps else -1
+
+    def evaluates(self, config: TrialConfig, ends: frozenset[int]) -> None:
+        """Takes note of when a trial is evaluated, whose links may end at these steps."""
+        clock = (config.train.steps, config.train.evaluate_every, ends)
+        if clock not in self._clocks:
+            self._clocks.add(clock)
+            self.evaluated |= set(evaluation_grid(*clock))
+
+
+def undecidable(study: Study, observed: Mapping[str, Observed]) -> Iterator[tuple[str, str]]:
+    """(place, message) of each part of a claim that looks at what no trial of its arms will have.
+
+    Args:
+        study: the study.
+        observed: by arm, of those whose settings are known; of the others nothing is refused.
+    """
+    for number, claim in enumerate(study.claims, start=1):
+        for part in claim.parts:
+            for key, message in _part(study, part, observed):
+                yield f"claims[{number}].{key}", message
+
+
+def _part(study: Study, part: Part, observed: Mapping[str, Observed]) -> Iterator[tuple[str, str]]:
+    metric = part.metric
+    quantity = quantity_of(metric)
+    if quantity is not None and quantity not in study.measure.quantities:
+        if metric.source == "functional":
+            message = f"{metric.text} needs the quantity {quantity}; add it to measure.quantities"
+        else:
+            message = f"{metric.name} is not measured; add {quantity} to measure.quantities"
+        yield "metric", message
+        return
+    top = study.measure.top
+    if metric.name == "hopping_at" and metric.arguments[0] > top:
+        rank = f"{metric.arguments[0]:g}"
+        yield "metric", f"{metric.text} looks beyond measure.top = {top} eigenvectors; raise measure.top to {rank}"
+        return
+    known = {arm: observed[arm] for arm in (part.arm, part.against) if arm is not None and arm in observed}
+    for arm, seen in known.items():
+        steps = seen.evaluated if quantity is None else seen.measured
+        if quantity is not None and not steps:
+            way = f"add {min(seen.lasts)} to measure.at"
+            yield (
+                "metric",
+                f"needs {quantity}, and arm {arm}, which ends at step {min(seen.lasts)}, is never measured; {way}",
+            )
+        elif type(metric.at) is int and metric.at not in steps:
+            close = min(steps, key=partial(_distance, metric.at))
+            act = "evaluated" if quantity is None else "measured"
+            yield "at", f"arm {arm} is never {act} at step {metric.at}; the closest is {close}"
+    if quantity is None or not all(seen.measured for seen in known.values()):
+        return
+    if metric.source == "functional":
+        yield from _few(metric, known)
+    elif metric.at == "final":
+        yield from _no_end(metric, known)
+
+
+def _few(metric: MetricRef, known: Mapping[str, Observed]) -> Iterator[tuple[str, str]]:
+    least = FUNCTIONALS[metric.name].measurements
+    few = {arm: seen.most for arm, seen in known.items() if seen.most < least}
+    if few:
+        got = ", ".join(f"{most} in arm {arm}" for arm, most in few.items())
+        way = "lower measure.every, or list steps in measure.at"
+        yield "metric", f"{metric.text} needs at least {least} measurements of a trial, got {got}; {way}"
+
+
+def _no_end(metric: MetricRef, known: Mapping[str, Observed]) -> Iterator[tuple[str, str]]:
+    """A column at the end of trials none of which is measured there; arms that are alike share one line."""
+    arms: dict[tuple[int, int], list[str]] = {}
+    for arm, seen in known.items():
+        if all(last < steps for steps, last in seen.lasts.items()):
+            steps, last = max(seen.lasts.items(), key=lambda item: item[1])
+            arms.setdefault((steps, last), []).append(arm)
+    for (steps, last), names in arms.items():
+        who = f"arm{'s' * (len(names) > 1)} {' and '.join(names)}"
+        message = f"no trial of {who} is measured at its last step, {steps}; the closest is {last}"
+        how = "drop `final_` and claim" if metric.text.startswith("final_") else "claim"
+        yield (
+            "metric",
+            f"{metric.text} is taken at the end, and {message}: add {steps} to measure.at, or {how} at = {last}",
+        )
+
+
+def quantity_of(metric: MetricRef) -> str | None:
+    """The quantity that a metric is read from; None where it needs no measurement."""
+    if metric.source == "functional":
+        return FUNCTIONALS[metric.name].quantity
+    return QUANTITY_OF[metric.name] if metric.source == "curvature" else None
+
+
+def _distance(wanted: int, step: int) -> tuple[int, int]:
+    return abs(step - wanted), step
