@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 HIDDEN = ("lineage", "tokens", "flops_alone", "excess_loss", "bayes_", "excess_loss_", "val_accuracy_")
 """Columns of the history, or with ``_`` at the end families of them, that people are not shown."""
-HIDDEN_CURVATURE = ("lineage", "observed", "error", "products", "block_lambda_max_", "gradient_alignment_")
+HIDDEN_CURVATURE = ("method", "error", "products", "block_lambda_max_", "gradient_alignment_")
 
 
 def query(name: str, sql: str, root: Path, *, form: str | None, out: Path | None, timeout: float) -> int:
@@ -82,13 +82,18 @@ def report(names: Sequence[str], root: Path, *, out: Path | None, as_json: bool)
 
 def show(beginning: str, root: Path, *, studies: Sequence[str], as_json: bool) -> int:
     """One trial: configuration, history, provenance, files."""
+    from studies.spec import load_study
     from studies.store import Store
     from sweeps.known import known_trials
+    from sweeps.show_curvature import failures
 
     store = Store.open(root)
     trials, searched = known_trials(studies, store)
     found = about.find(beginning, trials, searched=searched)
-    facts = about.facts(found, store)
+    named = {load_study(name).name for name in studies}
+    # What a study that is named measures, by its own text; else all that any text kept in the store does.
+    asking = [use for use in found if use.study in named] or [t for t in trials if t.trial_id == found[0].trial_id]
+    facts = about.facts(found, store, asking=asking)
     if as_json:
         output.emit_json(facts)
         return 0
@@ -103,7 +108,8 @@ def show(beginning: str, root: Path, *, studies: Sequence[str], as_json: bool) -
         _section("first switch", pairs(facts["switch"].items()))
     _section("history (all columns: --json)", _grid(facts["metrics"], hidden=HIDDEN))
     _section("checks", _grid(facts["checks"], hidden=("lineage",)))
-    _section("curvature (all columns: --json)", _grid(facts["curvature"], hidden=HIDDEN_CURVATURE))
+    _section("curvature (all columns, methods and errors: --json)", _grid(facts["curvature"], hidden=HIDDEN_CURVATURE))
+    _section("not measured", "\n".join(map(output.clean, failures(facts["curvature"]))))
     _section("events", _grid(facts["events"]))
     _section("runs", _grid(facts["segments"], hidden=("observed", "evaluated", "measured", "checked", "finished_at")))
     for provenance in facts["provenance"]:

@@ -13,7 +13,10 @@ from studies.wanted import wanted
 
 
 def known_trials(named: Sequence[str], store: Store) -> tuple[list[Trial], str]:
-    """All these trials, each once for each study, arm and role, and what was searched, for messages.
+    """All these trials, each once for each study, arm, role and measurement, and what was searched, for messages.
+
+    Of a study that was changed between runs the store keeps several texts; one trial may be asked for by each of them,
+    with other quantities to measure.
 
     Args:
         named: studies that are searched first.
@@ -27,5 +30,7 @@ def known_trials(named: Sequence[str], store: Store) -> tuple[list[Trial], str]:
         with suppress(InputError):  # of another version of loopsweep
             studies.append(load_study(path))
     studies += [load_study(path.stem) for path in catalogue()]
-    trials = {(t.study, t.arm, t.role, t.trial_id): t for study in studies for t in wanted(study, store)}
+    trials = {
+        (t.study, t.arm, t.role, t.trial_id, t.config.measure): t for study in studies for t in wanted(study, store)
+    }
     return list(trials.values()), "the studies " + ", ".join(dict.fromkeys(study.name for study in studies))

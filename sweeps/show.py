@@ -50,7 +50,10 @@ def find(
     if len(ids) > 1:
         shown = ", ".join(ids[:4]) + (" …" if len(ids) > 4 else "")
         raise InputError([Problem(beginning, f"begins {len(ids)} trial ids, give more digits: {shown}")])
-    return found
+    once: dict[tuple[str, str, str], Trial] = {}
+    for trial in found:
+        once.setdefault((trial.study, trial.arm, trial.role), trial)
+    return list(once.values())
 
 
 def acting(config: TrialConfig) -> dict[str, Any]:
@@ -145,18 +148,20 @@ def shared_steps(first: Trial, second: Trial, store: Store) -> tuple[int, bool]:
     return shared, False
 
 
-def facts(uses: Sequence[Trial], store: Store) -> dict[str, Any]:
+def facts(uses: Sequence[Trial], store: Store, *, asking: Sequence[Trial] | None = None) -> dict[str, Any]:
     """All that is known of one trial.
 
     Args:
         uses: the trial, once for each study and arm that asks for it.
         store: where its rows are.
+        asking: the trial, once for each measurement that is shown; None: those of `uses`.
     """
     import pyarrow as pa
 
     from studies.coverage import Coverage
     from studies.drops import SWITCH_COLUMNS
     from studies.views import open_views
+    from sweeps.show_curvature import measured
 
     trial = uses[0]
     segments = store.read("segments")
@@ -166,7 +171,7 @@ def facts(uses: Sequence[Trial], store: Store) -> dict[str, Any]:
     with open_views(uses, store) as views:
         row = views.arrow("trials").to_pylist()[0]
         events = views.arrow("events").drop_columns("trial_id").to_pylist()
-        own = {name: _steps(views, name) for name in ("metrics", "checks", "curvature")}
+        own = {name: _steps(views, name) for name in ("metrics", "checks")}
     return {
         "trial_id": trial.trial_id,
         "status": state.status,
@@ -181,8 +186,9 @@ def facts(uses: Sequence[Trial], store: Store) -> dict[str, Any]:
         "switch": {name: row[name] for name in ("switch_step", "switches", *SWITCH_COLUMNS)},
         "flops_alone": row["flops_alone"],
         **{name: _rows(trial, store, name, steps) for name, steps in own.items()},
+        "curvature": [plain(row) for row in measured(uses if asking is None else asking, store)],
         "events": events,
-        "segments": [_plain(run) for run in runs],
+        "segments": [plain(run) for run in runs],
         "provenance": [json.loads(text) for text in provenance],
         "files": _checkpoints(trial, store),
     }
@@ -222,10 +228,10 @@ def _rows(trial: Trial, store: Store, name: str, own: Set[int]) -> list[dict[str
         mine = (pc.field("lineage") == link.lineage) & pc.field("step").isin(steps)
         found += store.dataset(name).to_table(filter=mine).sort_by("step").to_pylist()
     kept = [key for key in (found[0] if found else ()) if any(row[key] is not None for row in found)]
-    return [_plain({key: row[key] for key in kept if key != "rank"}) for row in found]
+    return [plain({key: row[key] for key in kept if key != "rank"}) for row in found]
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
+def plain(row: dict[str, Any]) -> dict[str, Any]:
     """A row with what JSON has a form for: times as ISO 8601, maps as objects."""
     return {key: _value(value) for key, value in row.items()}
 

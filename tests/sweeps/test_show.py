@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core.config import ScheduleConfig, StageConfig, TrainConfig, TrialConfig
+from core.config import MeasureConfig, ScheduleConfig, StageConfig, TrainConfig, TrialConfig
 from studies.expand import Trial
+from studies.spec import load_study
 from studies.store import Store
+from studies.wanted import wanted
 from studies.watchers import ended_at, resolved
+from sweeps.cli import execute
 from sweeps.show import chain, facts, said, shared_steps
+from sweeps.show_curvature import failures
 from tests.studies.rows import of_config, recorded, segment
 
 
@@ -117,3 +122,103 @@ def test_two_trials_share_steps_as_far_as_they_are_known_to(store: Store) -> Non
     done = ended_at(WAITING, 80)
     assert shared_steps(done, trial(kind="shift", switch=80), store) == (100, False)
     assert shared_steps(done, LATE, store) == (80, False)
+
+
+def asking(*quantities: str, study: str = "a", probe: int = 32) -> Trial:
+    """One trial as a study asks for it to be measured, at steps 50 and 100."""
+    measure = MeasureConfig(quantities=quantities, at=(50, 100), probe=probe)
+    return replace(of_config(replace(SINGLE.config, measure=measure), "arm", {}), study=study)
+
+
+def measure(store: Store, one: Trial, **values: Any) -> None:
+    """Records a measurement, with these values in place of the largest eigenvalue."""
+    rows = recorded([one])
+    rows["curvature"] = [
+        {key: row[key] for key in ("lineage", "step", "observed")} | values for row in rows["curvature"]
+    ]
+    store.commit(rows)
+
+
+def test_quantities_added_later_stand_in_the_row_of_their_step(store: Store) -> None:
+    """There were two rows at one step, each without the other's numbers."""
+    measure(store, asking("lambda_max"), lambda_max=2.0)
+    measure(store, asking("lambda_min"), lambda_min=-1.0)
+    for uses in ([asking("lambda_max", "lambda_min")], [asking("lambda_max"), asking("lambda_min", study="b")]):
+        rows = facts(uses, store)["curvature"]
+        assert [(row["step"], row["lambda_max"], row["lambda_min"]) for row in rows] == [
+            (50, 2.0, -1.0),
+            (100, 2.0, -1.0),
+        ]
+        assert "study" not in rows[0]
+    older, newer = asking("lambda_max"), asking("lambda_max", "lambda_min")
+    assert facts([older], store, asking=[older, newer])["curvature"] == rows
+
+
+def test_studies_that_measure_with_other_settings_have_rows_of_their_own(store: Store) -> None:
+    a, b = asking("lambda_max"), asking("lambda_max", "lambda_min", study="b", probe=8)
+    measure(store, a, lambda_max=2.0)
+    measure(store, b, lambda_max=3.0, lambda_min=-1.0)
+    both = facts([a, b], store)["curvature"]
+    assert [(row["study"], row["step"], row["lambda_max"], row["lambda_min"]) for row in both] == [
+        ("a", 50, 2.0, None),
+        ("a", 100, 2.0, None),
+        ("b", 50, 3.0, -1.0),
+        ("b", 100, 3.0, -1.0),
+    ]
+    assert [(row["step"], row["lambda_max"]) for row in facts([a, b], store, asking=[b])["curvature"]] == [
+        (50, 3.0),
+        (100, 3.0),
+    ]
+    texts = facts([a], store, asking=[a, asking("lambda_max", probe=8)])["curvature"]
+    assert [(row["study"], row["lambda_max"]) for row in texts] == [
+        ("a", 2.0),
+        ("a", 2.0),
+        ("a (text 2)", 3.0),
+        ("a (text 2)", 3.0),
+    ]
+
+
+def test_what_could_not_be_measured_is_said_once_for_each_reason() -> None:
+    zero = {"edge": "lanczos failed: the moments are zero", "trace": "exact"}
+    loops = {"cross_loop_trace": "exact failed: one loop", "cross_loop_lambda_max": "exact failed: one loop"}
+    rows = [{"step": 0, "method": zero | loops}, {"step": 40, "method": loops}, {"step": 50}]
+    assert failures(rows) == [
+        "step 0: edge: the moments are zero",
+        "steps 0, 40: cross_loop_trace, cross_loop_lambda_max: one loop",
+    ]
+    assert failures([rows[0] | {"study": "a"}])[0] == "a, step 0: edge: the moments are zero"
+    assert failures([{"step": 0, "method": None}]) == []
+
+
+STUDY = """
+name = "{name}"
+question = "How sharp is it?"
+seeds = 1
+[base.train]
+steps = 4
+[arms.looped]
+[measure]
+quantities = ["lambda_max", "edge"]
+at = [4]
+probe = {probe}
+"""
+
+
+def test_the_text_has_numbers_and_failures_of_the_study_that_is_named(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It had the methods as a dictionary in each line, and the numbers of studies that were not named."""
+    paths = {name: tmp_path / f"{name}.toml" for name in ("first", "second")}
+    for (name, path), (probe, number) in zip(paths.items(), ((4, 2.5), (8, 7.5)), strict=True):
+        path.write_text(STUDY.format(name=name, probe=probe))
+        store.keep_study(path.read_bytes())
+        (one,) = wanted(load_study(str(path)), store)
+        methods = {"lambda_max": "lanczos", "edge": "lanczos failed: the moments are zero"}
+        measure(store, one, lambda_max=number, method=methods)
+    for named, shown in (("first", ["2.5"]), ("second", ["7.5"]), (None, ["first", "2.5", "second", "7.5"])):
+        arguments = ["show", one.trial_id, "--store", str(store.root)]
+        assert execute(arguments + (["--study", str(paths[named])] if named else [])) == 0
+        section = capsys.readouterr().out.split("\ncurvature")[1].split("\n\nruns")[0]
+        assert [word for word in ("first", "2.5", "second", "7.5") if word in section.split("not measured")[0]] == shown
+        assert "lanczos" not in section
+        assert "step 4: edge: the moments are zero" in section
