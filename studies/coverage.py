@@ -196,14 +196,19 @@ class Coverage:
 
     # --- the chain of a trial ---
 
-    def chain(self, trial: Trial) -> ChainState:
-        """What is recorded of a whole trial: ok only if every link is; else how the first that is not ok ended."""
+    def chain(self, trial: Trial, *, measured: bool = True) -> ChainState:
+        """What is recorded of a whole trial: ok only if every link is; else how the first that is not ok ended.
+
+        Args:
+            trial: with as many criteria ended as rows decide.
+            measured: whether what it asks to measure counts; False looks at its training alone.
+        """
         if not any(link.lineage in self._of for link in trial.links):
             nothing = (
                 LinkState(status=None, covered=k.start, reached=k.start, generation=0, rows=()) for k in trial.links
             )
             return ChainState(coverage=self, status=None, links=tuple(nothing))
-        observation = trial.config.measure if trial.config.measure.quantities else None
+        observation = trial.config.measure if measured and trial.config.measure.quantities else None
         states: list[LinkState] = []
         status: str | None = "ok"
         for link, asked in zip(trial.links, asked_of(trial), strict=True):
@@ -214,6 +219,12 @@ class Coverage:
         if status == "ok" and trial.watch is not None:  # what comes after is not known yet
             status = None
         return ChainState(coverage=self, status=status, links=tuple(states))
+
+    def lacks_measurements(self, trial: Trial) -> bool:
+        """Whether a trial is trained and evaluated, and lacks nothing but measurements."""
+        if not trial.config.measure.quantities or self.chain(trial).status is not None:
+            return False
+        return self.chain(trial, measured=False).status in ("ok", "diverged")
 
     def used(self, rows: Sequence[int], asked: Asked) -> tuple[int, ...]:
         """Of segments on a stretch, those that serve it, in the order in which they were run.

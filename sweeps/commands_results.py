@@ -59,17 +59,26 @@ def report(names: Sequence[str], root: Path, *, out: Path | None, as_json: bool)
     from studies.spec import load_study
     from studies.store import Store
     from studies.wanted import wanted
-    from sweeps.standing import counts
+    from sweeps.options import as_typed
+    from sweeps.standing import counts, lacking
 
     studies = [load_study(name) for name in dict.fromkeys(names)]
     store = Store.open(root)
     coverage = Coverage(store.read("segments"))
     for name, study in zip(dict.fromkeys(names), studies, strict=True):
-        found = counts(wanted(study, store), coverage)
+        trials = wanted(study, store)
+        found = counts(trials, coverage)
+        of = as_typed(name, root)
+        said = lacking(of, trials, store, coverage)
         if found["done"] + found["failed"] == 0:
-            raise InputError([Problem(name, f"nothing is recorded in {root}; first do: loopsweep run {name}")])
+            begun = found["running"] + found["unmeasured"]
+            what = "no trial is complete" if begun else "nothing is recorded"
+            next_step = said or f"{'go on with' if begun else 'first do'}: loopsweep run {of}"
+            raise InputError([Problem(name, f"{what} in {root}; {next_step}")])
         if left := found["trials"] - found["done"] - found["failed"]:
             output.note(f"{study.name}: {left:,} of {plural(found['trials'], 'trial')} are missing from this report")
+            if said:
+                output.note(said)
     from reports import write_report
 
     page = write_report(studies, store, out or root / "reports" / "+".join(study.name for study in studies))

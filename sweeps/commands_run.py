@@ -6,8 +6,6 @@ not before: the other commands do without torch and ray.
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -29,7 +27,7 @@ from sweeps.executor import Executor
 from sweeps.interrupts import Interrupts
 from sweeps.local_executor import LocalExecutor
 from sweeps.measuring import MeasureResult, measure_kept, missing
-from sweeps.options import RESULTS
+from sweeps.options import as_typed
 from sweeps.progress import Display
 from sweeps.round import Limits
 from sweeps.run import RunResult
@@ -88,7 +86,7 @@ def run(name: str, root: Path, options: RunOptions, *, max_trials: int, as_json:
     if as_json:
         output.emit_json(_summary(study, result, trials, coverage) | _audit_facts(audited))
     else:
-        _tell(_again(name, root), result, trials, coverage)
+        _tell(as_typed(name, root), result, trials, coverage)
         _tell_audit(audited)
     return audited.exit_code if audited is not None and audited.mismatches else result.exit_code
 
@@ -121,13 +119,13 @@ def measure(name: str, root: Path, options: RunOptions, *, max_trials: int, as_j
         facts = {"asked": len(found.kept), **asdict(result), "left": left, "untrained": untrained, "exit_code": code}
         output.emit_json({"study": study.name, **facts})
     else:
-        _tell_measured(_again(name, root), result, left=left, untrained=untrained, trials=len(trials))
+        _tell_measured(as_typed(name, root), result, left=left, untrained=untrained, trials=len(trials))
     return code
 
 
 def _untrained(trials: Sequence[Trial], coverage: Coverage) -> int:
     """Trials that have not been trained to their end: what they ask beyond is in no count of measurements."""
-    chains = ((trial, coverage.chain(trial)) for trial in trials)
+    chains = ((trial, coverage.chain(trial, measured=False)) for trial in trials)
     return sum(
         chain.status is None and (trial.watch is not None or chain.links[-1].reached < trial.links[-1].end)
         for trial, chain in chains
@@ -202,13 +200,6 @@ def _summary(study: Study, result: RunResult, trials: Sequence[Trial], coverage:
         **counts(trials, coverage),
         "endings": endings(trials, coverage),
     }
-
-
-def _again(name: str, root: Path) -> str:
-    """The study and the store as another command would name them."""
-    usual = Path(os.environ.get("LOOPSWEEP_STORE") or RESULTS)
-    words = [name] if root == usual else [name, "--store", str(root)]
-    return output.clean(shlex.join(words))
 
 
 def _tell(of: str, result: RunResult, trials: Sequence[Trial], coverage: Coverage) -> None:

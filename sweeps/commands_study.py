@@ -24,10 +24,11 @@ from sweeps import output
 from sweeps.explain import explain_text, explained
 from sweeps.known import known_trials
 from sweeps.local_executor import available_cores
+from sweeps.options import as_typed
 from sweeps.plan import Plan
 from sweeps.plan import plan as plan_trials
 from sweeps.show import HEX, find
-from sweeps.standing import counts, standing_table
+from sweeps.standing import counts, lacking, standing_table
 from sweeps.tables import Quantity, duration, flops, pairs, plural, size, table
 from sweeps.tree_text import tree_text
 
@@ -216,9 +217,12 @@ def _numbers(planned: Plan) -> dict[str, Any]:
 def status(name: str, root: Path, *, max_trials: int, as_json: bool) -> int:
     """Trials by arm and by how they stand."""
     study, store = load(name, max_trials=max_trials), Store.open(root)
-    found = counts(wanted(study, store), Coverage(store.read("segments")))
+    trials, coverage = wanted(study, store), Coverage(store.read("segments"))
+    found = counts(trials, coverage)
     if as_json:
         output.emit_json({"study": study.name} | found)
-    else:
-        output.emit(standing_table(found))
+        return 0
+    output.emit(standing_table(found))
+    if said := lacking(as_typed(name, root), trials, store, coverage):
+        output.emit(f"\n{said}")
     return 0

@@ -6,12 +6,15 @@ Options that several commands share are declared once here, so that they mean an
 from __future__ import annotations
 
 import math
+import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from core.terms import nearest
+from sweeps.output import clean
 
 RETRIED = ("failed", "timeout", "oom", "diverged")
 """Statuses that may be run again."""
@@ -58,6 +61,15 @@ def statuses(text: str) -> tuple[str, ...]:
 
 
 RESULTS = Path("results")
+
+
+def as_typed(name: str, root: Path) -> str:
+    """The study and the store as another command would name them."""
+    usual = Path(os.environ.get("LOOPSWEEP_STORE") or RESULTS)
+    words = [name] if root == usual else [name, "--store", str(root)]
+    return clean(shlex.join(words))
+
+
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A name in the catalogue, or a TOML file.")]
 PlannedArgument = Annotated[
     str | None,

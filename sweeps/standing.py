@@ -1,4 +1,4 @@
-"""How the trials of a study stand, from what is recorded: counts by arm, and the trials that did not end ok."""
+"""How the trials of a study stand, from what is recorded: counts by arm, what they lack, and which did not end ok."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 from studies.coverage import Coverage
 from studies.expand import Trial
 from studies.schemas import FAILURES, STATUSES
-from sweeps.tables import table
+from studies.store import Store
+from sweeps.measuring import missing
+from sweeps.tables import plural, table
 
 
 def counts(trials: Sequence[Trial], coverage: Coverage) -> dict[str, Any]:
@@ -17,26 +19,29 @@ def counts(trials: Sequence[Trial], coverage: Coverage) -> dict[str, Any]:
 
     done (ok or diverged), running, failed (failed, timeout or oom) and remaining add up to trials. Nobody keeps a list
     of who runs what, so *running* is what the store shows: trials of which a part is recorded and the rest is not.
-    Of those that run or remain, *waiting* counts the ones whose chain depends on what a criterion will decide.
+    Of those that run or remain, *waiting* counts the ones whose chain depends on what a criterion will decide. Of those
+    that remain, *unmeasured* counts the ones that are trained and lack nothing but measurements.
     """
     arms: dict[str, Counter[str]] = {}
     for trial in trials:
         state = coverage.chain(trial)
-        stands = state.status or ("running" if state.covered > 0 else "remaining")
         waits = state.status is None and trial.watch is not None
-        arms.setdefault(trial.arm, Counter()).update({stands: 1, "waiting": int(waits)})
+        lacks = coverage.lacks_measurements(trial)
+        stands = state.status or ("running" if state.covered > 0 and not lacks else "remaining")
+        arms.setdefault(trial.arm, Counter()).update({stands: 1, "waiting": int(waits), "unmeasured": int(lacks)})
     whole = sum(arms.values(), Counter())
     return _standing(whole) | {"arms": {arm: _standing(found) for arm, found in arms.items()}}
 
 
 def _standing(found: Counter[str]) -> dict[str, Any]:
     return {
-        "trials": found.total() - found["waiting"],
+        "trials": found.total() - found["waiting"] - found["unmeasured"],
         "done": found["ok"] + found["diverged"],
         "running": found["running"],
         "failed": sum(found[name] for name in FAILURES),
         "remaining": found["remaining"],
         "waiting": found["waiting"],
+        "unmeasured": found["unmeasured"],
         "status": {name: found[name] for name in STATUSES if found[name]},
     }
 
@@ -52,19 +57,40 @@ def endings(trials: Sequence[Trial], coverage: Coverage) -> list[dict[str, Any]]
     return found
 
 
+def lacking(of: str, trials: Sequence[Trial], store: Store, coverage: Coverage) -> str | None:
+    """In words, how many trials are trained and lack measurements, and what brings those; None where none does.
+
+    Args:
+        of: the study and its store, as further commands take them.
+        trials: of the study.
+        store: which states lie there.
+        coverage: what is recorded.
+    """
+    unmeasured = [trial for trial in trials if coverage.lacks_measurements(trial)]
+    if not unmeasured:
+        return None
+    found = missing(unmeasured, store, coverage)
+    said = f"{plural(len(unmeasured), 'trial')} trained, measurements missing: "
+    if not found.gone:
+        return said + f"loopsweep measure {of}"
+    replays = f"replays up to {plural(found.gone, 'state')} not kept"
+    at_kept = f"measures at {plural(len(found.kept), 'kept state')} and " if found.kept else ""
+    return said + f"loopsweep run {of} {at_kept}{replays}"
+
+
 def standing_table(counts: Mapping[str, Any]) -> str:
     """The counts as a table, a line for each arm and one for all."""
     columns = ["arm", "trials", "done", "running", "failed", "remaining"]
     lines = {**counts["arms"], "all": counts} if len(counts["arms"]) > 1 else counts["arms"]
     kinds = [name for name in STATUSES[1:] if name in counts["status"]]
-    waits = ["waiting"] if counts["waiting"] else []
+    parts = [name for name in ("waiting", "unmeasured") if counts[name]]
     rows = [
         [
             arm,
             *(line[name] for name in columns[1:]),
-            *(line[name] for name in waits),
+            *(line[name] for name in parts),
             *(line["status"].get(kind, 0) for kind in kinds),
         ]
         for arm, line in lines.items()
     ]
-    return table([*columns, *(f"of these {kind}" for kind in (*waits, *kinds))], rows)
+    return table([*columns, *(f"of these {kind}" for kind in (*parts, *kinds))], rows)

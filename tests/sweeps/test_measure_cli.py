@@ -108,6 +108,37 @@ def test_what_is_recorded_and_what_has_no_state_are_told_apart(call: Any, traine
     assert told.code == 0
 
 
+def test_status_tells_trials_that_only_lack_measurements_from_those_that_run(
+    call: Any, trained: Path, tmp_path: Path
+) -> None:
+    """It said that all were running though nobody did anything."""
+    store = trained / "results"
+    path = study(tmp_path, ["probe_grad_norm", "trace"], [4], seeds=2)
+    told = call("status", path, "--store", store)
+    assert told.code == 0
+    assert (
+        told.out.splitlines()[-1] == f"2 trials trained, measurements missing: loopsweep measure {path} --store {store}"
+    )
+    found = json.loads(call("status", path, "--store", store, "--json").out)
+    assert {name: found[name] for name in ("trials", "done", "running", "failed", "remaining", "unmeasured")} == {
+        "trials": 2,
+        "done": 0,
+        "running": 0,
+        "failed": 0,
+        "remaining": 2,
+        "unmeasured": 2,
+    }
+    path = study(tmp_path, ["probe_grad_norm", "trace"], [3, 4], seeds=2)
+    told = call("status", path, "--store", store)
+    command = f"loopsweep run {path} --store {store}"
+    assert told.out.splitlines()[-1].endswith(
+        f"{command} measures at 2 kept states and replays up to 2 states not kept"
+    )
+    assert call("report", path, "--store", store, "--out", tmp_path / "report").err.startswith(
+        f"error: {path}: no trial is complete in {store}; 2 trials trained, measurements missing: {command} "
+    )
+
+
 def test_without_measure_there_is_one_line(call: Any, tmp_path: Path) -> None:
     path = tmp_path / "none.toml"
     path.write_text(STUDY.format(seeds=1))
