@@ -44,6 +44,9 @@ class LinkState:
     """Last step up to which all that is asked is recorded; the stretch's start where nothing is."""
     reached: int
     """Last step that segments lead to without a gap, whatever was observed on the way."""
+    last: int
+    """Last step that must be passed again (or at all): the stretch's end where training has not ended, else the last
+    step at which something asked is missing; the stretch's start where nothing is."""
     generation: int
     """Highest generation among `rows`, 0 without any."""
     rows: tuple[int, ...]
@@ -89,7 +92,7 @@ class Coverage:
         """
         rows = self._of.get(link.lineage)
         if rows is None:
-            return LinkState(status=None, covered=link.start, reached=link.start, generation=0, rows=())
+            return _nothing(link)
         evaluate = _within(asked.evaluate, link.start, link.end)
         probed = _within(asked.measure, link.start, link.end) if observation is not None else frozenset()
         checks = _within(asked.check, link.start, link.end)
@@ -98,7 +101,12 @@ class Coverage:
             exact = self._start[row] == link.start and self._end[row] == self._reached[row] == link.end
             if exact and self._status[row] == "ok" and evaluate <= self._evaluated[row]:
                 return LinkState(
-                    status="ok", covered=link.end, reached=link.end, generation=self._generation[row], rows=(row,)
+                    status="ok",
+                    covered=link.end,
+                    reached=link.end,
+                    last=link.start,
+                    generation=self._generation[row],
+                    rows=(row,),
                 )
         return self._link(link, rows, (evaluate, probed, checks), observation)
 
@@ -121,7 +129,9 @@ class Coverage:
         )
         reached = min(reached, link.end)
         missing = self._missing(rows, asked, observation)
-        first = min((step for step in missing if step <= reached), default=None)
+        passed = [step for step in missing if step <= reached]
+        first = min(passed, default=None)
+        last = max(passed, default=link.start) if diverged or reached == link.end else link.end
         covered = reached
         if first is not None:
             covered = max(link.start, first - 1)
@@ -137,7 +147,9 @@ class Coverage:
             if failed:
                 status = self._status[max(failed, key=lambda row: self._generation[row])]
         generation = max((self._generation[row] for row in rows), default=0)
-        return LinkState(status=status, covered=covered, reached=reached, generation=generation, rows=tuple(rows))
+        return LinkState(
+            status=status, covered=covered, reached=reached, last=last, generation=generation, rows=tuple(rows)
+        )
 
     def _touches(self, row: int, link: Link) -> bool:
         """Whether a segment shares steps with a stretch; one of no updates (a later measurement) has its one step."""
@@ -204,10 +216,7 @@ class Coverage:
             measured: whether what it asks to measure counts; False looks at its training alone.
         """
         if not any(link.lineage in self._of for link in trial.links):
-            nothing = (
-                LinkState(status=None, covered=k.start, reached=k.start, generation=0, rows=()) for k in trial.links
-            )
-            return ChainState(coverage=self, status=None, links=tuple(nothing))
+            return ChainState(coverage=self, status=None, links=tuple(map(_nothing, trial.links)))
         observation = trial.config.measure if measured and trial.config.measure.quantities else None
         states: list[LinkState] = []
         status: str | None = "ok"
@@ -325,6 +334,11 @@ class ChainState:
     def finished_at(self) -> datetime | None:
         """When the last unit that it needed ended."""
         return _instant(max, (self.coverage.value("finished_at", row) for row in self.rows))
+
+
+def _nothing(link: Link) -> LinkState:
+    """Of a stretch of which nothing is recorded."""
+    return LinkState(status=None, covered=link.start, reached=link.start, last=link.end, generation=0, rows=())
 
 
 def _instant(choose: Any, micros: Iterable[int | None]) -> datetime | None:

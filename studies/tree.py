@@ -46,6 +46,10 @@ class Recorded(Protocol):
         """Last step up to which all that is asked is recorded."""
 
     @property
+    def last(self) -> int:
+        """Last step that must be passed to have all that is asked; the stretch's end where training has not ended."""
+
+    @property
     def generation(self) -> int:
         """Highest generation among its segments; 0 where there are none."""
 
@@ -95,6 +99,8 @@ class Node:
     begin: int
     """Step it is run from (or would be, were a failure retried): `start`, or later where a state on the way is there
     and what precedes it is recorded."""
+    until: int
+    """Step it is run to: `end`, or earlier where all that is missing lies before and nobody needs its state."""
     after: int | None
     """Index of the node whose run must end first; None where the state to begin from is there."""
     checkpoint: bool
@@ -242,6 +248,7 @@ def stage_tree(trials: Sequence[Trial], coverage: Records, states: Kept, *, retr
                 parent=parent,
                 status=known.status,
                 covered=known.covered,
+                last=known.last,
                 generation=known.generation,
             )
             _settle(plan, None if parent is None else plans[parent].status, retry)
@@ -353,12 +360,19 @@ class _Plan:
     parent: int | None
     status: str | None
     covered: int
+    last: int
     generation: int
     run: bool = False
     record: bool = True
     begin: int = 0
+    until: int = 0
     after: int | None = None
     awaited: bool = False
+
+    @property
+    def keep(self) -> bool:
+        """Whether the state at its end stays."""
+        return self.stem.keep_all or self.end in self.stem.keep_at
 
     @property
     def watched(self) -> bool:
@@ -371,6 +385,7 @@ def _settle(plan: _Plan, past: str | None, retry: Collection[str]) -> None:
     if plan.status is not None and plan.status in retry:
         if plan.status not in FAILURES:  # what was recorded before a failure stands
             plan.covered = plan.start
+        plan.last = plan.end
         plan.status, plan.generation = None, plan.generation + 1
     if plan.status is None and past not in (None, "ok"):
         plan.status = past
@@ -398,11 +413,21 @@ def _decide(plans: Sequence[_Plan], states: Kept) -> None:
         plan.after, before.awaited = plan.parent, True
         if not before.run:
             before.run, before.record = True, False
+    for plan in plans:
+        plan.until = _until(plan, states)
+
+
+def _until(plan: _Plan, states: Kept) -> int:
+    """Where the run of a node ends: a replay for what was not observed goes no further than that."""
+    needed = plan.awaited or not plan.record or bool(plan.stem.watches)
+    if not plan.run or needed or (plan.keep and not states.has(plan.lineage, plan.end)):
+        return plan.end
+    return min(plan.end, max(plan.last, plan.begin + 1))
 
 
 def _node(plan: _Plan) -> Node:
     stem = plan.stem
-    keep = stem.keep_all or plan.end in stem.keep_at
+    wanted = plan.awaited or plan.keep or plan.end in stem.goes_on_at
     return Node(
         lineage=plan.lineage,
         start=plan.start,
@@ -417,8 +442,9 @@ def _node(plan: _Plan) -> Node:
         run=plan.run,
         record=plan.record,
         begin=plan.begin,
+        until=plan.until,
         after=plan.after,
-        checkpoint=plan.run and (plan.awaited or keep or plan.end in stem.goes_on_at),
-        keep=keep,
+        checkpoint=plan.run and plan.until == plan.end and wanted,
+        keep=plan.keep,
         generation=plan.generation,
     )

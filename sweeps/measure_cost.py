@@ -163,7 +163,7 @@ def measuring(todo: Sequence[Node], known: Mapping[str, Pace], workers: int, cov
         if not node.record:
             continue
         first = 0 if node.begin == 0 else node.begin + 1
-        config, asked = to_measure(node, node.asked.within(first, node.end), coverage)
+        config, asked = to_measure(node, node.asked.within(first, node.until), coverage)
         if asked.measure:
             key = shape_key(config, node.where), config.measure
             counts[key] += len(asked.measure)

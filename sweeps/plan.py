@@ -122,7 +122,7 @@ def plan(
     alone = sum(costs.alone(trial) * number for trial, number in zip(case.trials, case.numbers, strict=True))
     spent = sum(costs.between(node.config, node.where, node.start, node.end) for node in tree.nodes)
     todo = [tree.nodes[index] for index in tree.todo()]
-    left = sum(costs.between(node.config, node.where, node.begin, node.end) for node in todo)
+    left = sum(costs.between(node.config, node.where, node.begin, node.until) for node in todo)
     known = paces(store)
     units, seconds, sources = _time(todo, known, costs, workers=workers, pack=pack)
     measured = measuring(todo, known, workers, coverage)
@@ -281,7 +281,7 @@ def _time(
     example: dict[str, Node] = {}
     for node in todo:
         shape = shape_key(node.config, node.where)
-        groups[shape, node.begin, node.end, node.asked] += 1
+        groups[shape, node.begin, node.until, node.asked] += 1
         example.setdefault(shape, node)
     units, seconds, sources = 0, 0.0, set()
     for (shape, begin, end, _), lanes in groups.items():

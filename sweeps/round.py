@@ -235,7 +235,7 @@ class Round:
         self._waiting.clear()
         self._status = [node.status for node in nodes]
         todo = self.tree.todo()
-        self._index = {(nodes[i].lineage, nodes[i].end): i for i in todo}
+        self._index = {(nodes[i].lineage, nodes[i].until): i for i in todo}
         for i in todo:
             if nodes[i].after is not None:
                 self._waiting.setdefault(nodes[i].after, []).append(i)  # type: ignore[arg-type]  # just tested
@@ -246,9 +246,9 @@ class Round:
             ahead = node.config.train.steps - node.end if node.watches else 0
             flops = self._flops(node)
             below = max((self._height[child] for child in self._waiting.get(i, ())), default=ahead * flops)
-            self._height[i] = below + (node.end - node.begin) * flops
+            self._height[i] = below + (node.until - node.begin) * flops
         self._held.clear()
-        waiting = [i for i in todo if not _runs(flying.get((nodes[i].lineage, nodes[i].end)), nodes[i])]
+        waiting = [i for i in todo if not _runs(flying.get((nodes[i].lineage, nodes[i].until)), nodes[i])]
         origins = [*(nodes[i].origin for i in waiting), *(lane.origin for lane in flying.values())]
         self._begins = Counter(state for state in origins if state is not None)
         self._announce(todo, goes_on=goes_on)
@@ -275,7 +275,7 @@ class Round:
         statuses = zip(self.trials, self.tree.statuses, strict=True)
         self.observer.planned(
             arms,
-            sum(nodes[i].end - nodes[i].begin for i in todo),
+            sum(nodes[i].until - nodes[i].begin for i in todo),
             waiting=sum(trial.watch is not None and status is None for trial, status in statuses),
             goes_on=goes_on,
         )
@@ -298,7 +298,7 @@ class Round:
             aloft: what runs, by lineage.
         """
         node = self.tree.nodes[index]
-        if any(lane.start < node.end and node.begin < lane.end for lane in aloft.get(node.lineage, ())):
+        if any(lane.start < node.until and node.begin < lane.end for lane in aloft.get(node.lineage, ())):
             self._held.add(node.lineage)
         else:
             self.ready.add(self._lane(node, node.begin), self._height[index])
@@ -476,13 +476,13 @@ class Round:
     def _lane(self, node: Node, start: int) -> Lane:
         """The lane that runs a node from a step on."""
         watches = node.watches if node.record else ()
-        asked = node.asked.within(0 if start == 0 else start + 1, node.end) if node.record else NOTHING
+        asked = node.asked.within(0 if start == 0 else start + 1, node.until) if node.record else NOTHING
         config, asked = to_measure(node, asked, self.outlook.coverage)
         return Lane(
             config=config,
             chain=node.chain,
             start=start,
-            end=node.end,
+            end=node.until,
             asked=asked,
             watches=watches,
             seen=self._seen(node, start) if watches else (),

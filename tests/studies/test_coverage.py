@@ -99,6 +99,22 @@ def test_a_stretch(rows, expected, turned):
     assert state.generation == max((row["generation"] for row in rows if row["start"] < 100), default=0)
 
 
+@pytest.mark.parametrize(
+    ("rows", "last"),
+    [
+        ([], 100),
+        ([ok(0, 100)], 0),
+        ([ok(0, 50)], 100),  # never trained to its end
+        ([ok(0, 100, [0, 50, 100])], 75),
+        ([ok(0, 100, [25, 50, 75, 100])], 0),
+        ([ok(0, 100, [0], status="diverged", reached=60)], 50),  # nothing is asked of what comes after
+        ([ok(0, 100, [], status="failed", reached=0)], 100),
+    ],
+)
+def test_the_last_step_that_must_be_passed_again(rows, last):
+    assert coverage(*rows).link(stretch(), GRID).last == last
+
+
 def test_a_stretch_cut_from_a_link_asks_for_its_own_steps_only():
     known = coverage(ok(0, 50, [0]), ok(50, 100))
     assert known.link(stretch(50, 100), GRID).status == "ok"

@@ -207,6 +207,21 @@ def test_a_new_quantity_runs_what_was_recorded_without_it_and_another_probe_is_r
         tree([wants, other])
 
 
+def test_a_replay_for_a_measurement_goes_no_further_unless_its_end_is_needed() -> None:
+    plain = trial()
+    before = tree([plain])
+    rows = [segment(node) for node in before.nodes]
+    kept = [(before.nodes[1].lineage, 1000)]
+    wants = trial(measure=MeasureConfig(quantities=("lambda_max",), at=(200, 700)))
+
+    def spans(*there: tuple[str, int], **terms: Any) -> list[tuple[int, int, bool]]:
+        return [(n.begin, n.until, n.checkpoint) for n in tree([wants], rows, there, **terms).nodes if n.run]
+
+    assert spans(*kept) == [(0, 500, True), (500, 700, False)]  # the second begins from the end of the first
+    assert spans(*kept, (before.nodes[0].lineage, 500)) == [(0, 200, False), (500, 700, False)]
+    assert spans() == [(0, 500, True), (500, 1000, True)]  # the last state is to be kept, and is gone
+
+
 def test_keep_decides_which_ends_are_saved() -> None:
     def saved(*trials: Trial) -> list[tuple[bool, bool]]:
         return [(node.checkpoint, node.keep) for node in tree(trials).nodes]

@@ -92,6 +92,25 @@ def test_a_replay_passes_by_what_is_recorded(tmp_path: Path) -> None:
     assert audit(wanted, store, Direct(store.root), share=1.0).mismatches == ()
 
 
+def test_a_replay_ends_at_the_last_step_that_lacks_something(tmp_path: Path) -> None:
+    """It trained on to the end of the trial, though nothing was missing there."""
+    store = trained(tmp_path / "store", asking("lambda_max", at=(20,), keep="final"))
+    wanted = asking("lambda_max", at=(3, 13, 15, 20), keep="final")
+    assert plan(wanted, store, workers=1).flops_left < 0.8 * plan(wanted, store, workers=1).flops_spent
+    executor = Direct(store.root)
+    assert run(lambda: wanted, store, executor, limits=Limits(), pack=2).counts == {"ok": 2}
+    spans = {(lane.start, lane.end) for bundle in executor.bundles for unit in bundle.units for lane in unit.lanes}
+    assert spans == {(0, 10), (10, 15)}  # the stretch after the switch begins from the state at its end
+    direct = trained(tmp_path / "direct", wanted)
+    for table in (*TABLES, "metrics"):
+        assert rows(store, table) == rows(direct, table)
+    assert store.verify().ok
+    early = asking("lambda_max", at=(3, 4, 13, 15, 20), keep="final")
+    executor = Direct(store.root)
+    assert run(lambda: early, store, executor, limits=Limits(), pack=2).counts == {"ok": 2}
+    assert {(lane.start, lane.end) for bundle in executor.bundles for lane in bundle.units[0].lanes} == {(0, 4)}
+
+
 def test_the_plan_knows_what_is_measured_at_kept_states(tmp_path: Path) -> None:
     store = trained(tmp_path / "store", asking("lambda_max", at=(20,), keep="final"))
     grown = plan(asking("lambda_max", "lambda_min", at=(20,), keep="final"), store, workers=1)
