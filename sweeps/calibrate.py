@@ -21,6 +21,8 @@ from sweeps.worker import Context, Done
 WORK = "sweeps.calibrate:calibrate"
 MEASURE_SECONDS = 0.1
 """Least time that one pack size is timed for, unless that is one step."""
+REPEATS = 5
+"""Readings of one pack size at most, of which the shortest counts, where one takes less than that."""
 BUDGET_SECONDS = 10.0
 """No larger pack is tried once so much has been spent."""
 
@@ -62,30 +64,39 @@ def calibrate(unit: Unit, context: Context) -> Done:
 
 def _step_seconds(lanes: Sequence[Lane], device: str) -> float:
     """Seconds of one step of a pack of these lanes, without what is done once per unit."""
+    where = lanes[0].where
+    _timed(lanes, where.start + 1, device)  # the first step alone brings data and kernels into memory
+    best, spent = float("inf"), 0.0
+    for _ in range(REPEATS):  # of a short trial one reading is of few steps
+        steps, seconds = _timed(lanes, where.end, device)
+        best, spent = min(best, seconds / steps), spent + seconds
+        if spent >= MEASURE_SECONDS:
+            break
+    return best
+
+
+def _timed(lanes: Sequence[Lane], end: int, device: str) -> tuple[int, float]:
+    """Steps and seconds of one training of a pack up to a step; without its first step where there are more."""
     from core.segments import Segment
     from core.train import initial_state, train_segments
 
-    config = lanes[0].config
-    chain, link = lanes[0].chain, lanes[0].where
-    state = replace(initial_state(config), step=link.start)
-    ends = (link.start + 1, link.end)
+    config, chain, start = lanes[0].config, lanes[0].chain, lanes[0].where.start
     stamps: list[tuple[int, float]] = []
 
     def stop(step: int) -> bool:
         stamps.append((step, time.perf_counter()))
         return len(stamps) > 1 and stamps[-1][1] - stamps[0][1] > MEASURE_SECONDS
 
-    for end in ends:  # the first step alone brings data and kernels into memory
-        stamps.clear()
-        begun = time.perf_counter()
-        segments = [Segment(config=config, chain=chain, start=link.start, end=end, evaluate=())] * len(lanes)
-        results = train_segments(segments, [state] * len(lanes), device=device, stop=stop)
-        total = time.perf_counter() - begun
-    reached = max(result.reached for result in results)
+    # Giving back a state ends a block: the first step is one of its own, in short trials too.
+    segment = Segment(config=config, chain=chain, start=start, end=end, evaluate=(), states=(start + 1,))
+    state = replace(initial_state(config), step=start)
+    begun = time.perf_counter()
+    results = train_segments([segment] * len(lanes), [state] * len(lanes), device=device, stop=stop)
+    total = time.perf_counter() - begun
     if len(stamps) > 1:
         (first, t0), (last, t1) = stamps[0], stamps[-1]
-        return (t1 - t0) / (last - first)
-    return total / max(1, reached - link.start)
+        return last - first, t1 - t0
+    return max(1, max(result.reached for result in results) - start), total
 
 
 def _peak_memory(device: str) -> int:

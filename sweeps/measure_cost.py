@@ -1,7 +1,9 @@
 """What measuring curvature costs: products, seconds and memory of one trial at one step, estimated before it is run.
 
-A product is worth so many training steps of the same tokens (`PRODUCT_STEPS`), whose time is known from calibrations.
-How many products Lanczos takes is known when it has converged; what is assumed here is what small transformers took.
+A product is worth so many updates on the same tokens (`PRODUCT_WORK`), whose time is known from calibrations, or stated
+as in `sweeps.packs`. What a step takes whatever its size counts once for each turn: products of many vectors are taken
+together, those of an iteration one after the other. How many products Lanczos takes is known when it has converged;
+what is assumed here is what small transformers took.
 """
 
 from __future__ import annotations
@@ -17,24 +19,18 @@ from core.observation import Asked, with_measure
 from core.quantities import MATRICES, QUANTITIES, exact
 from studies.coverage import Coverage
 from studies.tree import Node, shape_key
-from sweeps.packs import Pace
+from sweeps.packs import Pace, stated_pace
 
-PRODUCT_STEPS = 1.0
-"""Time of a Hessian product in float64 over that of an update on as many tokens."""
-GRADIENT_STEPS = 1.0
-"""Time of a quantity of first derivatives over that: one or two gradients in float64."""
-LOSS_STEPS = 0.5
-"""Time of a loss in float64 over that: about a third of a gradient."""
+PRODUCT_WORK = 2.5
+"""Work of a Hessian product in float64 over that of an update on as many tokens."""
+GRADIENT_WORK = 2.5
+"""Work of a quantity of first derivatives over that: one or two gradients in float64."""
+LOSS_WORK = 1.0
+"""Work of a loss in float64 over that."""
 END_PRODUCTS = 40
 """Products until both ends of a spectrum have converged; so many more for every five eigenvalues from each end."""
 EIGEN_RATE = 5e10
 """FLOP per second of the symmetric eigensolver on one core, which takes 4/3 P³ for values and 5 P³ with vectors."""
-DEFAULT_RATE = 1e10
-"""FLOP per second and worker where a shape was never timed.
-
-Packs of small attention-only models did 2e10 to 5e10 on one quiet core (batch 8, width 16 to batch 32, width 32);
-half of the lesser, since evaluation and data take time too.
-"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,57 +49,64 @@ class MeasureCost:
     """Numbers that it records beside those of the row itself: points of curves, eigenvalues."""
 
 
-def measure_cost(config: TrialConfig, link: Link, step_s: float | None) -> MeasureCost:
+def measure_cost(config: TrialConfig, link: Link, pace: Pace | None) -> MeasureCost:
     """The cost of what `config.measure` asks, at one step on a link.
 
     Args:
         config: the trial.
         link: whose loops are measured.
-        step_s: seconds of one update of the trial by itself; None = not known: a stated rate.
+        pace: of its shape; None = it was never timed: a stated one.
     """
     measure, names = config.measure, frozenset(config.measure.quantities)
     size = parameters(config)
     spectrum = exact(measure, names, size)
     matrices = 0
-    products = 2 if any(QUANTITIES[name].means != "gradient" for name in names) else 0
+    turns = 2 if any(QUANTITIES[name].means != "gradient" for name in names) else 0  # products one after the other
+    together = rounds = 0  # products of many vectors at once, and in how many turns they are taken
     if names & {"lambda_max", "lambda_min"}:
-        products += END_PRODUCTS
+        turns += END_PRODUCTS
     if names & {"eigenvalues", "gradient_curvature", "valley_hopping"}:
-        products += END_PRODUCTS * measure.top // 5
+        turns += END_PRODUCTS * measure.top // 5
     if "edge" in names:
-        products += END_PRODUCTS
+        turns += END_PRODUCTS
     surface = (2 * measure.points + 1) ** 2 if "loss_surface" in names else 0
     if surface:
-        products += END_PRODUCTS
+        turns += END_PRODUCTS
     if "block_lambda_max" in names:
-        products += END_PRODUCTS // 2 * len(MATRICES)
+        turns += END_PRODUCTS // 2 * len(MATRICES)
     if "loop_parts" in names:
         unrolled = looped_parameters(config) * link.loops
-        dense = max(size, unrolled) <= measure.exact
-        products += unrolled if dense else link.loops * (measure.vectors + END_PRODUCTS) + 2
+        if max(size, unrolled) <= measure.exact:
+            together += unrolled
+        else:
+            turns += link.loops * END_PRODUCTS + 2
+            together += link.loops * measure.vectors
+            rounds += link.loops
     if spectrum:
-        products, matrices = products + size, 1
+        together, matrices = together + size, 1
     else:
-        products += measure.vectors if names & {"trace", "frobenius"} else 0
+        if names & {"trace", "frobenius"}:
+            together, rounds = together + measure.vectors, rounds + 1
         sampled = {"spectrum", "entropy", "normalised_entropy", "effective_rank", "negative_mass"}
-        products += measure.vectors * measure.nodes if names & sampled else 0
+        if names & sampled:
+            together, rounds = together + measure.vectors * measure.nodes, rounds + measure.nodes
     updates = sum(
         getattr(measure, QUANTITIES[name].updates or "") for name in names if QUANTITIES[name].updates is not None
     )
     gradients = sum(QUANTITIES[name].means == "gradient" for name in names)
     vectors = bool(names & {"river_share", "mutual_information"})
     if "mutual_information" in names:
-        products, matrices = products + size, 2
-    one = step_s
-    if one is None:
-        one = step_flops(config, loops=link.loops, loss_on=link.loss_on) / DEFAULT_RATE
-    probe_s = one * measure.probe / config.train.batch
+        together, matrices = together + size, 2
+    flops = step_flops(config, loops=link.loops, loss_on=link.loss_on)
+    pace = stated_pace(flops) if pace is None else pace
+    one, work = pace.seconds(1), pace.work(flops)
+    # The least of all sizes: a pack holds what every step takes once, and one bad reading says nothing.
+    calls = (turns + rounds + gradients) * max(0.0, min(pace.step_s.values()) - work)
+    lifted = (turns + together) * PRODUCT_WORK + gradients * GRADIENT_WORK + surface * LOSS_WORK
     eigen_s = matrices * (5 if vectors else 4 / 3) * size**3 / EIGEN_RATE
     return MeasureCost(
-        products=products,
-        seconds=(products * PRODUCT_STEPS + gradients * GRADIENT_STEPS + surface * LOSS_STEPS) * probe_s
-        + updates * one
-        + eigen_s,
+        products=turns + together,
+        seconds=calls + lifted * work * measure.probe / config.train.batch + updates * one + eigen_s,
         memory_bytes=(8 * size**2) * (3 if vectors else 2) if spectrum else 0,
         exact=spectrum,
         numbers=(2 * size if spectrum else measure.vectors * measure.nodes if "spectrum" in names else 0)
@@ -170,8 +173,7 @@ def measuring(todo: Sequence[Node], known: Mapping[str, Pace], workers: int, cov
             example.setdefault(key, (config, node.where))
     if not counts:
         return None
-    pace = {shape: known[shape].seconds(1) if shape in known else None for shape, _ in counts}
-    costs = {key: measure_cost(*example[key], pace[key[0]]) for key in counts}
+    costs = {key: measure_cost(*example[key], known.get(key[0])) for key in counts}
     return Measuring(
         measurements=counts.total(),
         exact=sum(number for key, number in counts.items() if costs[key].exact),

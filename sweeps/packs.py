@@ -25,6 +25,16 @@ PACK_SIZES = (1, 2, 4, 8, 16, 32, 64)
 BUNDLE_UNITS = 64
 BUNDLE_SECONDS = 0.5
 """A bundle holds so many units, or so much estimated work; more would only delay what it unlocks."""
+DEFAULT_RATE = 1e10
+"""FLOP per second and worker where a shape was never timed.
+
+Packs of small attention-only models did 2e10 to 5e10 on one quiet core (batch 8, width 16 to batch 32, width 32);
+half of the lesser, since evaluation and data take time too.
+"""
+STEP_SECONDS = 7e-4
+"""What a step takes whatever its size, where it was never timed: calls of a tiny model's kernels (0.7 to 1.2 ms)."""
+SPREAD = 8
+"""Lanes of a pack over which what a step takes whatever its size is spread thinly enough to be left out."""
 GAIN = 0.97
 """A larger pack is taken only where a trial takes at most this share of its time in a smaller one."""
 
@@ -51,6 +61,21 @@ class Pace:
             return self.step_s[min(larger)]
         largest = max(self.step_s)
         return self.step_s[largest] * size / largest
+
+    def work(self, flops: float) -> float:
+        """Seconds of a step that grow with its work: those of one lane among many, without what every step takes.
+
+        Args:
+            flops: of one update of a trial, for shapes of which no large pack was timed.
+        """
+        size = max(self.step_s)
+        least = min(seconds / lanes for lanes, seconds in self.step_s.items())
+        return least if size >= SPREAD else min(least, flops / DEFAULT_RATE)
+
+
+def stated_pace(flops: float) -> Pace:
+    """The pace assumed of a shape that was never timed, of so many FLOPs per update of a trial."""
+    return Pace({size: STEP_SECONDS + size * flops / DEFAULT_RATE for size in PACK_SIZES})
 
 
 def paces(store: Store) -> dict[str, Pace]:

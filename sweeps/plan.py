@@ -30,9 +30,9 @@ from studies.tree import Node, Tree, shape_key
 from sweeps.cases import BEST, WORST, Case, best_case, worst_case
 from sweeps.disk import disk_need
 from sweeps.look import look
-from sweeps.measure_cost import DEFAULT_RATE, Measuring, measure_cost, measuring
+from sweeps.measure_cost import Measuring, measure_cost, measuring
 from sweeps.measuring import missing
-from sweeps.packs import Pace, even, paces
+from sweeps.packs import Pace, even, lane_shape, paces, stated_pace
 from sweeps.tables import plural
 from sweeps.units import Lane
 
@@ -70,7 +70,7 @@ class Plan:
     estimate_s: float
     """Wall time of what is to be run on `workers` workers."""
     estimate_from: Literal["calibrations", "default rate", "both", "nothing to run"]
-    """Whence step times came; see `DEFAULT_RATE`."""
+    """Whence step times came; see `sweeps.packs.stated_pace`."""
     workers: int
     measuring: Measuring | None
     """Of the time, what measuring curvature takes on the way; None where nothing is measured."""
@@ -126,7 +126,7 @@ def plan(
     known = paces(store)
     units, seconds, sources = _time(todo, known, costs, workers=workers, pack=pack)
     measured = measuring(todo, known, workers, coverage)
-    kept_s = sum(measure_cost(lane.config, lane.where, _alone(lane, known)).seconds for lane in kept) / workers
+    kept_s = sum(measure_cost(lane.config, lane.where, known.get(lane_shape(lane))).seconds for lane in kept) / workers
     done = _done(trials, tree, coverage, retry)
     arms: dict[str, Counter[str]] = defaultdict(Counter)
     for trial, is_done in zip(trials, done, strict=True):
@@ -167,12 +167,6 @@ def _steps(kept: Sequence[Lane]) -> dict[str, set[int]]:
     for lane in kept:
         found[lane.lineage].add(lane.start)
     return found
-
-
-def _alone(lane: Lane, known: Mapping[str, Pace]) -> float | None:
-    """Seconds of one update of a lane by itself, where its shape was timed."""
-    pace = known.get(shape_key(lane.config, lane.where))
-    return None if pace is None else pace.seconds(1)
 
 
 def _done(trials: Sequence[Trial], tree: Tree, coverage: Coverage, retry: Collection[str]) -> list[bool]:
@@ -291,7 +285,7 @@ def _time(
         count = math.ceil(lanes / size)
         one = example[shape]
         flops = costs.between(one.config, one.where, one.start, one.end) / (one.end - one.start)
-        step_s = size * flops / DEFAULT_RATE if pace is None else pace.seconds(size)
+        step_s = (stated_pace(flops) if pace is None else pace).seconds(size)
         sources.add("default rate" if pace is None else "calibrations")
         units += count
         seconds += count * step_s * (end - begin)

@@ -201,7 +201,7 @@ def _ready(known: Mapping[str, Pace], slots: int, limits: Limits, pack: int | Li
             return float("inf") if limits.work == WORK else 0.0
         measuring = 0.0
         if lane.asked.measure:
-            one = measure_cost(lane.config, lane.where, found.seconds(1)).seconds
+            one = measure_cost(lane.config, lane.where, found).seconds
             measuring = lanes * len(lane.asked.measure) * one
         return (lane.end - lane.start) * found.seconds(lanes) + measuring
 

@@ -22,10 +22,10 @@ from studies.expand import Trial
 from studies.schemas import SEGMENTS
 from studies.states import States
 from studies.store import Store
-from studies.tree import stage_tree
+from studies.tree import shape_key, stage_tree
 from studies.watchers import resolved
 from sweeps.disk import disk_need
-from sweeps.measure_cost import DEFAULT_RATE
+from sweeps.packs import DEFAULT_RATE, STEP_SECONDS
 from sweeps.plan import DEFAULT_PACK, plan
 from sweeps.round import Limits
 from sweeps.run import run
@@ -66,7 +66,9 @@ def test_done_means_what_the_trial_itself_asks_whatever_another_asks_of_their_pa
 def test_time_without_calibrations_is_by_the_stated_rate_and_says_so(store: Store) -> None:
     made = plan(TRIALS, store, workers=2)
     assert made.estimate_from == "default rate"
-    assert made.estimate_s == pytest.approx(made.flops_spent / DEFAULT_RATE / 2)
+    # Trunks to 20 and on to 50, and two branches each, of four seeds, in packs of two for each of two workers.
+    steps = 2 * (20 + 30 + 80 + 50)
+    assert made.estimate_s == pytest.approx((made.flops_spent / DEFAULT_RATE + steps * STEP_SECONDS) / 2)
     alone = plan([trial(seed) for seed in range(DEFAULT_PACK + 1)], store, workers=1)
     assert alone.units == 2
 
@@ -74,8 +76,6 @@ def test_time_without_calibrations_is_by_the_stated_rate_and_says_so(store: Stor
 def test_time_with_calibrations_is_steps_times_their_time(store: Store) -> None:
     trials = [trial(seed, steps=100) for seed in range(4)]
     shape = trials[0]
-    from studies.tree import shape_key
-
     row = {"shape": shape_key(shape.config, shape.links[0]), "loops": 1, "numerics_class": "cpu"}
     times = {1: 1.0, 2: 1.5, 4: 4.0}
     store.commit({"calibrations": [row | {"pack": k, "step_s": s, "memory_bytes": 1} for k, s in times.items()]})
@@ -109,6 +109,24 @@ def test_measuring_is_priced_apart_and_exact_spectra_by_name(store: Store) -> No
     assert bare.estimate_s < ends.estimate_s < spectra.estimate_s
     assert spectra.disk_bytes > ends.disk_bytes
     assert json.loads(json.dumps(spectra.to_dict()))["measuring"]["exact"] == 6
+
+
+def test_an_estimate_without_step_times_is_near_that_with_them(store: Store) -> None:
+    """Of tiny models `plan` said a hundredth of what `run` said: steps of theirs take what any step takes."""
+    measure = MeasureConfig(quantities=("lambda_max", "entropy", "trace", "edge"), every=1, probe=8)
+    trials = [
+        replace(one, config=with_measure(one.config, measure)) for one in (trial(seed, steps=4) for seed in range(4))
+    ]
+    before = plan(trials, store, workers=2)
+    shape, flops = trials[0], step_flops(trials[0].config, loops=1)
+    row = {"shape": shape_key(shape.config, shape.links[0]), "loops": 1, "numerics_class": "cpu", "memory_bytes": 1}
+    times = {size: 8e-4 + size * flops / 2e10 for size in (1, 2)}
+    store.commit({"calibrations": [row | {"pack": size, "step_s": step_s} for size, step_s in times.items()]})
+    after = plan(trials, store, workers=2)
+    assert before.measuring is not None
+    assert after.measuring is not None
+    assert 0.5 < before.measuring.seconds / after.measuring.seconds < 2
+    assert 0.5 < before.estimate_s / after.estimate_s < 2
 
 
 def test_what_is_recorded_costs_nothing_more(store: Store) -> None:

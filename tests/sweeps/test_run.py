@@ -21,7 +21,7 @@ from sweeps.local_executor import LocalExecutor
 from sweeps.round import Limits, Silent
 from sweeps.run import RunResult, run
 from tests.sweeps.direct import Direct
-from tests.sweeps.work import POISON, trial
+from tests.sweeps.work import POISON, lane, trial
 
 
 @pytest.fixture
@@ -298,6 +298,13 @@ def test_auto_packs_are_measured_once_and_alone_always(store: Store) -> None:
     assert all(0 < row["step_s"] < 5 and row["memory_bytes"] > 0 for row in rows)
     _, executor, _ = train([trial(9, steps=4)], store, pack=1)
     assert all(bundle.work != calibrate.WORK for bundle in executor.bundles)
+
+
+def test_what_comes_before_the_first_step_is_in_no_step_time_of_a_short_trial() -> None:
+    """Of trials of four steps it was most of the time, and prices of measurements a dozen times what they took."""
+    steps, seconds = calibrate._timed([lane(0, steps=4)], 4, "cpu")
+    assert steps == 3
+    assert 0 < seconds < 3
 
 
 def test_finished_trials_are_not_run_again_on_another_device(store: Store) -> None:

@@ -17,8 +17,9 @@ from studies.query import run_query
 from studies.store import Store
 from studies.views import open_views
 from sweeps.audit import audit
-from sweeps.measure_cost import measure_cost
+from sweeps.measure_cost import LOSS_WORK, measure_cost
 from sweeps.measuring import measure_kept, missing
+from sweeps.packs import Pace
 from sweeps.round import Limits, Silent
 from sweeps.run import run
 from tests.sweeps.direct import Direct
@@ -100,9 +101,9 @@ def test_the_price_counts_every_point(points: int) -> None:
     (trial, _) = asking("loss_surface", points=points)
     (bare, _) = asking("lambda_max", points=points)
     link = trial.links[0]
-    with_surface, without = (measure_cost(t.config, link, 1.0) for t in (trial, bare))
+    with_surface, without = (measure_cost(t.config, link, Pace({1: 1.0, 8: 8.0})) for t in (trial, bare))
     side = 2 * points + 1
     assert with_surface.numbers - without.numbers == side * side
     assert with_surface.products == without.products
     probe_s = trial.config.measure.probe / trial.config.train.batch
-    assert with_surface.seconds - without.seconds == pytest.approx(0.5 * side * side * probe_s)
+    assert with_surface.seconds - without.seconds == pytest.approx(LOSS_WORK * side * side * probe_s)
