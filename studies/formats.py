@@ -1,7 +1,8 @@
 """A query's result as text or Parquet: table, csv, json, parquet.
 
 Doubles are written with as many digits as bring back the same bits, and all rows are written. JSON is an array of row
-objects; it has no form for NaN and infinities, which become null (the store holds none, a query can make them).
+objects; it has no form for NaN and infinities, which become null (the store holds none, a query can make them). Cells
+are whole, but for the long texts of a table that is to fit a terminal.
 """
 
 from __future__ import annotations
@@ -24,8 +25,18 @@ from core.terms import nearest
 FORMS = ("table", "csv", "json", "parquet")
 
 
-def formatted(result: pa.Table, form: str) -> bytes:
+LEAST_WIDTH = 12
+"""Columns of text are cut to no less, whatever the terminal."""
+
+
+def formatted(result: pa.Table, form: str, *, width: int | None = None) -> bytes:
     """A result in one of `FORMS`; text is UTF-8 and ends with a line break.
+
+    Args:
+        result: what the query gave.
+        form: one of `FORMS`.
+        width: characters of a line of a table where a narrow terminal shows it: its longest texts are cut, each with a
+            ``…``, until lines fit or no text is longer than `LEAST_WIDTH`. Numbers never are.
 
     Raises:
         InputError: for an unknown form.
@@ -41,7 +52,7 @@ def formatted(result: pa.Table, form: str) -> bytes:
         objects = (json.dumps(dict(zip(result.column_names, row, strict=True)), allow_nan=False) for row in rows)
         return ("[" + ",\n ".join(objects) + "]\n").encode()
     cells = [["" if value is None else _text(value) for value in row] for row in rows]
-    return _csv(result.column_names, cells) if form == "csv" else _aligned(result, cells)
+    return _csv(result.column_names, cells) if form == "csv" else _aligned(result, cells, width)
 
 
 def _rows(result: pa.Table) -> Iterator[list[Any]]:
@@ -73,7 +84,7 @@ def _plain(value: Any) -> Any:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
 
 
 def _csv(names: list[str], cells: list[list[str]]) -> bytes:
@@ -84,15 +95,33 @@ def _csv(names: list[str], cells: list[list[str]]) -> bytes:
     return buffer.getvalue().encode()
 
 
-def _aligned(result: pa.Table, cells: list[list[str]]) -> bytes:
+def _aligned(result: pa.Table, cells: list[list[str]], width: int | None) -> bytes:
     """Columns aligned, numbers to the right; what would move a terminal's cursor is shown as its escape."""
     numeric = [pa.types.is_floating(f.type) or pa.types.is_integer(f.type) for f in result.schema]
     lines = [[_printable(cell) for cell in row] for row in ([*result.column_names], *cells)]
     widths = [max(len(row[i]) for row in lines) for i in range(len(numeric))]
+    if width is not None:
+        widths = _narrowed(widths, numeric, width)
+        lines = [[_cut(c, w) for c, w in zip(row, widths, strict=True)] for row in lines]
     lines.insert(1, ["-" * width for width in widths])
     pads = [str.rjust if right else str.ljust for right in numeric]
     text = ("  ".join(p(c, w) for c, w, p in zip(row, widths, pads, strict=True)).rstrip() for row in lines)
     return ("\n".join(text) + "\n").encode()
+
+
+def _narrowed(widths: list[int], whole: list[bool], width: int) -> list[int]:
+    """Widths of columns so that lines have at most `width` characters, the widest cut first; some stay whole."""
+    gaps = 2 * (len(widths) - 1)
+    cap = max(widths, default=0)
+    narrow = widths
+    while sum(narrow) + gaps > width and cap > LEAST_WIDTH:
+        cap -= 1
+        narrow = [w if fixed else min(w, cap) for w, fixed in zip(widths, whole, strict=True)]
+    return narrow
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _printable(text: str) -> str:

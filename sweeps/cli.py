@@ -204,7 +204,8 @@ def query(
 ) -> int:
     """Ask the results of a study in SQL.
 
-    One SELECT over the views trials, metrics, curvature, curves, spectra, surfaces and events.
+    One SELECT over the views trials, metrics, curvature, curves, spectra, surfaces, events and checks. A terminal shows
+    long texts cut to its width; piped, or in another format, they are whole.
     """
     from sweeps import commands_results
 

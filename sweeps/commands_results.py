@@ -7,6 +7,7 @@ Each takes checked options, prints through `sweeps.output` and returns its exit 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +40,8 @@ def query(name: str, sql: str, root: Path, *, form: str | None, out: Path | None
     if out is not None and not out.parent.is_dir():
         raise InputError([Problem("--out", f"there is no folder {out.parent}; make it first")])
     study, store = load_study(name), _recorded(root)
-    content = formatted(run_query(wanted(study, store), store, sql, timeout_s=timeout), form)
+    width = shutil.get_terminal_size().columns if out is None and sys.stdout.isatty() else None
+    content = formatted(run_query(wanted(study, store), store, sql, timeout_s=timeout), form, width=width)
     if out is None:
         output.emit_bytes(content)
         return 0

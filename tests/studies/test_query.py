@@ -289,6 +289,38 @@ def test_a_table_shows_all_rows_and_no_control_characters():
     assert "\x1b" not in text
 
 
+WORDS = pa.table(
+    {
+        "id": ["3f9a" * 4, "77c0" * 4],
+        "x": [0.1 + 0.2, 1e-300],
+        "method": pa.array([[("λ", "lanczos × 3")], [("λ", "exact " * 40)]], pa.map_(pa.string(), pa.string())),
+        "config": ["{" + "y" * 300 + "}", "short"],
+    }
+)
+
+
+@pytest.mark.parametrize("form", ["table", "csv"])
+def test_texts_in_cells_are_readable_and_whole(form):
+    text = formatted(WORDS, form).decode()
+    assert "lanczos × 3" in text
+    assert "exact " * 40 in text
+    assert "y" * 300 in text
+    assert "…" not in text
+
+
+def test_only_long_texts_are_cut_and_only_where_the_terminal_is_narrower():
+    whole = formatted(WORDS, "table").decode()
+    assert formatted(WORDS, "table", width=1000).decode() == whole
+    lines = formatted(WORDS, "table", width=100).decode().splitlines()
+    assert max(map(len, lines)) <= 100
+    assert all(word in lines[2] for word in ("3f9a" * 4, "0.30000000000000004", "lanczos × 3", "yyy…"))
+    assert "exact" in lines[3]
+    assert lines[3].endswith("short")
+    narrow = formatted(WORDS, "table", width=10).decode()
+    assert "0.30000000000000004" in narrow
+    assert "3f9a3f9a3f9…" in narrow
+
+
 def test_an_unknown_format_is_refused():
     assert "parquet" in FORMS
     with pytest.raises(InputError, match="'csv'"):
