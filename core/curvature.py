@@ -146,19 +146,28 @@ def _group(probe: Probe) -> list[Rows]:
     symmetry = probe.symmetry if curved else [(None, None)] * probe.lanes
     sound = [lane for lane, (_, wrong) in enumerate(symmetry) if wrong is None]
     fit = probe if len(sound) == probe.lanes else probe.pick(sound)
+    whole, dense = sound, fit
+    if sound and exact(probe.measure, names, probe.size) and not all(fit.finite):
+        whole = [lane for lane, is_finite in zip(sound, fit.finite, strict=True) if is_finite]
+        dense = probe.pick(whole)
     findings: list[list[Finding]] = [[] for _ in symmetry]
     for name in names:
         lanes, of = (sound, fit) if name in curved else (range(probe.lanes), probe)
+        if exact(probe.measure, (name,), probe.size):
+            lanes, of = whole, dense
         found = dict(zip(lanes, ESTIMATORS[name](of), strict=True)) if lanes else {}
         for lane, (_, wrong) in enumerate(symmetry):
-            findings[lane].append(found[lane] if lane in found else _lost(probe, name, str(wrong)))
+            findings[lane].append(found[lane] if lane in found else _lost(probe, name, wrong))
     return [
         rows(probe.step, findings[lane], asymmetry=None if asymmetry is None else finite(asymmetry))
         for lane, (asymmetry, _) in enumerate(symmetry)
     ]
 
 
-def _lost(probe: Probe, name: str, reason: str) -> Finding:
+def _lost(probe: Probe, name: str, wrong: str | None) -> Finding:
+    """What a lane has whose products are wrong, or, where they seemed sound, whose exact Hessian is not finite."""
     absent = {kind for kind in MATRICES if kind not in probe.kinds}
-    columns = [column for column in QUANTITIES[name].columns if column.rpartition("_")[2] not in absent]
-    return failed(columns or [name], "products", reason, products=2)
+    columns = [column for column in QUANTITIES[name].columns if column.rpartition("_")[2] not in absent] or [name]
+    if wrong is None:
+        return failed(columns, "exact", "the Hessian is not finite", products=probe.size)
+    return failed(columns, "products", wrong, products=2)

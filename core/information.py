@@ -53,7 +53,12 @@ def _value(now: Exact, later: Probe, lane: int, method: str) -> Value:
     _, wrong = later.symmetry[lane]
     if wrong is not None:
         return Value(method=method, failure=f"{later.measure.lag} updates later {wrong}", products=products)
-    number = mutual_information_of(now, eigen(later.dense(lane)))
+    hessian = later.dense(lane)
+    if not bool(hessian.isfinite().all()):
+        return Value(
+            method=method, failure=f"{later.measure.lag} updates later the Hessian is not finite", products=products
+        )
+    number = mutual_information_of(now, eigen(hessian))
     failure = "a Hessian is zero, or the entrywise product of both" if number is None else None
     return Value(number=number, method=method, products=products, failure=failure)
 

@@ -303,8 +303,17 @@ class Probe:
 
     @cached_property
     def exact(self) -> list[Exact]:
-        """By lane, the exact spectrum; P products each. Only where `is_exact`."""
-        return [eigen(self.dense(lane)) for lane in range(self.lanes)]
+        """By lane, the exact spectrum; P products each. Only where `is_exact`, and every lane is `finite`."""
+        return [eigen(hessian) for hessian in self._whole]
+
+    @cached_property
+    def finite(self) -> list[bool]:
+        """By lane, whether every entry of the Hessian is finite: two sound products do not say so. P products each."""
+        return [bool(hessian.isfinite().all()) for hessian in self._whole]
+
+    @cached_property
+    def _whole(self) -> list[Tensor]:
+        return [self.dense(lane) for lane in range(self.lanes)]
 
     def dense(self, lane: int) -> Tensor:
         """The Hessian of one lane `[P, P]`, made symmetric by the mean with its transpose; P products, 8 P² bytes."""
