@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ import duckdb
 import pyarrow as pa
 
 from core.errors import InputError, StoreError
+from core.quantities import CURVES, QUANTITIES
 from core.terms import nearest
 from studies.views import VIEWS
 
@@ -37,6 +39,10 @@ MEMORY_BYTES = 2 << 30
 
 _NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _SOURCES = frozenset({"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY"})
+_MISSED = re.compile(r'column (?:named )?"(\w+)"')
+"""The column that DuckDB did not find, in its message."""
+_OWN_VIEWS = {"spectrum": "spectra", "loss_surface": "surfaces"}
+"""Quantities that have a view of their own."""
 _TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest", "json_each", "json_tree"})
 _REFUSED_PREFIXES = ("duckdb_", "pg_", "pragma_", "has_", "inet_", "read_", "current_", "json_serialize_", "parquet_")
 _REFUSED_FUNCTIONS = frozenset(
@@ -145,6 +151,24 @@ def _first_lines(error: Exception) -> str:
     return str(error).split("\n\nLINE ")[0].strip()
 
 
+def _hinted(message: str) -> str:
+    """DuckDB's message with, where a column is missed that is no column but a quantity, where its numbers are."""
+    missed = _MISSED.search(message)
+    name = missed[1].lower() if missed else ""
+    quantity = QUANTITIES.get(name)
+    if name in CURVES or (quantity is not None and quantity.curves):
+        curves = [name] if name in CURVES or quantity is None else list(quantity.curves)
+        place = f"points in the view curves: WHERE quantity = '{curves[0]}'"
+        place += "".join(f" or '{other}'" for other in curves[1:])
+    elif name in _OWN_VIEWS:
+        place = f"rows in the view {_OWN_VIEWS[name]}"
+    elif quantity is not None and name not in quantity.columns:
+        place = f"columns {', '.join(quantity.columns)}"
+    else:
+        return message
+    return f"{name} is no column; it has {place}"
+
+
 def run_query(
     trials: Sequence[Trial], store: Store, sql: str, *, timeout_s: float = 60.0, memory_bytes: int = MEMORY_BYTES
 ) -> pa.Table:
@@ -181,7 +205,7 @@ def run_query(
         if status == "store":
             raise StoreError(message)
         if status == "input":
-            raise InputError(message)
+            raise InputError(_hinted(message))
         late = watch is not None and not watch.is_alive()
         raise InputError(_timeout(timeout_s) if late else f"the query took more memory than {memory_bytes >> 20} MiB")
     except BrokenPipeError as error:

@@ -108,7 +108,8 @@ def show(beginning: str, root: Path, *, studies: Sequence[str], as_json: bool) -
     if as_json:
         output.emit_json(facts)
         return 0
-    missing = "waits for a criterion" if facts["waits"] else "not complete"
+    missing = "trained, measurements missing" if facts["unmeasured"] else "not complete"
+    missing = "waits for a criterion" if facts["waits"] else missing
     head = [("trial", facts["trial_id"]), ("status", facts["status"] or missing), ("error", facts["error"])]
     head += [("asked by", f"{use['study']} / {use['arm']} ({use['role']})") for use in facts["asked_by"]]
     output.emit(pairs((name, value) for name, value in head if value is not None))

@@ -20,7 +20,8 @@ from studies.expand import Trial
 from studies.schemas import probe_observed
 from studies.store import Store
 from sweeps.executor import Committed, Executor, Finished, LaneOutcome, Lost
-from sweeps.round import POLL_SECONDS, Limits, Observer
+from sweeps.round import POLL_SECONDS, Limits, Notes, Observer
+from sweeps.tables import plural
 from sweeps.units import Bundle, Lane, Unit, unit
 from sweeps.worker import Context, Done, host, segment_row, state_of, unsound
 
@@ -114,10 +115,11 @@ def measure_kept(
     """
     begun, done, serial = time.monotonic(), 0, 0
     lost: list[str] = []
+    notes = Notes(observer)
     open_: dict[str, Unit] = {}
     todo = _units(found.kept)
     if todo:
-        observer.said(f"measuring curvature at {len(found.kept):,} kept states")
+        observer.said(f"measuring curvature at {plural(len(found.kept), 'kept state')}")
     told = False
     while open_ or (todo and not draining()):
         if at_once():
@@ -139,9 +141,9 @@ def measure_kept(
         for event in executor.poll(POLL_SECONDS):
             if isinstance(event, Committed):
                 done += sum(len(outcome.lanes) for outcome in event.outcomes)
-                for note in (note for outcome in event.outcomes for note in outcome.notes):
-                    observer.said(note)
-                observer.said(f"measured {done:,} of {len(found.kept):,} kept states")
+                for outcome in event.outcomes:
+                    notes.tell(outcome)
+                observer.said(f"measured {done:,} of {plural(len(found.kept), 'kept state')}")
             elif isinstance(event, Finished):
                 open_.pop(event.bundle, None)
             elif isinstance(event, Lost):

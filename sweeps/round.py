@@ -89,6 +89,23 @@ class Silent:
         """Nothing."""
 
 
+class Notes:
+    """Passes the notes of outcomes on, each reason once: a thousand states may lack their numbers for the same one."""
+
+    def __init__(self, observer: Observer) -> None:
+        """Nothing has been told yet."""
+        self._observer = observer
+        self._told: set[str] = set()
+
+    def tell(self, outcome: Outcome) -> None:
+        """Tells what is new in an outcome; a note's reason is what follows its first colon."""
+        for note in outcome.notes:
+            reason = note.partition(": ")[2]
+            if reason not in self._told:
+                self._told.add(reason)
+                self._observer.said(note)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """How units are run."""
@@ -156,6 +173,7 @@ class Round:
     """By state, the nodes that are to begin from it and have not ended."""
     _held: set[str] = field(default_factory=set)
     """Lineages with nodes that are held back until what runs there has ended."""
+    _notes: Notes = field(init=False)
     _serial: itertools.count[int] = field(default_factory=itertools.count)
     _costs: dict[Hashable, int] = field(default_factory=dict)
 
@@ -196,6 +214,9 @@ class Round:
                     self._handle(event)
 
     # --- set-up ---
+
+    def __post_init__(self) -> None:
+        self._notes = Notes(self.observer)
 
     @property
     def _may_look(self) -> bool:
@@ -359,8 +380,7 @@ class Round:
             steps += (lane.end if result.status == "diverged" else result.reached) - lane.start
             self._settle_lane(lane, result)
         self.observer.ended(unit.id, steps=steps)
-        for note in outcome.notes:
-            self.observer.said(note)
+        self._notes.tell(outcome)
 
     def _settle_lane(self, lane: Lane, result: LaneOutcome) -> None:
         if result.status == "ok" and result.reached == lane.start:

@@ -232,7 +232,7 @@ def _calibrated(
     }
     if not wanted:
         return known
-    observer.said(f"measuring step times of {len(wanted)} shapes")
+    observer.said(f"measuring step times of {plural(len(wanted), 'shape')}")
     open_ = set()
     for number, lanes in enumerate(wanted.values()):
         bundle = Bundle(id=f"c{number}", units=(unit(lanes),), device=limits.device, work=calibrate.WORK)

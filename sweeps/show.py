@@ -165,7 +165,8 @@ def facts(uses: Sequence[Trial], store: Store, *, asking: Sequence[Trial] | None
 
     trial = uses[0]
     segments = store.read("segments")
-    state = Coverage(segments).chain(trial)
+    coverage = Coverage(segments)
+    state = coverage.chain(trial)
     runs = segments.take(pa.array(sorted(set(state.rows)), pa.int64())).to_pylist()
     provenance = sorted({run.pop("provenance") or "{}" for run in runs})
     with open_views(uses, store) as views:
@@ -176,6 +177,7 @@ def facts(uses: Sequence[Trial], store: Store, *, asking: Sequence[Trial] | None
         "trial_id": trial.trial_id,
         "status": state.status,
         "waits": trial.watch is not None,
+        "unmeasured": coverage.lacks_measurements(trial),
         "error": state.error,
         "asked_by": [{"study": use.study, "arm": use.arm, "role": use.role} for use in uses],
         "seed": trial.config.seed,

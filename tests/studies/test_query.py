@@ -246,6 +246,29 @@ def test_a_damaged_store_is_no_error_of_the_query(tmp_path):
         run_query(TRIALS, store, "SELECT 1")
 
 
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        ("river_share", "points in the view curves: WHERE quantity = 'river_share'"),
+        ("c.kappa_valley", "points in the view curves: WHERE quantity = 'kappa_valley'"),
+        ("eigenvalues", "points in the view curves: WHERE quantity = 'top_eigenvalue' or 'bottom_eigenvalue'"),
+        ("spectrum", "rows in the view spectra"),
+        ("loss_surface", "rows in the view surfaces"),
+        ("gradient_curvature", "columns top_cosine, top_share"),
+    ],
+)
+def test_a_quantity_that_is_no_column_is_said_with_its_place(ask, column, said):
+    """DuckDB names columns that look alike."""
+    with pytest.raises(InputError) as raised:
+        ask(f"SELECT {column} FROM curvature AS c")
+    assert str(raised.value) == f"{column.removeprefix('c.')} is no column; it has {said}"
+
+
+def test_other_columns_that_are_missed_have_their_near_names(ask):
+    with pytest.raises(InputError, match=r"val_los.*Candidate bindings.*val_loss"):
+        ask("SELECT val_los FROM metrics")
+
+
 # --- formats
 
 RESULT = pa.table(

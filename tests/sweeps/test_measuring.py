@@ -169,6 +169,27 @@ def test_a_lost_worker_loses_nothing(tmp_path: Path) -> None:
     assert store.read("curvature").num_rows == 6
 
 
+class Heard(Silent):
+    """An observer that remembers what was said."""
+
+    def __init__(self) -> None:
+        self.said_: list[str] = []
+
+    def said(self, message: str) -> None:
+        self.said_.append(message)
+
+
+def test_a_reason_that_many_states_have_is_told_once(tmp_path: Path) -> None:
+    """Before the first update AdamW has no preconditioner: there was a line for every trial."""
+    store, heard = trained(tmp_path / "store", asking(count=2)), Heard()
+    found = missing(asking("edge", at=(0,), count=2), store)
+    result = measure_kept(found, Direct(store.root), limits=Limits(), observer=heard)
+    assert result.measured == 2
+    told = [message for message in heard.said_ if "no numbers" in message]
+    assert len(told) == 1
+    assert "before the first update" in told[0]
+
+
 def test_an_interrupt_ends_it_and_the_next_call_goes_on(tmp_path: Path) -> None:
     store = trained(tmp_path / "store", asking())
     wanted = asking("lambda_max")

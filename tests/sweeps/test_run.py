@@ -292,7 +292,7 @@ def test_keep_none_leaves_no_state_and_keeps_every_row(store: Store, undisturbed
 def test_auto_packs_are_measured_once_and_alone_always(store: Store) -> None:
     trials = [trial(seed, steps=4) for seed in range(4)]
     _, executor, heard = train(trials, store)
-    assert heard.messages == ["measuring step times of 1 shapes"]
+    assert heard.messages == ["measuring step times of 1 shape"]
     assert executor.bundles[0].work == calibrate.WORK
     rows = store.read("calibrations").to_pylist()
     assert rows[0]["pack"] == 1
