@@ -73,9 +73,14 @@ class Pace:
         return least if size >= SPREAD else min(least, flops / DEFAULT_RATE)
 
 
+def stated_seconds(flops: float, size: int) -> float:
+    """Seconds assumed of a step of a pack whose shape was never timed, of so many FLOPs per update of a trial."""
+    return STEP_SECONDS + size * flops / DEFAULT_RATE
+
+
 def stated_pace(flops: float) -> Pace:
-    """The pace assumed of a shape that was never timed, of so many FLOPs per update of a trial."""
-    return Pace({size: STEP_SECONDS + size * flops / DEFAULT_RATE for size in PACK_SIZES})
+    """The pace assumed of such a shape."""
+    return Pace({size: stated_seconds(flops, size) for size in PACK_SIZES})
 
 
 def paces(store: Store) -> dict[str, Pace]:

@@ -32,7 +32,7 @@ from sweeps.disk import disk_need
 from sweeps.look import look
 from sweeps.measure_cost import Measuring, measure_cost, measuring
 from sweeps.measuring import missing
-from sweeps.packs import Pace, even, lane_shape, paces, stated_pace
+from sweeps.packs import Pace, even, lane_shape, paces, stated_seconds
 from sweeps.tables import plural
 from sweeps.units import Lane
 
@@ -70,7 +70,7 @@ class Plan:
     estimate_s: float
     """Wall time of what is to be run on `workers` workers."""
     estimate_from: Literal["calibrations", "default rate", "both", "nothing to run"]
-    """Whence step times came; see `sweeps.packs.stated_pace`."""
+    """Whence step times came; see `sweeps.packs.stated_seconds`."""
     workers: int
     measuring: Measuring | None
     """Of the time, what measuring curvature takes on the way; None where nothing is measured."""
@@ -285,7 +285,7 @@ def _time(
         count = math.ceil(lanes / size)
         one = example[shape]
         flops = costs.between(one.config, one.where, one.start, one.end) / (one.end - one.start)
-        step_s = (stated_pace(flops) if pace is None else pace).seconds(size)
+        step_s = stated_seconds(flops, size) if pace is None else pace.seconds(size)
         sources.add("default rate" if pace is None else "calibrations")
         units += count
         seconds += count * step_s * (end - begin)
