@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from core.hessian import Products
-from core.krylov import Array, Space
+from core.krylov import Space
 
 TOLERANCE = 1e-6
 """Largest residual of a Ritz value, relative to the largest Ritz value in magnitude."""
@@ -93,11 +92,12 @@ class Single:
             lost = Extreme(value=None, error=None, products=used, failure="a product is not finite")
             self._found = {end: self._found.get(end, lost) for end in self._ends}
             return
-        ritz = {end: _ritz_end(space.diagonal, space.off_diagonal, end) for end in ("max", "min")}
-        self.radius = max(abs(value) for value, _ in ritz.values())
+        ritz = space.chain()
+        self.radius = float(max(abs(ritz.values[0]), abs(ritz.values[-1])))
         complete = used == len(space.last) or beta <= USED_UP * self.radius
         for end in self._ends - set(self._found):
-            value, error = ritz[end][0], beta * abs(ritz[end][1])
+            place = -1 if end == "max" else 0
+            value, error = float(ritz.values[place]), float(ritz.residuals[place])
             if complete or error <= self._tolerance * self.radius:
                 self._found[end] = Extreme(value=value, error=error, products=used)
             else:
@@ -107,10 +107,3 @@ class Single:
     def answer(self, end: str) -> Extreme:
         """What was read, or why it was not."""
         return self._found.get(end) or self._given_up[end]
-
-
-def _ritz_end(diagonal: Array, off_diagonal: list[float], end: str) -> tuple[float, float]:
-    """The largest or smallest Ritz value and the last component of its vector in the Krylov basis."""
-    index = len(diagonal) - 1 if end == "max" else 0
-    values, vectors = eigh_tridiagonal(diagonal, off_diagonal, select="i", select_range=(index, index))
-    return float(values[0]), float(vectors[-1, 0])

@@ -77,6 +77,76 @@ def test_copies_of_a_rank_beyond_the_last_change_nothing() -> None:
     assert numbers(found.top) == [pytest.approx(v, rel=1e-9) for v in (9, 9, 9, 4)]
 
 
+@pytest.mark.parametrize("seed", [7, 9, 14])
+def test_a_look_that_found_something_confirms_nothing_of_before(seed: int) -> None:
+    """Twins, of which a chain sees one each; the look that found the others used its space up with nothing beyond."""
+    drawn = np.random.default_rng(seed)
+    values = np.r_[drawn.standard_normal(16), np.repeat(drawn.standard_normal(8), 2), np.zeros(10)]
+    found = solve(with_spectrum(values, seed), top=6, bottom=6)
+    assert found.checked
+    assert numbers(found.top) == pytest.approx(np.sort(values)[::-1][:6], abs=3e-6 * np.abs(values).max())
+    assert numbers(found.bottom) == pytest.approx(np.sort(values)[:6], abs=3e-6 * np.abs(values).max())
+
+
+@pytest.mark.parametrize("seed", [21, 81])
+def test_what_converged_before_the_outermost_does_not_pass_for_it(seed: int) -> None:
+    """The tolerance, of the largest, is wide against the gaps at the other end."""
+    values = np.r_[5e4, np.random.default_rng(seed).standard_normal(79)]
+    found = solve(with_spectrum(values, seed), bottom=4)
+    assert found.checked
+    assert numbers(found.bottom) == pytest.approx(np.sort(values)[:4], abs=3e-6 * 5e4)
+
+
+def spectrum(drawn: np.random.Generator) -> np.ndarray:
+    """Clusters, copies, gaps over decades, low rank, one end far above the other: parts of each."""
+    size = int(drawn.integers(5, 61))
+    parts = [
+        drawn.standard_normal(size),
+        np.repeat(drawn.standard_normal(-(-size // 3)), 3)[:size],
+        np.zeros(size),
+        drawn.choice([-1.0, 1.0], size) * 10.0 ** drawn.uniform(-8, 0, size),
+        drawn.standard_normal() + 10.0 ** drawn.uniform(-10, -2) * drawn.standard_normal(size),
+        10.0 ** drawn.uniform(0, 4) * np.eye(size)[0] + 1e-3 * drawn.standard_normal(size),
+    ]
+    some = drawn.choice(len(parts), 3, replace=False)
+    return np.asarray(np.choose(drawn.integers(0, len(some), size), [parts[i] for i in some]))
+
+
+def test_lists_that_are_settled_are_those_of_the_dense_solver() -> None:
+    settled = 0
+    for seed in range(100):
+        drawn = np.random.default_rng(seed)
+        values = np.sort(spectrum(drawn))
+        count = int(drawn.integers(1, 9))
+        found = solve(with_spectrum(values, seed), top=count, bottom=count, max_products=int(drawn.choice([20, 200])))
+        if found.checked:
+            settled += 1
+            near = 3e-6 * np.abs(values).max()
+            assert numbers(found.top) == pytest.approx(values[::-1][:count], rel=0, abs=near), seed
+            assert numbers(found.bottom) == pytest.approx(values[:count], rel=0, abs=near), seed
+    assert settled >= 60
+
+
+def test_what_follows_the_top_may_be_a_copy_that_only_the_look_sees() -> None:
+    found = solve(with_spectrum(np.r_[3.0, 2.0, 2.0, np.linspace(-1, 1, 60)]), top=2)
+    assert numbers(found.top) == pytest.approx([3.0, 2.0])
+    assert found.next is not None
+    assert found.next.value == pytest.approx(2.0)
+
+
+def test_a_look_costs_what_the_gap_behind_the_last_rank_asks_for() -> None:
+    wide, narrow = (
+        np.r_[np.linspace(5, 6, 4), np.linspace(-1, 1, 196)],
+        np.r_[np.linspace(5, 6, 4), np.linspace(-1, 4.9, 196)],
+    )
+    looks = []
+    for values in (wide, narrow):
+        matrix = with_spectrum(values)
+        looks.append(solve(matrix, top=4).products - solve(matrix, top=4, again=None).products)
+    assert looks[0] < 12
+    assert looks[0] < looks[1] / 2
+
+
 def test_plain_lanczos_has_ghosts_here_and_this_has_none() -> None:
     values = np.r_[np.geomspace(1, 1e8, 30), -np.geomspace(1, 1e4, 10), np.linspace(-1, 1, 60)]
     matrix = with_spectrum(values)
