@@ -6,8 +6,9 @@ decide it. A joint claim (``all``) is supported when every part is (its p is the
 intersection–union test) and contradicted when one part is (the smallest p against one, times their number).
 
 Nothing is decided, whatever p says, where arms diverge at different rates (the pairs left describe survivors), below
-two complete seeds, or where the metric is not measured. Such a claim still counts in Holm's family, with p = 1 if it
-has none: a missing measurement never makes the others look better.
+two complete seeds, where the metric is not measured, or where both sides were measured by methods that do not compare
+(`reports.methods`). Such a claim still counts in Holm's family, with p = 1 if it has none: a missing measurement never
+makes the others look better.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reports import stats, words
+from reports import methods, stats, words
 from reports.compare import ALPHA, Finding, find
 from reports.tables import Tables
 from studies.claims import Claim
@@ -93,6 +94,9 @@ def _claim(text: str, findings: Sequence[Finding], ps: dict[str, float | None]) 
         parts = [_part(finding) for finding in findings]
     result |= {"text": text, **ps, "verdict": verdict, "parts": parts, **_open(findings, verdict)}
     result["notes"] = list(dict.fromkeys(note for finding in findings for note in _notes(finding, verdict)))
+    free = all(finding.blocked is None for finding in findings)
+    if verdict == "undecided" and free and any(part["verdict"] != verdict for part in parts):
+        result["notes"].append("Its parts are judged each by itself, without the correction that the whole must pass.")
     return result | {"sentence": words.sentence(result)}
 
 
@@ -136,8 +140,21 @@ def _notes(finding: Finding, verdict: str) -> list[str]:
     if pairs.dropped_settings:
         shown = "; ".join(words.setting(dict(s)) or "the only setting" for s in pairs.dropped_settings)
         notes.append(f"Complete in no seed, left out: {shown}.")
+    notes += _how_found(finding)
     if tests is not None and verdict != "undecided":
         p = tests.p_sign_flip if verdict == "supported" else tests.p_sign_flip_opposite
         if p >= ALPHA > tests.p_sign_flip_floor:
             notes.append(f"The sign-flip check disagrees: p = {words.p_value(p)}.")
     return notes
+
+
+def _how_found(finding: Finding) -> list[str]:
+    """By which methods both sides were found, where that is no reason to decide nothing but should be known."""
+    found, texts = finding.found, {text for texts in finding.found.by_arm.values() for text in texts}
+    if found.mixed or not (found.differ or any(map(methods.biased, texts))):
+        return []
+    said = f"{finding.part.metric.text} was found {methods.said(found.by_arm)}"
+    if not any(map(methods.biased, texts)):
+        return [f"{said}."]
+    alike = "" if finding.part.against is None else ", as far as it is not so in both arms alike"
+    return [f"{said}; the interval does not hold how far that is off{alike}."]

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from reports import stats, words
+from reports import methods, stats, words
 from reports.pairs import NO_PAIRS, LogScaleError, Pairs, pair
 from reports.tables import Tables
 from reports.values import Meaning, Values, meaning, values
@@ -58,6 +58,8 @@ class Finding:
     tests: Tests | None
     blocked: str | None
     """Why nothing can be decided, whatever p says; None where something can."""
+    found: methods.Found
+    """How both sides were measured."""
 
     @property
     def agrees(self) -> bool:
@@ -86,6 +88,7 @@ class Finding:
             "better": self.what.better,
             "scale": self.what.scale,
             "exact": tests is not None and self.what.exact and stats.no_spread(pairs.differences),
+            "methods": {arm: list(texts) for arm, texts in self.found.by_arm.items()},
             "n": len(pairs.seeds),
             "seeds": list(pairs.seeds),
             "differences": list(pairs.differences),
@@ -118,21 +121,28 @@ def find(tables: Tables, part: Part, *, family: int) -> Finding:
     """
     what, got = meaning(part.metric), values(tables, part.metric)
     against = part.value if part.value is not None else str(part.against)
+    found = methods.found(tables, got.methods, _arms(part))
     try:
         pairs = pair(tables, got.known, arm=part.arm, against=against, scale=what.scale)
         blocked = _blocked(tables, part, what, got, pairs)
     except LogScaleError as error:
         pairs, blocked = NO_PAIRS, f"{part.metric.name} is compared as a ratio, but {error}"
+    if blocked is None and found.mixed:
+        blocked = methods.refusal(tables, part.metric.text, found.by_arm)
     tests = _tests(part, what, pairs, family) if len(pairs.seeds) > 1 and not _senseless(part, what) else None
     interval = stats.t_interval(pairs.differences) if pairs.seeds else None
-    return Finding(part=part, what=what, pairs=pairs, interval=interval, tests=tests, blocked=blocked)
+    return Finding(part=part, what=what, pairs=pairs, interval=interval, tests=tests, blocked=blocked, found=found)
+
+
+def _arms(part: Part) -> list[str]:
+    return [part.arm] if part.against is None else [part.arm, part.against]
 
 
 def _blocked(tables: Tables, part: Part, what: Meaning, got: Values, pairs: Pairs) -> str | None:
     """Why this comparison cannot be decided."""
     if _senseless(part, what):
         return f'{part.metric.text} has no better direction, so "not worse" means nothing; expect "lower" or "higher"'
-    arms = [part.arm] if part.against is None else [part.arm, part.against]
+    arms = _arms(part)
     counts = [_divergence(tables, arm) for arm in arms]
     # A number to compare with does not diverge.
     (diverged, ended), (other_diverged, other_ended) = counts[0], counts[1] if part.against is not None else (0, 1)

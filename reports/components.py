@@ -52,7 +52,7 @@ def comparisons(tables: Tables, spectra: Spectra, arms: Sequence[str], reference
     """The comparison of each line with the reference arm at the last common step with exact spectra.
 
     Thresholds go from the first at which some trial has an eigenvalue to the first that is above all of them. A point
-    is there where every seed has it. None where there is nothing to compare.
+    is there where every seed has it. Lines without exact spectra are ``absent``. None where nothing can be compared.
     """
     lines = series.groups(tables, arms)
     exact = {t: {s: one for s, one in steps.items() if one.kind == "exact"} for t, steps in spectra.items()}
@@ -62,11 +62,13 @@ def comparisons(tables: Tables, spectra: Spectra, arms: Sequence[str], reference
     sizes = {trial: steps[step].sizes() for trial, steps in exact.items() if step in steps}
     finished = series.finished(tables)
     against = finished[(finished["arm"] == reference) & finished["trial_id"].isin(sizes)]
-    found = []
+    found, absent = [], []
     for line in lines:
         if line.arm == reference:
             continue
         own = line.trials[line.trials["trial_id"].isin(sizes)]
+        if own.empty:
+            absent.append(line.head)
         shares, more, lost = defaultdict(list), defaultdict(list), set()
         for row, partners in paired.partnered(tables, own, against):
             seed = int(row["seed"])
@@ -88,7 +90,7 @@ def comparisons(tables: Tables, spectra: Spectra, arms: Sequence[str], reference
                     "more_below": _points({seed: more[seed] for seed in kept}, places),
                 }
             )
-    return {"step": step, "reference": reference, "series": found} if found else None
+    return {"step": step, "reference": reference, "series": found, "absent": absent} if found else None
 
 
 def _places(sizes: Sequence[Floats]) -> range:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from core.quantities import COLUMNS, CURVES
-from reports import components, measured, paired, phases, series, spectra, surfaces
+from reports import components, measured, methods, paired, phases, series, spectra, surfaces
 from reports.functionals import History, UnmeasuredError, entropy_dip, entropy_rise, phases_of
 from reports.tables import Tables
 from studies.claims import Claim
@@ -187,6 +187,7 @@ def phase_rows(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
     found = []
     for line in series.groups(tables, arms):
         known, lost = [], 0
+        by: set[str] = set()
         for trial, seed in zip(line.trials["trial_id"], line.trials["seed"], strict=True):
             history = histories.get(trial, History())
             try:
@@ -197,6 +198,7 @@ def phase_rows(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
             steps = history.curvature.dropna(subset=["entropy"])["step"].astype(int).tolist()
             dips = entropy_dip(history), entropy_rise(history)
             known.append((int(seed), steps, stretches, dips))
+            by |= methods.of_rows(history.curvature, "entropy")
         if known:
             seeds = [seed for seed, *_ in known]
             ordered = [float(phases.in_order(stretches)) for _, _, stretches, _ in known]
@@ -206,6 +208,7 @@ def phase_rows(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
                     "n": len(set(seeds)),
                     "trials": len(known),
                     "lost": lost,
+                    "methods": sorted(by),
                     "intervals": _intervals([(steps, stretches) for _, steps, stretches, _ in known]),
                     "in_order": int(sum(ordered)),
                     "dip": series.summary(_by_seed(seeds, [dips[0] for *_, dips in known])),

@@ -11,11 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from reports import words
+from reports import methods, phase_strip, words
+from reports.captions import counted, failures, families, how_found
 from reports.panels import (
     Drawing,
     finished,
     full_label,
+    heading,
     label,
     lines,
     log_ticks,
@@ -24,8 +26,7 @@ from reports.panels import (
     plain_ticks,
     wide_panels,
 )
-from reports.spectrum_figures import counted, failures
-from reports.svg import FAINT, INK
+from reports.svg import FAINT
 
 _PHASED = ("entropy", "effective_rank", "mutual_information")
 """Columns under which the phases are marked."""
@@ -40,12 +41,11 @@ _GROUPS = {
 """Columns that stand together in one figure: their prefixes, its title and its y axis."""
 _TABLED = ("block_lambda_max_", "null_count")
 """Columns that only the table shows."""
-_STRENGTH = {"collapse": 0.25, "diversification": 0.55, "stabilization": 0.85}
 _TITLES = {
     "kappa_valley": "Condition of the valley",
     "cumulative_force": "Cumulative force along the river",
     "eigenvalues_below": "Eigenvalues below τ",
-    "river_share": "Share of the updates along the river",
+    "river_share": "Updates along the river",
     "valley_hopping": "Valley hopping",
 }
 
@@ -92,10 +92,12 @@ def _column(prefix: str, study: Entry, curve: Entry, colours: Mapping[str, str])
     name, drawn = curve["metric"], curve["series"]
     phases = [row for row in study["panels"]["phases"] if row["intervals"]] if name in _PHASED else []
     if phases:
-        figure, (axes,), (strip,) = wide_panels(1, height=2.9, strip=0.2 * len(phases) + 0.05)
+        figure, (axes,), (bars,) = wide_panels(1, height=2.9, strip=0.2 * len(phases) + 0.05)
     else:
         figure, axes = panel()
     ends = lines(axes, drawn, colours, "step")
+    if not methods.compare({text for s in drawn for text in s["methods"]}):
+        ends = [(y, f"{text} ({families(s)})", colour) for (y, text, colour), s in zip(ends, drawn, strict=True)]
     log = all(s["log"] for s in drawn)
     if name == "edge":
         axes.axhline(1.0, color=FAINT, linewidth=1.2, linestyle=(0, (2, 2)))
@@ -115,50 +117,18 @@ def _column(prefix: str, study: Entry, curve: Entry, colours: Mapping[str, str])
     )
     mean = "geometric mean" if log else "mean"
     alt = f"{name} over training, {mean} over seeds with 95 % t interval ({counted(drawn)}); at the last measurement: "
-    alt += f"{shown}."
+    alt += f"{shown}.{how_found(drawn, name)}"
+    if name == "lambda_min" and study["panels"]["fans"]:
+        alt += " Its geometric mean, which one seed moves less, is at the bottom of the ends of the spectrum."
     if phases:
-        _strip(strip, phases, colours, last)
-        alt += f" Phases by the rule, of more than half of the trials: {'; '.join(map(_phase_words, phases))}."
+        phase_strip.strip(bars, phases, colours, last)
+        alt += (
+            f" Phases by the rule, of more than half of the trials: {'; '.join(map(phase_strip.phase_words, phases))}."
+        )
     return finished(
         figure, name=f"{prefix}-curvature-{name.replace('_', '-')}", study=study, kind="curvature", title=name,
         alt=alt + failures(study, name),
     )  # fmt: skip
-
-
-def _strip(axes: Axes, phases: Sequence[Entry], colours: Mapping[str, str], last: int) -> None:
-    """A row a line: its phases over the steps as bars with their first letter."""
-    for place, row in enumerate(reversed(phases)):
-        for low, high, phase in stretches(row):
-            axes.barh(
-                place, high - low, left=low, height=0.72, color=colours[row["arm"]], alpha=_STRENGTH[phase], linewidth=0
-            )
-            if high - low >= 0.04 * last:
-                axes.text((low + high) / 2, place, phase[0].upper(), ha="center", va="center", fontsize=8, color=INK)
-        axes.annotate(
-            label(row), (1.0, place), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
-            va="center", fontsize=8.5, color=colours[row["arm"]], annotation_clip=False,
-        )  # fmt: skip
-    axes.set(xlim=(0, last or 1), ylim=(-0.6, len(phases) - 0.4), xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def stretches(row: Entry) -> list[tuple[int, int, str]]:
-    """(first step, last step, phase) of a line, consecutive intervals of one phase together."""
-    found: list[tuple[int, int, str]] = []
-    for interval in row["intervals"]:
-        if interval["phase"] is None:
-            continue
-        if found and found[-1][2] == interval["phase"] and found[-1][1] == interval["from"]:
-            found[-1] = found[-1][0], interval["to"], interval["phase"]
-        else:
-            found.append((interval["from"], interval["to"], interval["phase"]))
-    return found
-
-
-def _phase_words(row: Entry) -> str:
-    said = ", ".join(f"{phase} {words.count(a)} to {words.count(b)}" for a, b, phase in stretches(row)) or "none"
-    return f"{full_label(row)} {said} (in order in {row['in_order']} of {words.plural(row['trials'], 'trial')})"
 
 
 def _together(prefix: str, study: Entry, group: str, curves: Sequence[Entry], colours: Mapping[str, str]) -> Drawing:
@@ -166,7 +136,8 @@ def _together(prefix: str, study: Entry, group: str, curves: Sequence[Entry], co
     heads, title, ylabel = _GROUPS[group]
     head = heads[0] if len(heads) == 1 else ""
     bare = {curve["metric"]: curve["metric"].removeprefix(head) for curve in curves}
-    figure, grid, _ = wide_panels(len(curves), columns=3 if len(curves) > 4 else 2, height=1.9)
+    columns = 3 if len(curves) > 4 else 2
+    figure, grid, _ = wide_panels(len(curves), columns=columns, height=2.1, gap=0.09)
     values = [p[k] for c in curves for s in c["series"] for p in s["points"] for k in ("mean", "low", "high")]
     known = [v for v in values if v is not None]
     low, high = min(known), max(known)
@@ -177,14 +148,16 @@ def _together(prefix: str, study: Entry, group: str, curves: Sequence[Entry], co
         for _, text, colour in lines(axes, curve["series"], colours, "step"):
             ends[text] = colour
         axes.set(title=bare[curve["metric"]], xlabel="", ylabel="", xlim=(0, last or 1))
+        if axes in grid[-columns:]:
+            axes.set_xlabel("step (updates)")
         if cosine:
             axes.set_ylim(max(-1.02, low - room), min(1.02, high + room))
             axes.axhline(0.0, color=FAINT, linewidth=0.9)
         plain_ticks(axes)
-    figure.supxlabel("step (updates)", fontsize=10.5)
+    heading(figure, title)
     figure.supylabel(ylabel, fontsize=10.5)
     handles = [Line2D([], [], color=colour, linewidth=1.8) for colour in ends.values()]
-    figure.legend(handles, list(ends), loc="outside upper right", ncols=min(5, len(ends)), frameon=False, fontsize=9)
+    figure.legend(handles, list(ends), loc="outside lower center", ncols=min(5, len(ends)), frameon=False, fontsize=9)
     shown = "; ".join(
         f"{bare[curve['metric']]}: "
         + ", ".join(f"{label(s)} {words.number(s['points'][-1]['mean'])}" for s in curve["series"])
@@ -192,7 +165,8 @@ def _together(prefix: str, study: Entry, group: str, curves: Sequence[Entry], co
     )
     alt = (
         f"{title} over training, mean over seeds with 95 % t interval ({counted(curves[0]['series'])}); at the last "
-        f"measurement: {shown}.{failures(study, *(curve['metric'] for curve in curves))}"
+        f"measurement: {shown}.{''.join(how_found(curve['series'], curve['metric']) for curve in curves)}"
+        f"{failures(study, *(curve['metric'] for curve in curves))}"
     )
     return finished(figure, name=f"{prefix}-parts-{group}", study=study, kind="parts", title=title, alt=alt)
 
@@ -294,5 +268,5 @@ def _unit(unit: str, *, log: bool) -> str:
 def _estimate(point: Entry, *, log: bool = False) -> str:
     """A mean with its interval; on a log scale each with digits of its own."""
     three = [point[k] for k in ("mean", "low", "high")]
-    mean, low, high = (words.number(v) for v in three) if log else words.estimate(*three)
+    mean, low, high = (words.significant(v) for v in three) if log else words.estimate(*three)
     return f"{mean} [{low}, {high}]" if point["low"] is not None else mean

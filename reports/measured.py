@@ -17,6 +17,7 @@ def how(tables: Tables) -> list[dict[str, Any]]:
     """
     arm_of = dict(zip(tables.compared()["trial_id"], tables.compared()["arm"], strict=True))
     methods: dict[str, Counter[str]] = defaultdict(Counter)
+    arms: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     failures: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
     products: dict[str, list[int]] = defaultdict(list)
     errors: dict[str, list[float]] = defaultdict(list)
@@ -24,6 +25,7 @@ def how(tables: Tables) -> list[dict[str, Any]]:
         for name, text in _map(row, "method").items():
             method, failed, reason = text.partition(" failed: ")
             methods[name][method] += 1
+            arms[name][method][arm_of[row["trial_id"]]] += 1
             if failed:
                 failures[name][reason, arm_of[row["trial_id"]]] += 1
         for name, spent in _map(row, "products").items():
@@ -35,6 +37,7 @@ def how(tables: Tables) -> list[dict[str, Any]]:
             "quantity": name,
             "measurements": sum(methods[name].values()),
             "methods": dict(methods[name].most_common()),
+            "arms": {method: dict(sorted(counts.items())) for method, counts in sorted(arms[name].items())},
             "products": math.fsum(products[name]) / len(products[name]) if products[name] else None,
             "error": max(errors[name]) if errors[name] else None,
             "failed": sum(failures[name].values()),

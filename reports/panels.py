@@ -17,6 +17,7 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reports import words
@@ -230,11 +231,13 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 
 def log_ticks(axes: Axes, which: Literal["x", "y"]) -> None:
-    """Ticks at 1, 2, 5 × powers of ten; at powers alone, few of them, on three decades or more; evenly on a half."""
+    """Ticks at 1, 2, 5 × powers of ten, more within one decade; few powers alone on three or more; evenly on a half."""
     low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     decades = math.log10(high / low)
-    steps = (1, 2, 5) if decades < (3 if which == "y" else 2.2) else (1,)
+    steps: tuple[float, ...] = (1, 2, 5) if decades < (3 if which == "y" else 2.2) else (1,)
+    if decades < 1:
+        steps = (1, 1.5, 2, 3, 5, 7)
     every = max(1, math.ceil(decades / (7.5 if which == "y" else 5.5)))
     axis = axes.xaxis if which == "x" else axes.yaxis
     places = [s * 10.0**p for p in powers if p % every == 0 for s in steps]
@@ -247,10 +250,12 @@ def log_ticks(axes: Axes, which: Literal["x", "y"]) -> None:
 
 def symlog_axis(axes: Axes, linear: float, low: float, high: float) -> None:
     """A y axis that is linear up to ±`linear` and logarithmic beyond, over low … high, with few ticks."""
-    axes.set_yscale("symlog", linthresh=linear, linscale=0.5)
     room = 1.6
     bottom = low * room if low < -linear else -linear
     top = high * room if high > linear else linear
+    # Each half of the linear stretch is at least a tenth of the axis: 0 and ±linear would else be written into another.
+    decades = math.log10(top / linear) + math.log10(bottom / -linear)
+    axes.set_yscale("symlog", linthresh=linear, linscale=max(0.5, decades / 8))
     axes.set_ylim(bottom, top)
     places = [0.0]
     every = max(1, math.ceil(math.log10(max(top, -bottom) / linear) / 3))
@@ -262,14 +267,20 @@ def symlog_axis(axes: Axes, linear: float, low: float, high: float) -> None:
     plain_ticks(axes, "y")
 
 
+def heading(figure: Figure, title: str) -> None:
+    """The title of a figure whose panels have names of their own."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+
+
 def wide_panels(
-    count: int, *, columns: int = 2, height: float = 2.5, strip: float = 0.0
+    count: int, *, columns: int = 2, height: float = 2.5, strip: float = 0.0, gap: float = 0.04
 ) -> tuple[Figure, list[Axes], list[Axes]]:
-    """A figure of several small panels, with a strip under each where `strip`, its height in inches, is above 0."""
+    """A figure of several small panels, a strip under each where `strip`, its height, is above 0; all in inches."""
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     ratios = [height, strip] if strip else [height]
-    figure = Figure(figsize=(8.4 if columns > 1 else 5.4, (sum(ratios) + 0.35) * rows), layout="constrained")
+    size = 8.4 if columns > 1 else 5.4, (sum(ratios) + 0.35) * rows
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=gap))
     grid = figure.subplots(rows * len(ratios), columns, squeeze=False, height_ratios=ratios * rows)
     main = [grid[len(ratios) * (i // columns), i % columns] for i in range(rows * columns)]
     strips = [grid[2 * (i // columns) + 1, i % columns] for i in range(rows * columns)] if strip else []

@@ -16,6 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from reports import series, words
+from reports.captions import how_found
 from reports.figures import arm_colours
 from reports.panels import Drawing, label
 from reports.svg import PALETTE, dark_rules
@@ -122,6 +123,7 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
         "at_last_lines": _lines,
         "at_last_cell": lambda row, line: next((c for c in row["cells"] if label(c) == line["label"]), None),
         "methods": _methods,
+        "how_found": how_found,
         "estimate": lambda summary: words.estimate(*(summary[name] for name in ("mean", "low", "high"))),
     }
 
@@ -177,9 +179,13 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def _methods(row: Mapping[str, Any]) -> str:
-    """The methods of a quantity, the commonest first; three at most."""
-    counts = row["methods"]
-    shown = [f"{name} ({words.count(count)})" if len(counts) > 1 else name for name, count in counts.items()][:3]
+    """The methods of a quantity, the commonest first; three at most, with their arms where these differ in them."""
+    counts, arms = row["methods"], row["arms"]
+    differ = len({tuple(of) for of in arms.values()}) > 1
+    shown = []
+    for name, count in list(counts.items())[:3]:
+        each = ", ".join(f"{arm} {words.count(n)}" for arm, n in arms[name].items()) if differ else words.count(count)
+        shown.append(f"{name} ({each})" if len(counts) > 1 else name)
     return ", ".join(shown) + (f" and {len(counts) - 3} more" if len(counts) > 3 else "")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports import stats
+from reports import methods, stats
 from reports.tables import Setting, Tables, plain
 from studies.schemas import metric
 
@@ -120,7 +120,7 @@ def curves(tables: Tables, name: str, arms: Sequence[str]) -> list[dict[str, Any
     """The curve of a column of metrics or curvature over the steps, a series per group (see `groups`).
 
     A series covers the steps at which each of its trials has the value. ``flops`` is what training up to there costs
-    a trial by itself, where the table says it.
+    a trial by itself, where the table says it. ``methods``: how what is measured was found.
     """
     source = tables.metrics if name in tables.metrics.columns else tables.curvature
     if name not in source.columns:
@@ -142,7 +142,15 @@ def curves(tables: Tables, name: str, arms: Sequence[str]) -> list[dict[str, Any
                 by_seed[int(seeds[trial_id])].append(float(value))
             flops = float(at["flops_alone"].mean()) if "flops_alone" in at.columns else None
             points.append({"step": int(str(step)), "flops": flops} | summary(by_seed, log=log))
-        found.append(group.head | {"log": log, "n": int(group.trials["seed"].nunique()), "points": points})
+        found.append(
+            group.head
+            | {
+                "log": log,
+                "n": int(group.trials["seed"].nunique()),
+                "methods": sorted(methods.of_rows(own, name)),
+                "points": points,
+            }
+        )
     return found
 
 

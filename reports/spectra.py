@@ -100,7 +100,8 @@ def last_step(steps: Sequence[Sequence[Sequence[int]]]) -> int | None:
 def ranks(tables: Tables, spectra: Spectra, arms: Sequence[str]) -> dict[str, Any] | None:
     """|λ| by rank from the largest, at the last common step with exact spectra; geometric means over seeds.
 
-    Ranks go as far as every trial of a line has one outside its null space. None without exact spectra.
+    Ranks go as far as every trial of a line has one outside its null space. Lines without exact spectra are ``absent``.
+    None without any.
     """
     exact = {
         trial: {step: one for step, one in steps.items() if one.kind == "exact"} for trial, steps in spectra.items()
@@ -109,7 +110,7 @@ def ranks(tables: Tables, spectra: Spectra, arms: Sequence[str]) -> dict[str, An
     step = last_step([[list(exact.get(t, ())) for t in line.trials["trial_id"]] for line in lines])
     if step is None:
         return None
-    found = []
+    found, absent = [], []
     for line in lines:
         own = [
             (int(seed), exact[trial][step])
@@ -117,6 +118,7 @@ def ranks(tables: Tables, spectra: Spectra, arms: Sequence[str]) -> dict[str, An
             if step in exact.get(trial, ())
         ]
         if not own:
+            absent.append(line.head)
             continue
         sizes = [(seed, one.sizes()[::-1]) for seed, one in own]
         points = []
@@ -133,7 +135,7 @@ def ranks(tables: Tables, spectra: Spectra, arms: Sequence[str]) -> dict[str, An
                 "points": points,
             }
         )
-    return {"step": step, "series": found}
+    return {"step": step, "series": found, "absent": absent}
 
 
 def over_training(tables: Tables, spectra: Spectra, arms: Sequence[str]) -> list[dict[str, Any]]:

@@ -10,10 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import words
+from reports.captions import counted, failures, left_out
 from reports.panels import (
     Drawing,
     finished,
     full_label,
+    heading,
     label,
     lines,
     log_ticks,
@@ -52,29 +54,6 @@ def spectrum_figures(prefix: str, study: Entry, colours: Mapping[str, str]) -> I
         yield from _components(prefix, study, colours)
 
 
-def counted(series: Sequence[Entry]) -> str:
-    """Of how many seeds each line is the mean, in words; with the trials that lack what is drawn."""
-    if len({one["n"] for one in series}) == 1:
-        text = f"n = {words.plural(series[0]['n'], 'seed')}"
-        text += " in each arm" if len(series) > 1 else ""
-    else:
-        text = "seeds: " + ", ".join(f"{label(one)} {one['n']}" for one in series)
-    lost = [f"{label(one)} {one['lost']}" for one in series if one.get("lost")]
-    return text + (f"; trials without it, left out: {', '.join(lost)}" if lost else "")
-
-
-def failures(study: Entry, *names: str) -> str:
-    """What could not be measured of some quantities, as a sentence; empty where nothing failed."""
-    found = []
-    for entry in study["panels"]["how"]:
-        if entry["quantity"] in names and entry["failed"]:
-            reasons = "; ".join(one["reason"] for one in entry["failures"][:3])
-            found.append(
-                f"{entry['quantity']} in {entry['failed']} of {entry['measurements']} measurements ({reasons})"
-            )
-    return f" Failed: {', '.join(found)}." if found else ""
-
-
 # --- ranks -----------------------------------------------------------------------------------------------------------
 
 
@@ -102,8 +81,8 @@ def _ranks(prefix: str, study: Entry, colours: Mapping[str, str]) -> Drawing:
         )
     alt = (
         f"Absolute eigenvalues by rank at step {words.count(entry['step'])}, exact spectra, geometric mean over seeds "
-        f"with 95 % t intervals ({counted(drawn)}): {'; '.join(shown)}. Bars: share of the eigenvalues that are zero "
-        f"within rounding, which the ranks leave out.{failures(study, 'spectrum')}"
+        f"with 95 % t intervals ({counted(drawn)}{left_out(entry)}): {'; '.join(shown)}. Bars: share of eigenvalues "
+        f"that are zero within rounding, which the ranks leave out.{failures(study, 'spectrum')}"
     )
     return finished(figure, name=f"{prefix}-ranks", study=study, kind="ranks", title=title, alt=alt)
 
@@ -133,7 +112,7 @@ def _percent(share: float) -> str:
 
 def _over_training(prefix: str, study: Entry, drawn: Sequence[Entry], colours: Mapping[str, str]) -> Drawing:
     tau, half = study["panels"]["tau"], len(study["panels"]["quantiles"]) // 2
-    figure, grid, strips = wide_panels(len(drawn), height=2.4, strip=0.24)
+    figure, grid, strips = wide_panels(len(drawn), height=2.7, strip=0.24)
     values = [v for one in drawn for point in one["points"] for v in point["quantiles"]]
     last = max(point["step"] for one in drawn for point in one["points"])
     for axes, strip, one in zip(grid, strips, drawn, strict=True):
@@ -148,17 +127,19 @@ def _over_training(prefix: str, study: Entry, drawn: Sequence[Entry], colours: M
         axes.set_title(label(one), color=colour)
         axes.set_xlim(0, last or 1)
         plain_ticks(axes, "x")
-        if one["kinds"] == ["slq"]:
+        if "slq" in one["kinds"]:
             strip.text(0.0, 0, "null space: not settled by quadrature", va="center", fontsize=9, color=INK)
         else:
             end = one["points"][-1]
             _null_bar(strip, 0, end["null"], colour, "null space at the end: ")
         _bare(strip, 1)
     _outer(figure, "step (updates)", "λ (nats/token, symlog)")
-    kinds = {kind for one in drawn for kind in one["kinds"]}
-    how = {("exact",): "exact spectra", ("slq",): "stochastic Lanczos quadrature"}.get(
-        tuple(sorted(kinds)), "exact spectra where there are, else stochastic Lanczos quadrature"
-    )
+    by_kind = {
+        how: [label(one) for one in drawn if kind in one["kinds"]]
+        for kind, how in (("exact", "exact spectra"), ("slq", "stochastic Lanczos quadrature"))
+    }
+    known = {how: names for how, names in by_kind.items() if names}
+    how = "; ".join(how if len(known) == 1 else f"{how}: {', '.join(names)}" for how, names in known.items())
     shown = []
     for one in drawn:
         first, end = one["points"][0], one["points"][-1]
@@ -167,10 +148,11 @@ def _over_training(prefix: str, study: Entry, drawn: Sequence[Entry], colours: M
             f"{words.number(end['quantiles'][-1])}, middle half from {_range(first, half)} to {_range(end, half)}"
         )
     title = "Spectrum over training"
+    heading(figure, title)
     alt = (
         f"Quantiles of the eigenvalues over training ({how}), means over seeds ({counted(drawn)}): {'; '.join(shown)}. "
         f"Bands hold all, 98 %, 90 % and 50 % of the eigenvalues, the line is their median; the axis is linear below "
-        f"τ = {words.number(tau)} (dotted).{failures(study, 'spectrum')}"
+        f"τ = {words.tick(tau)} (dotted).{failures(study, 'spectrum')}"
     )
     return finished(figure, name=f"{prefix}-spectrum", study=study, kind="spectra", title=title, alt=alt)
 
@@ -187,7 +169,7 @@ def _outer(figure: Figure, x: str, y: str) -> None:
 
 
 def _fans(prefix: str, study: Entry, drawn: Sequence[Entry], colours: Mapping[str, str]) -> Drawing:
-    figure, grid, _ = wide_panels(len(drawn), height=2.5)
+    figure, grid, _ = wide_panels(len(drawn), height=2.7)
     points = [p for one in drawn for rank in one["ranks"] for p in rank["points"]]
     outer = [p for one in drawn for rank in one["ranks"] if rank["rank"] == 1 for p in rank["points"]]
     values = [p["mean"] for p in points] + [p["value"] for one in drawn for p in one["limit"]]
@@ -223,6 +205,7 @@ def _fans(prefix: str, study: Entry, drawn: Sequence[Entry], colours: Mapping[st
         shown.append(f"{full_label(one)} {_ends(one)}")
     _outer(figure, "step (updates)", "λ (nats/token, symlog)")
     title = "The ends of the spectrum over training"
+    heading(figure, title)
     limits = (
         " Dashed: (2 + 2μ)/η, up to which SGD with momentum μ and learning rate η is stable."
         if any(one["limit"] for one in drawn)
@@ -261,9 +244,10 @@ def _ends(one: Entry) -> str:
 def _components(prefix: str, study: Entry, colours: Mapping[str, str]) -> Iterator[Drawing]:
     entry = study["panels"]["components"]
     reference = entry["reference"]
-    for name, title, ylabel, level, unit in (
+    rest = " On the right, where all are below τ, it is what differs in null space and size."
+    for name, title, ylabel, level, tail in (
         ("share_smaller", f"Rank by rank against {reference}", f"share of ranks with |λ| below {reference}'s", 0.5, ""),
-        ("more_below", f"More eigenvalues below τ than {reference}", f"count − that of {reference}", 0.0, ""),
+        ("more_below", f"Eigenvalues below τ against {reference}", f"count − that of {reference}", 0.0, rest),
     ):
         drawn = [one | {"points": one[name]} for one in entry["series"] if one[name]]
         if not drawn:
@@ -292,7 +276,8 @@ def _components(prefix: str, study: Entry, colours: Mapping[str, str]) -> Iterat
         }[name]
         alt = (
             f"{what}, at step {words.count(entry['step'])}; pairs of trials of equal seed, mean over seeds with 95 % t "
-            f"interval ({counted(drawn)}): {'; '.join(shown)}{unit}.{failures(study, 'spectrum')}"
+            f"interval ({counted(drawn)}{left_out(entry)}): {'; '.join(shown)}.{tail}"
+            f"{failures(study, 'spectrum')}"
         )
         slug = name.replace("_", "-")
         yield finished(figure, name=f"{prefix}-components-{slug}", study=study, kind="ranks", title=title, alt=alt)

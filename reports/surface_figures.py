@@ -14,8 +14,8 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.ticker import MaxNLocator
 
 from reports import words
-from reports.panels import Drawing, finished, full_label, label, lines, plain_ticks, wide_panels
-from reports.spectrum_figures import counted, failures
+from reports.captions import counted, failures
+from reports.panels import Drawing, finished, full_label, heading, label, lines, plain_ticks, wide_panels
 from reports.svg import FAINT
 
 _BANDS = 8
@@ -57,7 +57,7 @@ def _contours(prefix: str, study: Entry, entry: Entry, shown: Sequence[Entry], c
     # Without the darkest shades, on which neither contours nor their heights could be read.
     shades = ["#e9e4da", *sns.color_palette("YlGnBu", len(bounds) + 1).as_hex()[: len(bounds) - 2]]
     columns = 2 if len(shown) in (1, 2, 4) else 3
-    figure, grid, _ = wide_panels(len(shown), columns=columns, height=2.35 if columns == 3 else 3.5)
+    figure, grid, _ = wide_panels(len(shown), columns=columns, height=2.5 if columns == 3 else 3.75)
     reach = max(float(np.abs(one["surface"][axis]).max()) for one in shown for axis in "xy")
     norm, map_ = BoundaryNorm(bounds, len(shades)), ListedColormap(shades)
     for axes, one, rise in zip(grid, shown, rises, strict=True):
@@ -80,6 +80,7 @@ def _contours(prefix: str, study: Entry, entry: Entry, shown: Sequence[Entry], c
     bar.set_label("rise (nats/token)")
     bar.outline.set_visible(False)
     title = "The loss around the last state"
+    heading(figure, title)
     said = "; ".join(
         f"{full_label(one)} (seed {one['surface']['seed']}) from {words.number(float(rise.min()))} to "
         f"{words.number(float(rise.max()))}"
@@ -117,7 +118,7 @@ def _lines(axes: Axes, x: Sequence[float], y: Sequence[float], rise: Any, edges:
 
 
 def _cuts(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -> Drawing:
-    figure, grid, _ = wide_panels(2, height=3.1)
+    figure, grid, _ = wide_panels(2, height=3.4)
     drawn = entry["series"]
     for number, axes in enumerate(grid):
         cuts = [one["cuts"][number] for one in drawn]
@@ -135,10 +136,11 @@ def _cuts(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -
         axes.set(xlabel="distance from the state", ylabel="rise (nats/token)" if number == 0 else "")
         plain_ticks(axes)
     names = [label(one) for one in drawn]
-    figure.legend(bold, names, loc="outside upper right", ncols=min(5, len(names)), frameon=False, fontsize=9)
+    figure.legend(bold, names, loc="outside lower center", ncols=min(5, len(names)), frameon=False, fontsize=9)
     said = "; ".join(f"{full_label(one)} {_cut_words(one['cuts'][0])}" for one in drawn)
     second = "; ".join(f"{full_label(one)} {_cut_words(one['cuts'][1])}" for one in drawn)
     title = "Cuts through the last state"
+    heading(figure, title)
     alt = (
         f"Rise of the loss along the two top eigenvectors at step {words.count(entry['step'])}, each seed thin, their "
         f"mean bold ({counted(drawn)}). Along {_AXES[0]}: {said}. Along {_AXES[1]}: {second}. The exponent of the rise "

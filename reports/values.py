@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
 
+from reports import methods
 from reports.functionals import FUNCTIONALS, History, UnmeasuredError, evaluate, failure
 from reports.tables import Tables
 from studies.claims import FUNCTIONALS as SIGNATURES
@@ -41,6 +42,8 @@ class Values:
     """By trial_id."""
     missing: Mapping[str, str]
     """Reasons by trial_id, for the trials that have no value."""
+    methods: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By trial_id, how a value of the curvature was found, or all that it is made of."""
 
     def main_reason(self) -> str | None:
         """The commonest reason for a missing value, or None."""
@@ -63,14 +66,16 @@ def values(tables: Tables, ref: MetricRef) -> Values:
     """The metric of every compared trial."""
     known: dict[str, float] = {}
     missing: dict[str, str] = {}
+    by: dict[str, frozenset[str]] = {}
     rows = _histories(tables, ref)
     for trial in tables.compared().to_dict("records"):
         key = str(trial["trial_id"])
         try:
             known[key] = _value(ref, trial, rows.get(key, History()))
+            by[key] = _methods(ref, trial, rows.get(key, History()))
         except UnmeasuredError as error:
             missing[key] = str(error)
-    return Values(known=known, missing=missing)
+    return Values(known=known, missing=missing, methods=by)
 
 
 def _histories(tables: Tables, ref: MetricRef) -> dict[str, History]:
@@ -112,6 +117,17 @@ def _value(ref: MetricRef, trial: Mapping[Any, Any], history: History) -> float:
         why = _failure(frame, ref.name, step)
         raise UnmeasuredError(f"{ref.name} was not measured at step {step}{f': {why}' if why else ''}")
     return _number(row.iloc[0], ref.name)
+
+
+def _methods(ref: MetricRef, trial: Mapping[Any, Any], history: History) -> frozenset[str]:
+    """How a value was found: at its step, or over the history where it is made of several steps."""
+    name = SIGNATURES[ref.name].quantity if ref.source == "functional" else ref.name
+    rows = history.curvature
+    if ref.source not in ("curvature", "functional") or name is None or rows.empty:
+        return frozenset()
+    if ref.source == "curvature" and ref.at != "best":
+        rows = rows[rows["step"] == (int(trial["steps"]) if ref.at == "final" else ref.at)]
+    return methods.of_rows(rows, name)
 
 
 def _failure(frame: pd.DataFrame, name: str, step: int | str | None) -> str | None:

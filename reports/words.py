@@ -21,6 +21,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{mantissa}e{int(exponent)}".replace("-", "−")
 
 
+def significant(value: float | None, digits: int = 3) -> str:
+    """A number that is known to so many digits alone: 7 222 773 is 7 220 000."""
+    return number(None if value is None else float(f"{value:.{digits - 1}e}"), digits)
+
+
 def count(value: float | None) -> str:
     """A count in full, in groups of three digits."""
     return "–" if value is None else f"{value:,.0f}".replace(",", "\u202f")
@@ -213,11 +218,14 @@ def _keeps_sign(finding: Mapping[str, Any]) -> bool:
 
 
 def _signed(finding: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Effect and interval as they are; on a log scale as ratios."""
+    """Effect and interval as they are; as ratios on a log scale, with digits of their own where they lie far apart."""
     three = [finding["effect"], finding["low"], finding["high"]]
-    if finding["scale"] == "log":
-        three = [None if v is None else math.exp(v) for v in three]
-    return estimate(*three)
+    if finding["scale"] != "log":
+        return estimate(*three)
+    mean, low, high = (None if v is None else math.exp(v) for v in three)
+    if low is None or high is None or high < 5 * low:
+        return estimate(mean, low, high)
+    return significant(mean), significant(low), significant(high)
 
 
 def _magnitude(finding: Mapping[str, Any]) -> tuple[str, str, str]:

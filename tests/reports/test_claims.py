@@ -361,11 +361,23 @@ def test_a_claim_of_several_parts_holds_where_each_does():
     assert single["verdict"] == "supported"
 
 
+def test_parts_that_are_decided_by_themselves_alone_are_explained():
+    """One seed short of Holm's correction: each part stands by itself, the whole does not."""
+    joint = {"arm": "looped", "against": "single", "expect": "higher"}
+    table = joint | {"all": [{"metric": "final_val_loss_low_ic"}, {"metric": "final_val_loss_high_ic"}]}
+    frames = results(seeds=range(3), noise=0.12)
+    whole, *_ = judged(frames, table, *[LOWER | {"metric": "val_loss", "at": at} for at in range(100, 3000, 200)])
+    assert whole["verdict"] == "undecided"
+    assert "contradicted" in [part["verdict"] for part in whole["parts"]]
+    assert whole["notes"][-1].startswith("Its parts are judged each by itself")
+
+
 def test_a_part_that_cannot_be_decided_leaves_the_claim_undecided():
     joint = LOWER | {"all": [{"metric": "final_val_loss_low_ic"}, {"metric": "lambda_max"}]}
     (claim,) = judged(results(curvature=False), joint)
     assert (claim["verdict"], claim["p"], claim["n"]) == ("undecided", None, 0)
     assert "lambda_max was not measured" in claim["reason"]
+    assert not any(note.startswith("Its parts") for note in claim["notes"])
 
 
 def test_under_no_difference_false_verdicts_stay_below_five_percent():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from xml.etree import ElementTree
@@ -10,6 +11,7 @@ import pytest
 
 from reports.build import build, to_text
 from reports.figures import arm_colours, draw
+from reports.panels import log_ticks, panel, symlog_axis
 from reports.svg import PALETTE
 from tests.reports.synthetic import ARMS, CLAIMS, GRID, Arm, claims, results, study
 
@@ -177,3 +179,21 @@ def test_names_that_look_like_mathematics_are_drawn_as_they_are():
     arms = [Arm(name="a", axes={"model.position": ["$x", "y$_2$"]}), Arm(name="b")]
     drawn = next(d for d in draw(report_of(results(arms, seeds=range(2)), [], arms)) if d.kind == "axes")
     assert "y$_2$" in drawn.svg
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.012, 0.038), (1.3, 9.5), (4.0, 5.0), (0.4, 14.0), (1e-9, 1e3)])
+def test_a_log_axis_of_any_width_has_enough_ticks_to_be_read(low, high):
+    _, axes = panel()
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    log_ticks(axes, "y")
+    assert 3 <= len(axes.get_yticks()) <= 12
+
+
+@pytest.mark.parametrize(("linear", "reach"), [(1e-3, 10.0), (1e-6, 100.0), (0.1, 0.5)])
+def test_zero_and_the_ends_of_the_linear_stretch_have_room_for_their_names(linear, reach):
+    figure, axes = panel(height=2.4)
+    symlog_axis(axes, linear, -reach, reach)
+    figure.draw_without_rendering()
+    heights = [axes.transData.transform((0, y))[1] for y in axes.get_yticks()]
+    assert min(b - a for a, b in itertools.pairwise(heights)) * 72 / figure.dpi > 10.5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from reports import words
@@ -29,6 +31,22 @@ def test_number(value, text):
 )
 def test_p_value_is_never_zero(p, text):
     assert words.p_value(p) == text
+
+
+def test_what_is_known_to_three_digits_has_no_more():
+    assert words.significant(7_222_773) == "7\u202f220\u202f000"
+    assert words.significant(0.0146) == "0.0146"
+    assert words.significant(None) == "–"
+
+
+def test_a_ratio_with_a_wide_interval_keeps_the_digits_of_its_ends():
+    def said(*three):
+        effect, low, high = map(math.log, three)
+        head = {"arm": "a", "against": "b", "value": None, "scale": "log", "unit": "1"}
+        return words.difference(head | {"effect": effect, "low": low, "high": high})
+
+    assert said(0.0939, 0.0146, 0.603) == "a / b = 0.0939"
+    assert said(3.15, 2.48, 3.99) == "a / b = 3.15"
 
 
 def test_an_estimate_has_two_digits_of_its_half_width():

@@ -1,0 +1,59 @@
+"""What the captions of several figures of the curvature say: of how many seeds, by which methods, without what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reports import methods, words
+from reports.panels import label
+
+Entry = Mapping[str, Any]
+
+
+def counted(series: Sequence[Entry]) -> str:
+    """Of how many seeds each line is the mean, in words; with the trials that lack what is drawn."""
+    if len({one["n"] for one in series}) == 1:
+        text = f"n = {words.plural(series[0]['n'], 'seed')}"
+        text += " in each arm" if len(series) > 1 else ""
+    else:
+        text = "seeds: " + ", ".join(f"{label(one)} {one['n']}" for one in series)
+    lost = [f"{label(one)} {one['lost']}" for one in series if one.get("lost")]
+    return text + (f"; trials without it, left out: {', '.join(lost)}" if lost else "")
+
+
+def left_out(entry: Entry) -> str:
+    """Lines that are not drawn as they have no exact spectrum, for the brackets after `counted`."""
+    names = ", ".join(map(label, entry["absent"]))
+    return f"; without exact spectra, left out: {names}" if names else ""
+
+
+def failures(study: Entry, *names: str) -> str:
+    """What could not be measured of some quantities, as a sentence; empty where nothing failed."""
+    found = []
+    for entry in study["panels"]["how"]:
+        if entry["quantity"] in names and entry["failed"]:
+            reasons = "; ".join(one["reason"] for one in entry["failures"][:3])
+            found.append(
+                f"{entry['quantity']} in {entry['failed']} of {entry['measurements']} measurements ({reasons})"
+            )
+    return f" Failed: {', '.join(found)}." if found else ""
+
+
+def how_found(drawn: Sequence[Entry], what: str) -> str:
+    """By which methods lines were found, as a sentence, where these differ; where they do not compare, that too.
+
+    Args:
+        drawn: lines with their ``methods``.
+        what: the subject of the sentence.
+    """
+    by_line = {label(s): s["methods"] for s in drawn if s["methods"]}
+    if len({tuple(texts) for texts in by_line.values()}) < 2 and all(len(texts) == 1 for texts in by_line.values()):
+        return ""
+    warning = "" if methods.compare({t for texts in by_line.values() for t in texts}) else ": do not compare heights"
+    return f" {what} was found {methods.said(by_line)}{warning}."
+
+
+def families(series: Entry) -> str:
+    """The methods of a line by their first words: ``exact``, ``slq`` and so on."""
+    return ", ".join(text.partition(",")[0] for text in series["methods"])
