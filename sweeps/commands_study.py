@@ -106,9 +106,9 @@ def plan(name: str, root: Path, *, max_trials: int, as_json: bool) -> int:
         return 0
     roles = Counter((trial.arm, trial.role) for trial in trials)
     rows = [(arm, role, n, planned.arms[arm]["done"] if first else None) for arm, role, n, first in _by_arm(roles)]
-    output.emit(f"{output.clean(study.name)}: {output.clean(study.question)}\n")
+    output.emit(f"{output.clean(study.name)}: {output.clean(study.question)}\n\n")
     output.emit(table(["arm", "role", "trials", "done"], rows))
-    output.emit(f"\n{tree_text(planned.tree)}\n" if trials else "")
+    output.emit(f"\n{tree_text(planned.tree)}\n\n" if trials else "")
     output.emit(pairs(_plan_lines(planned, later)))
     for text in planned.notes:
         output.emit(f"\nnote: {output.clean(text)}")

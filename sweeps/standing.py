@@ -26,7 +26,7 @@ def counts(trials: Sequence[Trial], coverage: Coverage) -> dict[str, Any]:
     for trial in trials:
         state = coverage.chain(trial)
         waits = state.status is None and trial.watch is not None
-        lacks = coverage.lacks_measurements(trial)
+        lacks = state.status is None and coverage.lacks_measurements(trial)
         stands = state.status or ("running" if state.covered > 0 and not lacks else "remaining")
         arms.setdefault(trial.arm, Counter()).update({stands: 1, "waiting": int(waits), "unmeasured": int(lacks)})
     whole = sum(arms.values(), Counter())
