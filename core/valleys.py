@@ -54,14 +54,18 @@ def _curve(
 ) -> list[Finding]:
     if not probe.is_exact:
         return refused(probe, name)
-    return [
-        Finding(
-            values={name: Value(method="exact", products=probe.size)},
-            curves=[(name, x, y) for x, y in points(exact.values.cpu().numpy(), THRESHOLDS)],
-            spectra=[exact_spectrum(probe, lane)],
+    findings = []
+    for lane, exact in enumerate(probe.exact):
+        found = points(exact.values.cpu().numpy(), THRESHOLDS)
+        failure = None if found else f"undefined: every |λ| is {THRESHOLDS[0]:g} at most"
+        findings.append(
+            Finding(
+                values={name: Value(method="exact", products=probe.size, failure=failure)},
+                curves=[(name, x, y) for x, y in found],
+                spectra=[exact_spectrum(probe, lane)],
+            )
         )
-        for lane, exact in enumerate(probe.exact)
-    ]
+    return findings
 
 
 def refused(probe: Probe, name: str) -> list[Finding]:
