@@ -153,7 +153,7 @@ def _how_found(finding: Finding) -> list[str]:
     found, texts = finding.found, {text for texts in finding.found.by_arm.values() for text in texts}
     if found.mixed or not (found.differ or any(map(methods.biased, texts))):
         return []
-    said = f"{finding.part.metric.text} was found {methods.said(found.by_arm)}"
+    said = f"Measured {methods.said(found.by_arm)}"
     if not any(map(methods.biased, texts)):
         return [f"{said}."]
     alike = "" if finding.part.against is None else ", as far as it is not so in both arms alike"

@@ -128,7 +128,7 @@ def find(tables: Tables, part: Part, *, family: int) -> Finding:
     except LogScaleError as error:
         pairs, blocked = NO_PAIRS, f"{part.metric.name} is compared as a ratio, but {error}"
     if blocked is None and found.mixed:
-        blocked = methods.refusal(tables, part.metric.text, found.by_arm)
+        blocked = methods.refusal(tables, found.by_arm)
     tests = _tests(part, what, pairs, family) if len(pairs.seeds) > 1 and not _senseless(part, what) else None
     interval = stats.t_interval(pairs.differences) if pairs.seeds else None
     return Finding(part=part, what=what, pairs=pairs, interval=interval, tests=tests, blocked=blocked, found=found)

@@ -115,9 +115,9 @@ def _joined(parts: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def refusal(tables: Tables, name: str, by_arm: Mapping[str, Sequence[str]]) -> str:
+def refusal(tables: Tables, by_arm: Mapping[str, Sequence[str]]) -> str:
     """Why numbers that do not compare decide nothing, with the way out where `measure.exact` is one."""
-    reason = f"{name} was found {said(by_arm)}, so a bias of the method would pass for a difference"
+    reason = f"measured {said(by_arm)}, so a bias of the method would pass for a difference"
     sizes = _sizes(tables, by_arm)
     if not sizes or not any(text == "exact" for texts in by_arm.values() for text in texts):
         return reason

@@ -30,6 +30,8 @@ from reports.svg import FAINT, INK
 _BANDS = (0.12, 0.16, 0.24, 0.38)
 """How dense the bands of a fan are, from the widest to the narrowest."""
 
+_SLQ = "stochastic Lanczos quadrature"
+
 Entry = Mapping[str, Any]
 
 
@@ -136,9 +138,11 @@ def _over_training(prefix: str, study: Entry, drawn: Sequence[Entry], colours: M
     _outer(figure, "step (updates)", "λ (nats/token, symlog)")
     by_kind = {
         how: [label(one) for one in drawn if kind in one["kinds"]]
-        for kind, how in (("exact", "exact spectra"), ("slq", "stochastic Lanczos quadrature"))
+        for kind, how in (("exact", "exact spectra"), ("slq", _SLQ))
     }
     known = {how: names for how, names in by_kind.items() if names}
+    bulk = " By quadrature a few nodes stand for the bulk, so its inner bands and median are coarse."
+    coarse = bulk if _SLQ in known else ""
     how = "; ".join(how if len(known) == 1 else f"{how}: {', '.join(names)}" for how, names in known.items())
     shown = []
     for one in drawn:
@@ -152,7 +156,7 @@ def _over_training(prefix: str, study: Entry, drawn: Sequence[Entry], colours: M
     alt = (
         f"Quantiles of the eigenvalues over training ({how}), means over seeds ({counted(drawn)}): {'; '.join(shown)}. "
         f"Bands hold all, 98 %, 90 % and 50 % of the eigenvalues, the line is their median; the axis is linear below "
-        f"τ = {words.tick(tau)} (dotted).{failures(study, 'spectrum')}"
+        f"τ = {words.tick(tau)} (dotted).{coarse}{failures(study, 'spectrum')}"
     )
     return finished(figure, name=f"{prefix}-spectrum", study=study, kind="spectra", title=title, alt=alt)
 

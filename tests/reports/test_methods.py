@@ -109,7 +109,7 @@ def test_a_biased_number_against_an_exact_one_decides_nothing_and_says_the_way_o
     assert found["verdict"] == "undecided"
     assert found["seeds_needed"] is None
     assert found["reason"] == (
-        f"{metric} was found by slq, 4 vectors of 12 nodes (biased upwards) in deep and exactly in shallow, so a bias "
+        f"measured by slq, 4 vectors of 12 nodes (biased upwards) in deep and exactly in shallow, so a bias "
         f"of the method would pass for a difference; set measure.exact to {sizes['deep']} or more (exact spectra in "
         f"both) or below {sizes['shallow']} (in none) and measure again"
     )
@@ -122,7 +122,7 @@ def test_what_is_sampled_without_bias_is_compared_and_said(mixed, metric):
     found = next(c for c in mixed[1]["claims"] if c["metric"] == metric)
     assert "measure.exact" not in (found["reason"] or "")
     assert len(found["methods"]["deep"]) == 1
-    assert f"{metric} was found by {found['methods']['deep'][0]} in deep and exactly in shallow." in found["notes"]
+    assert f"Measured by {found['methods']['deep'][0]} in deep and exactly in shallow." in found["notes"]
 
 
 def test_one_method_in_both_arms_needs_no_word(mixed):
@@ -167,6 +167,7 @@ def test_lines_without_an_exact_spectrum_are_named_where_they_are_left_out(mixed
     figures, _, _ = page
     assert "without exact spectra, left out: deep" in figures["ranks"].alt
     assert "exact spectra: shallow; stochastic Lanczos quadrature: deep" in figures["spectrum"].alt
+    assert "inner bands and median are coarse" in figures["spectrum"].alt
     assert figures["spectrum"].svg.count("not settled by quadrature") == 1
     assert mixed[1]["studies"][0]["panels"]["components"] is None
 
@@ -243,5 +244,5 @@ def test_the_limit_of_a_trial_and_points_left_out_are_no_methods_of_their_own():
 def test_no_exact_spectrum_is_promised_beyond_its_limit():
     frames = results(ARMS[:2], seeds=range(2))
     large = frames.with_trials(parameters=frames.trials_["arm"].map({"single": 4000, "looped": 90_000}))
-    text = methods.refusal(Tables.read(large), "entropy", {"single": ("exact",), "looped": (SLQ,)})
+    text = methods.refusal(Tables.read(large), {"single": ("exact",), "looped": (SLQ,)})
     assert text.endswith("set measure.exact below 4000 (in none) and measure again")
