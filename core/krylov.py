@@ -11,6 +11,7 @@ The basis takes 8 P bytes a product: 10 MB for 5,000 weights and 256 products.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,9 +42,17 @@ class Ritz:
 class Space:
     """An orthonormal basis `[j, P]` and the matrix in it, grown chain by chain, product by product."""
 
-    def __init__(self, start: Tensor) -> None:
-        self._rows = start.new_empty(32, len(start))
-        self._matrix = np.zeros((32, 32))
+    def __init__(self, start: Tensor, room: int) -> None:
+        """Begins the first chain.
+
+        Args:
+            start: `[P]`, unit norm.
+            room: directions there will be at most, unless there are fewer in the space.
+        """
+        # At once for all: growing would copy it again and again. What is never written takes no memory of a CPU.
+        self._rows = start.new_empty(min(room, len(start)), len(start))
+        # By direction: components of its product along it and those before it.
+        self._columns: list[Array] = []
         # By chain that has ended: its last product's part outside the basis is one direction times these, by row.
         self._ends: list[Array] = []
         self._tries = 0
@@ -81,31 +90,29 @@ class Space:
         """Takes the product of the last direction."""
         rows = self._rows[: self.count]
         near = rows[max(self.begin, self.count - 2) :]
-        local = near @ product
+        local = torch.mv(near, product)
         rest = torch.addmv(product, near.T, local, alpha=-1)
         self._rest, along, beta = _cleared(rest, rows)
-        column = self._matrix[: self.count, self.count - 1]
-        column[:] = along
-        column[self.count - len(near) :] += local.cpu().numpy()
+        along[-len(near) :] += local.cpu().numpy()
+        self._columns.append(along)
         self.couplings.append(beta)
         self.products += 1
         self._read = None
 
     def grow(self) -> None:
         """Goes on with the chain."""
-        self._append(self._rest / self.beta)
+        torch.div(self._rest, self.beta, out=self._rows[self.count])
+        self.count += 1
 
     def lock(self, ritz: Ritz, places: Places) -> None:
         """Lets Ritz vectors of a reading of now stand for the whole basis; another chain must begin next."""
         some = ritz.coefficients[:, places]
         self._close()
         self._ends = [end @ some[: len(end)] for end in self._ends]
-        rows, values = self.vectors(some), ritz.values[places]
+        rows = self.vectors(some)
         self.count = len(rows)
-        self._rows = rows.new_empty(self.count + 32, rows.shape[1])
         self._rows[: self.count] = rows
-        self._matrix = np.zeros((len(self._rows), len(self._rows)))
-        self._matrix[: self.count, : self.count] = np.diag(values)
+        self._columns = [np.r_[np.zeros(place), value] for place, value in enumerate(ritz.values[places])]
 
     def branch(self, again: Callable[[int], Tensor]) -> bool:
         """Begins another chain in the complement; whether there was a direction for it."""
@@ -128,7 +135,10 @@ class Space:
         if self.begin == 0:
             found = self.chain()
         else:
-            values, vectors = np.linalg.eigh(self._matrix[:j, :j], UPLO="U")
+            matrix = np.zeros((j, j))
+            for row, column in zip(matrix, self._columns, strict=True):
+                row[: len(column)] = column
+            values, vectors = np.linalg.eigh(matrix, UPLO="L")
             # What a chain left outside at its end is inside once the basis is the whole space.
             ends = [] if j == len(self.last) else self._ends
             residuals = self.beta * np.abs(vectors[-1])
@@ -157,7 +167,7 @@ class Space:
 
     @property
     def _diagonal(self) -> Array:
-        return self._matrix.diagonal()[self.begin : self.count]
+        return np.array([column[-1] for column in self._columns[self.begin :]])
 
     def _close(self) -> None:
         """Ends the chain that grows, if one does."""
@@ -168,23 +178,20 @@ class Space:
         self.couplings, self._read = [], None
 
     def _append(self, row: Tensor) -> None:
-        if self.count == len(self._rows):
-            self._rows = torch.cat([self._rows, torch.empty_like(self._rows)])
-            self._matrix = np.pad(self._matrix, (0, self.count))
         self._rows[self.count] = row
         self.count += 1
 
 
 def _cleared(vector: Tensor, rows: Tensor) -> tuple[Tensor, Array, float]:
     """`vector` less its components along all rows; the components; the norm of what is left."""
-    along, size = np.zeros(len(rows)), 0.0
+    total, size = np.zeros(len(rows)), 0.0
     for _ in range(3):
-        parts = rows @ vector
+        parts = torch.mv(rows, vector)
         vector = torch.addmv(vector, rows.T, parts, alpha=-1)
-        step = parts.cpu().numpy()
-        along += step
-        size = float(torch.linalg.vector_norm(vector))
+        along: Array = parts.cpu().numpy()
+        total += along
+        size = math.sqrt(float(torch.dot(vector, vector)))
         # What was taken away leaves its rounding, which counts where little else is left.
-        if not float(np.linalg.norm(step)) > size:
+        if not math.sqrt(float(along @ along)) > size:
             break
-    return vector, along, size
+    return vector, total, size

@@ -58,7 +58,7 @@ def extremes(
         tolerance: largest residual relative to the largest Ritz value in magnitude, in (0, 1).
         max_products: products after which what has not converged is given up.
     """
-    space, single = Space(start), Single(ends, tolerance)
+    space, single = Space(start, max_products), Single(ends, tolerance)
     while True:
         space.take((yield space.last))
         single.read(space)

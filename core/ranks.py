@@ -84,7 +84,7 @@ def ranked(
             magnitude, in (0, 1); up to twice that where missed ones were found.
         max_products: products after which what has not converged is given up.
     """
-    space, single = Space(start), Single(("max", "min"), tolerance)
+    space, single = Space(start, max_products), Single(("max", "min"), tolerance)
     P = len(start)
     asked = _Asked(top=min(top, P), bottom=min(bottom, P), magnitude=min(magnitude, P), tolerance=tolerance)
     need = min(P, max(asked.top + asked.bottom, asked.magnitude, 1))
