@@ -68,7 +68,8 @@ def eigenvalues(probe: Probe) -> list[Finding]:
     """The `measure.top` largest and smallest eigenvalues, as curves by rank; multiple ones as often as they are.
 
     The error is the largest residual bound. Where the budget ends before all have converged, those are given that have,
-    without a gap in the ranks, and the failure says how many have not.
+    without a gap in the ranks, and the failure says how many have not. Where it ends before a look for missed
+    eigenvalues was clean, the method says that they are not excluded.
     """
     return [_curves(run) for run in by_rank(probe)]
 
@@ -76,7 +77,7 @@ def eigenvalues(probe: Probe) -> list[Finding]:
 def _curves(run: Ranked) -> Finding:
     found = [*run.top, *run.bottom]
     value = Value(
-        method=_method(run),
+        method=run.method,
         error=max((e.error for e in found if e.error is not None), default=None),
         products=run.products,
         failure=run.failure,
@@ -91,10 +92,6 @@ def _curves(run: Ranked) -> Finding:
             if e.value is not None
         ],
     )
-
-
-def _method(run: Ranked) -> str:
-    return "lanczos" if run.checked else "lanczos, copies not looked for"
 
 
 def by_rank(probe: Probe) -> list[Ranked]:
@@ -134,7 +131,7 @@ def gradient_curvature(probe: Probe) -> list[Finding]:
 
 
 def _gradient(run: Ranked, gradient: Tensor, *, parameters: int, top: int) -> Finding:
-    names, method, products = ("top_cosine", "top_share"), _method(run), run.products
+    names, method, products = ("top_cosine", "top_share"), run.method, run.products
     norm = float(gradient.norm())
     if norm == 0.0:
         return failed(names, method, "the gradient is zero", products=products)

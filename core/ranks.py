@@ -51,6 +51,11 @@ class Ranked:
     failure: str | None = None
     """Why values are missing, in one line."""
 
+    @property
+    def method(self) -> str:
+        """As it is recorded: with what is not known of the lists."""
+        return "lanczos" if self.checked else "lanczos, missed eigenvalues not excluded"
+
 
 def ranked(
     start: Tensor,

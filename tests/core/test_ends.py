@@ -169,7 +169,7 @@ def test_a_budget_that_ends_too_early_says_what_is_missing() -> None:
     assert curve(ranks, "top_eigenvalue") == pytest.approx([50.0, 40.0])
     assert curve(ranks, "bottom_eigenvalue") == []
     assert "4 of 6 eigenvalues not converged after 10 products" in str(ranks.values["eigenvalues"].failure)
-    assert ranks.values["eigenvalues"].method == "lanczos, copies not looked for"
+    assert ranks.values["eigenvalues"].method == "lanczos, missed eigenvalues not excluded"
     assert gradient.values["top_cosine"].number is not None
     assert gradient.values["top_share"].number is None
     assert "1 of 3 eigenvectors not found" in str(gradient.values["top_share"].failure)
