@@ -99,28 +99,40 @@ class StackedHessian:
         return self._layout.packed(found)
 
 
-def drive(product: Callable[[Tensor], Tensor], runs: Sequence[Products[T]]) -> list[T]:
+def drive(
+    product: Callable[[Tensor], Tensor],
+    runs: Sequence[Products[T]],
+    *,
+    fewer: Callable[[Sequence[int]], Callable[[Tensor], Tensor]] | None = None,
+) -> list[T]:
     """Runs algorithms in step, one per lane: every pass gives all of them their next product.
 
     Args:
         product: `[K, P]` → `[K, P]`.
         runs: K algorithms. One that has finished is multiplied with zero from then on.
+        fewer: the product of some lanes alone, `[k, P]` → `[k, P]`; taken when half of the lanes have finished, since
+            building it costs about three passes. None: there is none.
 
     Returns:
         What each found.
     """
-    asked = [next(run) for run in runs]
-    idle = torch.zeros_like(asked[0])
+    asked = {lane: next(run) for lane, run in enumerate(runs)}
+    lanes = list(asked)
     found: dict[int, T] = {}
-    while len(found) < len(runs):
-        products = product(torch.stack(asked))
-        for lane, run in enumerate(runs):
-            if lane in found:
+    while asked:
+        if fewer is not None and 2 * len(asked) <= len(lanes):
+            lanes = list(asked)
+            product = fewer(lanes)
+        idle = torch.zeros_like(next(iter(asked.values())))
+        products = product(torch.stack([asked.get(lane, idle) for lane in lanes]))
+        for place, lane in enumerate(lanes):
+            if lane not in asked:
                 continue
             try:
-                asked[lane] = run.send(products[lane].clone())
+                asked[lane] = runs[lane].send(products[place].clone())
             except StopIteration as finished:
-                found[lane], asked[lane] = finished.value, idle
+                found[lane] = finished.value
+                del asked[lane]
     return [found[lane] for lane in range(len(runs))]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -213,3 +214,42 @@ def test_algorithms_go_in_step_and_end_when_they_end() -> None:
     assert drive(product, [powers(1.0, 1), powers(1.0, 3), powers(2.0, 2)]) == [1.0, 8.0, 18.0]
     assert [x[0, 0].item() for x in passes] == [1.0, 0.0, 0.0]
     assert [x[2, 0].item() for x in passes] == [2.0, 6.0, 0.0]
+
+
+def test_lanes_that_are_left_go_on_by_themselves() -> None:
+    scale, passes = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64), list[list[int]]()
+
+    def of(lanes: Sequence[int]) -> Callable[[Tensor], Tensor]:
+        def product(vectors: Tensor) -> Tensor:
+            passes.append(list(lanes))
+            return scale[list(lanes), None] * vectors
+
+        return product
+
+    def power(count: int) -> Products[float]:
+        vector = torch.ones(1, dtype=torch.float64)
+        for _ in range(count):
+            vector = yield vector
+        return float(vector)
+
+    found = drive(of(range(4)), [power(count) for count in (2, 5, 1, 4)], fewer=of)
+    assert found == [1.0, 2.0**5, 3.0, 4.0**4]
+    assert passes == [[0, 1, 2, 3]] * 2 + [[1, 3]] * 2 + [[1]]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_lane_has_its_bits_when_others_have_finished(name: str) -> None:
+    at = probe(seeds(config(name), 4))
+
+    def power(lane: int, count: int) -> Products[Tensor]:
+        vector = at.direction(lane, "start")
+        for _ in range(count):
+            vector = yield vector
+        return vector
+
+    counts = (1, 4, 2, 6)
+    together = at.drive([(lane, power(lane, count)) for lane, count in enumerate(counts)])
+    for lane, count in enumerate(counts):
+        [alone] = at.drive([(lane, power(lane, count))])
+        assert torch.equal(together[lane], alone)
+    assert set(at._hessians) == {(0, 1, 2, 3), (0,), (1,), (2,), (3,)}
