@@ -267,7 +267,7 @@ class CrossEntropy:
     def backward(self) -> Tensor:
         """`l̄ = c (p − targets)`."""
         scale = self.weight / self.p.shape[1]
-        places = self.targets.view(*self.p.shape[:2], 1)
+        places = self.targets.reshape(*self.p.shape[:2], 1)
         self.scaled = self.p * scale
         return self.scaled.scatter_add(2, places, torch.full_like(places, -scale, dtype=self.p.dtype))
 

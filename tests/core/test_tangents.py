@@ -208,6 +208,33 @@ def test_a_lane_has_its_own_bits_in_any_pack(name: str) -> None:
     assert [again[1], again[3]] == [products([1], [vector])[0] for vector in (5, 6)]
 
 
+@pytest.mark.parametrize("model", [{"width": 1, "loops": 1}, {"width": 8, "loops": 1, "mlp_ratio": 1 / 8}])
+def test_a_lone_lane_with_an_axis_of_one_has_the_bits_of_a_pack(model: dict[str, Any]) -> None:
+    """At sizes at which a product of a matrix and a vector sums in another order than one of matrices."""
+    task = {"states": 65, "length": 13}
+    at = probe(seeds(config(model, task=task, probe=5), 3))
+    assert at.arch.unit_axis
+    together, _ = both(at)
+    v = directions(at, "v")
+    for lane in range(3):
+        alone, _ = both(at.pick([lane]))
+        assert torch.equal(alone.losses[0], together.losses[lane])
+        assert torch.equal(alone.gradient()[0], together.gradient()[lane])
+        assert torch.equal(alone.product(v[lane : lane + 1])[0], together.product(v)[lane])
+
+
+def test_sequences_may_be_shorter_than_the_context() -> None:
+    """A single token has attention to itself alone; positions that no sequence reaches have no curvature."""
+    at = probe(seeds(config("toy"), 2))
+    for length in (1, 3):
+        short = replace(at, inputs=at.inputs[..., :length], targets=at.targets[..., :length])
+        check(short)
+        places = short.kinds["position"].view(-1, 4)[length:].flatten()
+        v = torch.zeros(2, short.size, dtype=torch.float64)
+        v[:, places] = 1.0
+        assert not short.hessian([0, 1]).product(v).any()
+
+
 def test_results_are_tensors_like_any_other_and_arguments_are_left_alone() -> None:
     at = probe(seeds(config("heads-all-tied"), 2))
     hessian, _ = both(at)
