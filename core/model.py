@@ -33,9 +33,11 @@ Initial weights, normal with these standard deviations, each times `model.init_s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
@@ -120,6 +122,21 @@ def architecture(config: TrialConfig) -> Architecture:
         position=model.position,
         tied=model.output == "tied",
     )
+
+
+def differs_alone(config: TrialConfig) -> bool:
+    """Whether products of a batch of one can have other bits than in a larger batch: such a lane runs beside a copy.
+
+    Always where a matrix has an axis of one (they run as matrix times vector), rarely under bf16.
+    """
+    return architecture(config).unit_axis or config.train.precision == "bf16"
+
+
+def autocast(config: TrialConfig, device: torch.device) -> AbstractContextManager[Any]:
+    """The context in which forward passes of a trial run, in training and evaluation."""
+    if config.train.precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
 
 
 def parameter_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
@@ -217,6 +234,29 @@ def forward(
     return ragged.compute(run, params, (inputs,), loops, one_by_one=math_attention, never_alone=arch.unit_axis)
 
 
+def forward_at(
+    params: Parameters, inputs: Tensor, arch: Architecture, *, at: Collection[int], injection: str = "none"
+) -> Iterator[Tensor]:
+    """Logits after each of some numbers of loops, in one pass up to the largest: the bits that `forward` gives.
+
+    Args:
+        params: by name, each `[K, …]`.
+        inputs: tokens, int64 `[K, B, T]` with T ≤ context.
+        arch: the architecture.
+        at: numbers of loops, each ≥ 1; of all lanes and sequences.
+        injection: see `forward`.
+
+    Yields:
+        `[K, B, T, V]` for each number, ascending.
+    """
+    layers = _Layers.of(params, arch, inputs.shape[2], math=False)
+    x = start = layers.apply(_embed(params, inputs, arch), arch.group("prelude"))
+    for loop in range(max(at)):
+        x = layers.loop(x, start, loop, injection=injection)
+        if loop + 1 in at:
+            yield layers.logits(x).view(*inputs.shape, arch.vocabulary)
+
+
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     """Next-token cross-entropy in nats, `[K, B, T]`, of logits `[K, B, T, V]` and targets `[K, B, T]`."""
     V = logits.shape[-1]
@@ -266,7 +306,7 @@ def _last_logits(
             x, done = x.split_with_sizes((active, x.shape[0] - active))
             ended.append(done)
             at_loop, start = at_loop.map(partial(ragged.first, count=active)), ragged.first(start, active)
-        x = at_loop.apply(x + start if loop and injection == "add" else x, arch.at_loop(loop))
+        x = at_loop.loop(x, start, loop, injection=injection)
     return layers.logits(lanes.join([*ended, x])).view(*inputs.shape, arch.vocabulary)
 
 
@@ -296,7 +336,7 @@ def _mean_losses(
             ended.append(done / loop)
             stay = partial(ragged.first, count=active)
             layers, x, start, targets = layers.map(stay), stay(x), stay(start), stay(targets)
-        x = layers.apply(x + start if loop and injection == "add" else x, arch.at_loop(loop))
+        x = layers.loop(x, start, loop, injection=injection)
         # One after the other: a stack of [K] vectors would be reduced over an axis whose inner axis is K.
         mean = token_losses(layers.logits(x), targets).view(active, -1).mean(1)
         total = total + mean if loop else mean
@@ -375,6 +415,13 @@ class _Layers:
                 hidden = _gelu(torch.bmm(h, weights[f"{block}.mlp_in"]))
                 x = torch.baddbmm(x, hidden, weights[f"{block}.mlp_out"])
         return x
+
+    def loop(self, x: Tensor, start: Tensor, number: int, *, injection: str) -> Tensor:
+        """One loop, the first is 0: the looped blocks on what the loop before gave, `[K, B·T, D]` → the same.
+
+        `start` is what the first loop was given; where it is injected, each further loop has it added again.
+        """
+        return self.apply(x + start if number and injection == "add" else x, self.arch.at_loop(number))
 
     def logits(self, x: Tensor) -> Tensor:
         """Coda, norm and head: `[K, B·T, D]` → `[K, B·T, V]`."""

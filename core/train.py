@@ -13,7 +13,6 @@ Randomness: none here. Batches are a function of (data seed, step), initial weig
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +35,15 @@ from core.findings import Rows
 from core.flat import Layout
 from core.flops import flops_alone
 from core.lineage import Link, canonical_json, links
-from core.model import Architecture, architecture, init_parameters, loss, parameter_shapes
+from core.model import (
+    Architecture,
+    architecture,
+    autocast,
+    differs_alone,
+    init_parameters,
+    loss,
+    parameter_shapes,
+)
 from core.segments import LaneResult, Segment, refuse_misfits
 from core.tasks import TaskData, task_data
 from core.watch import Check, ends_at
@@ -94,7 +101,7 @@ def train_segments(
         ValueError: the segments do not fit together, or a state does not fit its segment.
     """
     refuse_misfits(segments, states)
-    if len(segments) == 1 and device == "cpu" and _differs_alone(segments[0].config):
+    if len(segments) == 1 and device == "cpu" and differs_alone(segments[0].config):
         told = None if progress is None else lambda step, losses: progress(step, losses[:1])
         kept = None if keep is None else lambda lane, state: None if lane else keep(lane, state)
         return train_segments([*segments] * 2, [*states] * 2, device=device, stop=stop, progress=told, keep=kept)[:1]
@@ -109,14 +116,6 @@ def train_segments(
         if pack.idle or (stop is not None and stop(pack.step)):
             break
     return pack.results()
-
-
-def _differs_alone(config: TrialConfig) -> bool:
-    """Whether products of a batch of one can have other bits than in a larger batch: such a lane trains beside a copy.
-
-    Always where a matrix has an axis of one (they run as matrix times vector), rarely under bf16.
-    """
-    return architecture(config).unit_axis or config.train.precision == "bf16"
 
 
 class _Pack:
@@ -224,7 +223,7 @@ class _Pack:
 
     def _gradient(self, inputs: Tensor, targets: Tensor, loops: int | list[int]) -> tuple[Tensor, Tensor]:
         """Training losses `[K]` of one batch `[K, B, T]` and their gradients `[K, P]`."""
-        with self._precision():
+        with autocast(self.configs[0], self.device):
             losses = loss(
                 self.layout.views(self.weights),
                 inputs,
@@ -272,11 +271,6 @@ class _Pack:
             if good:
                 self.last_losses[lane], self.last_norms[lane] = map(float, watched[good - 1, :2, lane])
             self.reached[lane] = self.step + good
-
-    def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        if self.train.precision == "bf16":
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
-        return contextlib.nullcontext()
 
     def _batches(self, count: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of the next updates, each `[count, K, B, T]`."""
@@ -332,7 +326,7 @@ class _Pack:
             arch=self.arch,
             link=self.link,
             sets=self.validation,
-            precision=self._precision(),
+            precision=autocast(self.configs[0], self.device),
         )
 
     def _measure(self, lanes: Sequence[int]) -> None:

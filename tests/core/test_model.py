@@ -8,7 +8,7 @@ from torch import Tensor
 
 from core.config import TrialConfig, trial_config
 from core.flops import parameters as count_parameters
-from core.model import architecture, forward, init_parameters, loss, parameter_shapes
+from core.model import architecture, forward, forward_at, init_parameters, loss, parameter_shapes
 from tests.core.reference import CASES, PlainModel, case, plain_loss
 
 LANES = 3
@@ -53,6 +53,29 @@ def test_losses_and_gradients_are_those_of_a_plain_module(name: str, math_attent
 
 def ordered(named: dict[str, Tensor], like: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
     return [(name, named[name]) for name in like]
+
+
+@pytest.mark.parametrize("precision", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", CASES)
+def test_outputs_of_several_numbers_of_loops_are_those_of_each(name: str, precision: torch.dtype) -> None:
+    """Bit for bit, whatever else is asked, in one pass that yields them as it comes by."""
+    config = case(name)
+    arch, injection = architecture(config), config.model.injection
+    _, params = stacked(config)
+    if precision is not torch.float64:
+        params = {name: p.detach().float() for name, p in params.items()}
+    inputs, _ = tokens(config)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision is torch.bfloat16):
+        found = list(forward_at(params, inputs, arch, at=(7, 1, 2, 4), injection=injection))
+        for loops, logits in zip((1, 2, 4, 7), found, strict=True):
+            assert bits(logits) == bits(forward(params, inputs, arch, loops=loops, injection=injection))
+        (alone,) = forward_at(params, inputs, arch, at=[4], injection=injection)
+    assert bits(alone) == bits(found[2])
+
+
+def bits(x: Tensor) -> bytes:
+    """A linear model's stream may overflow within seven loops: what is not finite is compared too."""
+    return x.contiguous().view(torch.uint8).numpy().tobytes()
 
 
 def test_shorter_sequences_are_a_prefix() -> None:
