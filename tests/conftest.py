@@ -1,9 +1,8 @@
 """Shared set-up of the tests: soak tests only when asked for; one thread, as workers run."""
 
-import os
+from core.numerics import pin_environment
 
-for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(name, "1")  # before torch is imported: thread counts change bits
+pin_environment()  # before torch is imported
 
 import pytest  # noqa: E402 - after the environment is set
 
