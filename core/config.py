@@ -13,10 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from core import token_layout
 from core.errors import InputError, Problem
-from core.terms import build, nearest, term, terms
+from core.terms import build, hints, nearest, term, terms
 
 MAX_ROWS = 100_000
 """Evaluations, and measurements, that one trial may have: each is a row, and their steps are listed in plans."""
@@ -75,17 +76,148 @@ class MarkovTask:
 
     @property
     def context(self) -> int:
-        """Positions the model sees."""
+        """Positions of a training sequence."""
         return self.length
+
+    @property
+    def longest(self) -> int:
+        """Positions that the model may ever see."""
+        return self.length
+
+    @property
+    def masked(self) -> bool:
+        """Whether some targets are not predicted."""
+        return False
 
     @property
     def stratum_names(self) -> tuple[str, ...]:
         """Suffixes of the stratum columns."""
         return ("low_ic", "high_ic")
 
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What of the task must agree among trials that train in one pack."""
+        return (self.kind, self.vocabulary, self.context, self.val_size, self.stratum_names)
 
-Task = MarkovTask
-TASKS: dict[str, type[Task]] = {"markov": MarkovTask}
+
+MAX_STRATA = 256
+"""Lengths that a validation set may cover: each has columns of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmicTask:
+    """Problems of varied length with one right answer: predict the answer, exactly.
+
+    What the kinds are and how they are written in tokens: `core.algorithmic` and `core.token_layout`.
+    """
+
+    kind: Literal[
+        "parity", "copy", "addition", "nary_addition", "binary_sum", "binary_multiplication", "unique_set", "p_hop"
+    ] = term("parity", "the task")
+    train_length: tuple[int, int] = term((1, 20), "shortest and longest training problem", ge=1, le=1024)
+    test_length: tuple[int, int] = term((1, 40), "shortest and longest validation problem", ge=1, le=1024)
+    format: Literal["full-output", "next-token"] = term(
+        "full-output", "the answer is blank in the inputs and predicted at once, or read up to the token to predict"
+    )
+    symbols: int = term(4, "copy, unique_set, p_hop: size of the alphabet", ge=2, le=4096)
+    digits: int = term(3, "nary_addition: digits of each number", ge=1, le=9)
+    hops: int = term(2, "p_hop: hops from the last symbol to the answer", ge=1, le=1022)
+    train_size: int = term(0, "training problems, walked in epochs by length; 0 = online, each batch fresh", ge=0)
+    val_size: int = term(512, "validation problems", ge=2)
+    curriculum: int = term(
+        0, "updates over which the longest training length grows linearly from the shortest; 0 = none", ge=0
+    )
+    data_seed: int | None = term(None, "seed of the problems; silent = the trial's own seed", ge=0)
+
+    def rules(self) -> list[tuple[str, str]]:
+        """Rules between terms that are broken: (term, message)."""
+        broken = []
+        for name in ("train_length", "test_length"):
+            shortest, longest = getattr(self, name)
+            if shortest > longest:
+                broken.append((name, f"must be [shortest, longest], got [{shortest}, {longest}]"))
+            if self.kind == "p_hop" and shortest < self.hops + 2:
+                rule = f"must begin at hops + 2 = {self.hops + 2} or later, where hops = {self.hops} fit"
+                broken.append((name, f"{rule}, got {shortest}"))
+        if broken:
+            return broken
+        tested, trained = len(self.test_lengths), len(self.train_lengths)
+        if tested > MAX_STRATA:
+            broken.append(("test_length", f"must cover at most {MAX_STRATA} lengths, got {tested}; narrow the range"))
+        if self.val_size < tested:
+            broken.append(
+                ("val_size", f"must be at least one problem for each of {tested} lengths, got {self.val_size}")
+            )
+        if 0 < self.train_size < trained:
+            rule = f"must be 0 or at least one problem for each of {trained} lengths"
+            broken.append(("train_size", f"{rule}, got {self.train_size}"))
+        return broken
+
+    @property
+    def train_lengths(self) -> range:
+        """The lengths of training problems."""
+        return range(self.train_length[0], self.train_length[1] + 1)
+
+    @property
+    def test_lengths(self) -> range:
+        """The lengths of validation problems."""
+        return range(self.test_length[0], self.test_length[1] + 1)
+
+    def acting(self) -> set[str]:
+        """Names of the terms that change what is trained or evaluated."""
+        names = set(terms(type(self)))
+        if self.kind not in ("copy", "unique_set", "p_hop"):
+            names.discard("symbols")
+        if self.kind != "nary_addition":
+            names.discard("digits")
+        if self.kind != "p_hop":
+            names.discard("hops")
+        if self.train_length[0] == self.train_length[1]:
+            names.discard("curriculum")
+        if self.data_seed is None:
+            names.discard("data_seed")
+        return names
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens the model reads and predicts."""
+        return token_layout.vocabulary(self)
+
+    @property
+    def context(self) -> int:
+        """Positions of a training sequence: those of the longest training problem."""
+        return token_layout.positions(self, self.train_length[1])
+
+    @property
+    def longest(self) -> int:
+        """Positions that the model may ever see: those of the longest problem of training and validation."""
+        return token_layout.positions(self, max(self.train_length[1], self.test_length[1]))
+
+    @property
+    def masked(self) -> bool:
+        """Whether some targets are not predicted: problems and padding are not."""
+        return True
+
+    @property
+    def stratum_names(self) -> tuple[str, ...]:
+        """Suffixes of the stratum columns: trained and longer lengths, as far as validated, and each length."""
+        tested = self.test_lengths
+        groups = {
+            "trained": any(length in self.train_lengths for length in tested),
+            "longer": tested[-1] > self.train_length[1],
+        }
+        return (*(name for name, there in groups.items() if there), *(f"len_{length}" for length in tested))
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What of the task must agree among trials that train in one pack: their batches have equal lengths."""
+        lengths = (self.train_length, self.test_length, self.curriculum)
+        return (self.kind, self.vocabulary, self.context, self.longest, self.val_size, *lengths)
+
+
+Task = MarkovTask | AlgorithmicTask
+TASKS: dict[str, type[Task]] = {kind: cls for cls in get_args(Task) for kind in get_args(hints(cls)["kind"])}
+"""The class of each kind of task."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,7 @@ def lane_columns(
     """The columns of one lane from the summed losses and the hits of its sequences, each `[N]`."""
     row: dict[str, float | None] = {}
     groups: dict[str, npt.NDArray[np.bool_]] = {"": np.ones(len(losses), dtype=bool)}
-    groups |= {f"_{name}": validation.stratum == index for index, name in enumerate(validation.stratum_names)}
+    groups |= {f"_{name}": members for name, members in validation.strata.items()}
     for suffix, members in groups.items():
         tokens = int(members.sum()) * length
         if tokens == 0:

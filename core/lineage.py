@@ -333,11 +333,7 @@ def pack_shape(config: TrialConfig, link: Link) -> tuple[Any, ...]:
     """What must agree for trials to train in one stacked step: tensor shapes, kinds, precision, loops."""
     model, train = config.model, config.train
     return (
-        config.task.kind,
-        config.task.vocabulary,
-        config.task.context,
-        config.task.val_size,
-        config.task.stratum_names,
+        *config.task.shape,
         train.batch,
         train.optimizer,
         train.precision,

@@ -167,22 +167,22 @@ def _validation(task: MarkovTask, transitions: Floats, data_seed: int) -> Valida
     drawn, chains = Sequences(task, transitions, data_seed, "validation").draw(0, task.val_size)
     tokens = drawn.astype(np.int64)
     if task.strata == "chain":
-        stratum = (chains >= task.low_chains).astype(np.int64)
+        high = chains >= task.low_chains
     else:  # by rank, so that both halves have sequences whatever ties there are
         order = np.argsort(information_content(transitions, tokens, chains), kind="stable")
-        stratum = np.empty(task.val_size, dtype=np.int64)
-        stratum[order] = np.arange(task.val_size) >= (task.val_size + 1) // 2
+        high = np.empty(task.val_size, dtype=np.bool_)
+        high[order] = np.arange(task.val_size) >= (task.val_size + 1) // 2
+    strata = dict(zip(task.stratum_names, (~high, high), strict=True))
     nats, hits = bayes_predictions(transitions, tokens)
     floors = {"bayes_loss": float(nats.mean()), "bayes_accuracy": float(hits.mean())}
-    for index, name in enumerate(task.stratum_names):
-        if (members := stratum == index).any():
+    for name, members in strata.items():
+        if members.any():
             floors[f"bayes_loss_{name}"] = float(nats[members].mean())
             floors[f"bayes_accuracy_{name}"] = float(hits[members].mean())
     return Validation(
         inputs=tokens[:, :-1].copy(),
         targets=tokens[:, 1:].copy(),
-        stratum=stratum,
-        stratum_names=task.stratum_names,
+        strata=strata,
         floors=floors,
     )
 

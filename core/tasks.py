@@ -16,9 +16,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from core.config import TrialConfig
+from core.config import AlgorithmicTask, MarkovTask, TrialConfig
+from core.errors import InputError
 
 Tokens = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+IGNORE = -100
+"""The target at a position where nothing is predicted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +33,14 @@ class Validation:
     inputs: Tokens
     """Tokens read `[N, T]`."""
     targets: Tokens
-    """Tokens to predict `[N, T]`: `targets[:, t]` follows `inputs[:, t]`."""
-    stratum: Tokens
-    """Stratum of each sequence `[N]`, an index into `stratum_names`."""
-    stratum_names: tuple[str, ...]
+    """Tokens to predict `[N, T]`: `targets[:, t]` follows `inputs[:, t]`; `IGNORE` where nothing is predicted."""
+    strata: Mapping[str, Mask]
+    """By name, the sequences `[N]` of each stratum of the task; strata may overlap, and be empty."""
     floors: Mapping[str, float]
     """What the best possible predictor reaches on this set: ``bayes_loss`` (nats per token) and ``bayes_accuracy``,
     each also with ``_<stratum>`` for every stratum that has a sequence."""
+    lengths: Tokens | None = None
+    """Length of each problem `[N]`, where the task has problems of a length."""
 
 
 class TaskData(Protocol):
@@ -53,6 +59,8 @@ def task_data(config: TrialConfig) -> TaskData:
     """The data of a trial, by the kind of its task."""
     from core.markov import MarkovData  # here: the tasks import this module's types
 
-    match config.task.kind:
-        case "markov":
-            return MarkovData(config.task, data_seed=config.data_seed, batch=config.train.batch)
+    match config.task:
+        case MarkovTask() as task:
+            return MarkovData(task, data_seed=config.data_seed, batch=config.train.batch)
+        case AlgorithmicTask() as task:
+            raise InputError(f"task.kind: the data of {task.kind!r} are not there yet; take another kind")

@@ -95,6 +95,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return "known are " + ", ".join(sorted(known))
 
 
+def fixed_count(hint: Any) -> int | None:
+    """How many entries a list of this type has (``tuple[int, int]``); None where any number goes."""
+    arguments = get_args(hint)
+    return None if get_origin(hint) is not tuple or Ellipsis in arguments else len(arguments)
+
+
 def _type_name(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(f'"{v}"' for v in get_args(hint))
@@ -102,6 +108,8 @@ def _type_name(hint: Any) -> str:
         return " or ".join(_type_name(h) for h in get_args(hint) if h is not type(None))
     if get_origin(hint) is tuple:
         item = get_args(hint)[0]
+        if (count := fixed_count(hint)) is not None:
+            return f"a list of {count}, each {_type_name(item)}"
         of = f"tables of {', '.join(terms(cast(type, item)))}" if is_dataclass(item) else _type_name(item)
         return f"a list of {of}"
     if is_dataclass(hint):
@@ -127,7 +135,7 @@ def _convert(value: Any, hint: Any) -> Any:
             except TypeError:
                 continue
     elif origin is tuple:
-        if isinstance(value, (list, tuple)):
+        if isinstance(value, (list, tuple)) and fixed_count(hint) in (None, len(value)):
             return _items(value, get_args(hint)[0])
     elif is_dataclass(hint):
         table = cast(type, hint)

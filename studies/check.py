@@ -20,7 +20,7 @@ from core.terms import build, hints, nearest, terms
 from studies.claims import Claim, metric_names, parse_claims
 from studies.feasible import setting_problems
 from studies.grammar import MAX_SEEDS, NAME, NAME_RULE, NuisanceTable, SearchTable, StudyTable, structural_problems
-from studies.grid import Grid, parse_grid
+from studies.grid import Grid, joined, parse_grid
 from studies.nested import checked, listed_table
 from studies.settings import TRIAL_SECTIONS, checker, known_keys, layered
 from studies.sources import at_their_source
@@ -31,6 +31,8 @@ from studies.where import Expression, parse
 MAX_PROBLEMS = 50
 """Lines of errors that are printed; a slip in [base] can break every setting."""
 MAX_FILTERS = 100
+MAX_TASKS = 4096
+"""Tasks of an arm that are asked for their strata; an axis with more than these has the strata of the first ones."""
 INT64 = range(-(2**63), 2**63)
 
 
@@ -121,7 +123,7 @@ class _Check:
         where = self.filters()
         measure = self.measure()
         self.overlaps(arms, axes, nuisance, search)
-        claims = self.claims(arms, nuisance, search)
+        claims = self.claims(arms, axes, nuisance, search)
         if self.problems:
             return None
         names = StudyTable.model_validate(self.document)
@@ -218,7 +220,7 @@ class _Check:
             return ()
         filters = []
         names = {*self.keys, "arm", "seed"}
-        lists = {key for key, cls in self.keys.items() if listed_table(hints(cls)[key.partition(".")[2]])}
+        lists = {key for key, (cls, *_) in self.keys.items() if listed_table(hints(cls)[key.partition(".")[2]])}
         for number, text in enumerate(texts, start=1):
             try:
                 expression = parse(text)
@@ -316,9 +318,11 @@ class _Check:
             for name in varied:
                 self.wrong(name, "cannot stand beside [search] yet; put the keys into search.space as lists of choices")
 
-    def claims(self, arms: Sequence[Arm], nuisance: Nuisance | None, search: Search | None) -> tuple[Claim, ...]:
+    def claims(
+        self, arms: Sequence[Arm], axes: Grid, nuisance: Nuisance | None, search: Search | None
+    ) -> tuple[Claim, ...]:
         """The claims, and the metrics that tuning and search improve."""
-        strata = _strata(arms)
+        strata = _strata(arms, axes)
         for table, place in ((nuisance, "nuisance.tune_metric"), (search, "search.metric")):
             if table is None:
                 continue
@@ -341,14 +345,17 @@ def tune_seeds(count: int, seeds: Collection[int]) -> tuple[int, ...]:
     return tuple(itertools.islice((seed for seed in derived if seed not in taken), count))
 
 
-def _strata(arms: Sequence[Arm]) -> list[str]:
-    """Suffixes of the stratum columns that the arms' tasks have; of a default task where one cannot be built."""
+def _strata(arms: Sequence[Arm], axes: Grid) -> list[str]:
+    """Suffixes of the stratum columns that the arms' tasks have; of a default task where none can be built."""
     strata: dict[str, None] = {}
     for arm in arms:
-        values = arm.values.get("task", {})
-        try:
-            task: Any = build(section_class("task", values), values)
-        except InputError:
-            task = TrialConfig().task
-        strata |= dict.fromkeys(task.stratum_names)
+        varied = joined([axes, arm.axes]).only("task")
+        for assignment in itertools.islice(varied, MAX_TASKS):
+            values = dict(arm.values.get("task", {})) | {key.removeprefix("task."): value for key, value in assignment}
+            try:
+                cls = section_class("task", values)
+                task: Any = build(cls, {name: value for name, value in values.items() if name in terms(cls)})
+            except InputError:
+                continue
+            strata |= dict.fromkeys(task.stratum_names)
     return list(strata or dict.fromkeys(TrialConfig().task.stratum_names))

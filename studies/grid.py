@@ -47,6 +47,16 @@ class Grid:
         inner = [key for union in self.unions for grid in union for key in grid.keys]
         return tuple(dict.fromkeys([*own, *inner]))
 
+    def only(self, section: str) -> Grid:
+        """The grid of the keys of one section, each of its assignments once in a factor."""
+        prefix = f"{section}."
+        factors = [
+            tuple(dict.fromkeys(tuple(pair for pair in row if pair[0].startswith(prefix)) for row in factor))
+            for factor in self.factors
+        ]
+        unions = tuple(tuple(grid.only(section) for grid in union) for union in self.unions)
+        return Grid(factors=tuple(factors), unions=unions)
+
     def __iter__(self) -> Iterator[Assignment]:
         """The assignments in canonical order."""
         unions = (itertools.chain.from_iterable(union) for union in self.unions)

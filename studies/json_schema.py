@@ -17,7 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from core.config import TASKS, MeasureConfig, ScheduleConfig, section_class
 from core.quantities import QUANTITIES
-from core.terms import Bounds, hints, terms
+from core.terms import Bounds, fixed_count, hints, terms
 from studies.claims import EXPECTATIONS, FUNCTIONALS, metric_names
 from studies.grammar import NAME, StudyTable
 from studies.nested import listed_table, table_in
@@ -34,14 +34,15 @@ def schema() -> Schema:
     whole = StudyTable.model_json_schema()
     definitions: Schema = whole["$defs"]
     for section in TRIAL_SECTIONS:
-        tables = [_section(cls) for cls in (TASKS.values() if section == "task" else [section_class(section, {})])]
+        classes = dict.fromkeys(TASKS.values()) if section == "task" else [section_class(section, {})]
+        tables = [_section(cls) for cls in classes]
         definitions[section] = tables[0] if len(tables) == 1 else {"anyOf": tables}
         for owner in ("BaseTable", "ArmTable"):
             definitions[owner]["properties"][section] = {"$ref": f"#/$defs/{section}"}
     definitions |= {_named(table): _section(table) for table in _nested(ScheduleConfig)}
     definitions["measure"] = _section(MeasureConfig)
     definitions["measure"]["properties"]["quantities"]["items"] = {"enum": list(QUANTITIES)}
-    varied = {key: _values(key, cls) for key, cls in known_keys().items() if _identity(key, cls)}
+    varied = {key: _values(key, classes) for key, classes in known_keys().items() if _identity(key, classes)}
     definitions["axis"] = {"type": "object", "properties": varied, "additionalProperties": False}
     same = {key: {"$ref": f"#/$defs/axis/properties/{key}"} for key in varied}
     grid = same | {
@@ -56,7 +57,9 @@ def schema() -> Schema:
         "type": "object",
         "minProperties": 1,
         "additionalProperties": False,
-        "properties": {key: _dimension(key, cls) for key, cls in known_keys().items() if _searched(key, cls)},
+        "properties": {
+            key: _dimension(key, classes) for key, classes in known_keys().items() if _searched(key, classes)
+        },
     }
     for owner in ("ClaimTable", "PartTable"):
         properties = definitions[owner]["properties"]
@@ -101,8 +104,9 @@ def _typed(hint: Any, bounds: Bounds) -> Schema:
         options = [_typed(option, bounds) for option in arguments if option is not type(None)]  # TOML has no null
         return options[0] if len(options) == 1 else {"anyOf": options}
     if origin is tuple:
-        least = {"minItems": 1} if listed_table(hint) else {}
-        return {"type": "array", "items": _typed(arguments[0], bounds)} | least
+        count = fixed_count(hint)
+        number = {"minItems": count, "maxItems": count} if count else {"minItems": 1} if listed_table(hint) else {}
+        return {"type": "array", "items": _typed(arguments[0], bounds)} | number
     if (table := table_in(hint)) is not None:
         return {"$ref": f"#/$defs/{_named(table)}"}
     found: Schema = {"type": _TYPES[hint]}
@@ -126,28 +130,38 @@ def _named(table: type) -> str:
     return table.__name__.removesuffix("Config").lower()
 
 
-def _searched(key: str, cls: type) -> bool:
+def _searched(key: str, classes: tuple[type, ...]) -> bool:
     """Whether a search may propose values of a key."""
-    return _identity(key, cls) and not listed_table(hints(cls)[key.partition(".")[2]])
+    return _identity(key, classes) and get_origin(hints(classes[0])[_name(key)]) is not tuple
 
 
-def _identity(key: str, cls: type) -> bool:
-    return bool(terms(cls)[key.partition(".")[2]].metadata["identity"])
+def _identity(key: str, classes: tuple[type, ...]) -> bool:
+    return bool(terms(classes[0])[_name(key)].metadata["identity"])
 
 
-def _values(key: str, cls: type) -> Schema:
-    """An axis over a key."""
-    name = key.partition(".")[2]
-    spec = terms(cls)[name]
-    items = _typed(hints(cls)[name], spec.metadata["bounds"])
-    return {"type": "array", "minItems": 1, "uniqueItems": True, "items": items, "description": spec.metadata["doc"]}
+def _values(key: str, classes: tuple[type, ...]) -> Schema:
+    """An axis over a key; its values are those of any task that has it."""
+    specs = [terms(cls)[_name(key)] for cls in classes]
+    items = _either(
+        [_typed(hints(cls)[_name(key)], spec.metadata["bounds"]) for cls, spec in zip(classes, specs, strict=True)]
+    )
+    meaning = specs[0].metadata["doc"]
+    return {"type": "array", "minItems": 1, "uniqueItems": True, "items": items, "description": meaning}
 
 
-def _dimension(key: str, cls: type) -> Schema:
+def _either(options: list[Schema]) -> Schema:
+    """What one of the schemas takes; choices become one list."""
+    if all(option.keys() == {"enum"} for option in options):
+        return {"enum": list(dict.fromkeys(choice for option in options for choice in option["enum"]))}
+    distinct = [option for number, option in enumerate(options) if option not in options[:number]]
+    return distinct[0] if len(distinct) == 1 else {"anyOf": distinct}
+
+
+def _dimension(key: str, classes: tuple[type, ...]) -> Schema:
     """A searched key: a range of its numbers, or a list of choices."""
     axis = f"#/$defs/axis/properties/{key}"
     choices = {"$ref": axis, "minItems": 2}
-    if get_origin(hints(cls)[key.partition(".")[2]]) is Literal:
+    if get_origin(hints(classes[0])[_name(key)]) is Literal:
         return choices
     end = {"$ref": f"{axis}/items"}
     ends = {
@@ -157,6 +171,11 @@ def _dimension(key: str, cls: type) -> Schema:
         "additionalProperties": False,
     }
     return {"anyOf": [ends, choices]}
+
+
+def _name(key: str) -> str:
+    """The term of a dotted key."""
+    return key.partition(".")[2]
 
 
 if __name__ == "__main__":

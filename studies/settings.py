@@ -38,18 +38,19 @@ class Setting:
     """All the assigned values."""
 
 
-def known_keys() -> dict[str, type]:
-    """Every dotted key of a trial and the section class that declares it (the first task that has it)."""
-    classes = [("task", cls) for cls in TASKS.values()]
+def known_keys() -> dict[str, tuple[type, ...]]:
+    """Every dotted key of a trial and the section classes that declare it: of a task's key one for each that has it."""
+    classes = [("task", cls) for cls in dict.fromkeys(TASKS.values())]
     classes += [(name, SECTIONS[name]) for name in TRIAL_SECTIONS if name != "task"]
-    keys: dict[str, type] = {}
+    keys: dict[str, tuple[type, ...]] = {}
     for section, cls in classes:
         for name in terms(cls):
-            keys.setdefault(f"{section}.{name}", cls)
+            key = f"{section}.{name}"
+            keys[key] = (*keys.get(key, ()), cls)
     return keys
 
 
-def converter(keys: Mapping[str, type]) -> Callable[[str, Any], tuple[Any, str | None]]:
+def converter(keys: Mapping[str, tuple[type, ...]]) -> Callable[[str, Any], tuple[Any, str | None]]:
     """A function that checks and converts one value of one dotted key that must be part of a trial's identity."""
     found = checker(keys)
 
@@ -60,18 +61,27 @@ def converter(keys: Mapping[str, type]) -> Callable[[str, Any], tuple[Any, str |
     return convert
 
 
-def checker(keys: Mapping[str, type]) -> Convert:
-    """As `converter`, with every problem of a value; their places follow the key."""
+def checker(keys: Mapping[str, tuple[type, ...]]) -> Convert:
+    """As `converter`, with every problem of a value; their places follow the key.
+
+    A key of several tasks takes what one of them takes; whether it suits the arm's own task shows with its settings.
+    """
 
     def convert(key: str, value: Any) -> tuple[Any, list[Problem]]:
         if key not in keys:
             return value, [Problem("", f"unknown key; {nearest(key, keys)}")]
-        section = keys[key]
         name = key.partition(".")[2]
-        if not terms(section)[name].metadata["identity"]:
+        if not terms(keys[key][0])[name].metadata["identity"]:
             message = "is not part of what a trial is, so it cannot vary; set it in [base] or in the arms"
             return value, [Problem("", message)]
-        return checked(section, name, value)
+        if key == "task.kind":
+            try:
+                section_class("task", {"kind": value})
+            except InputError as error:
+                return value, [Problem("", problem.message) for problem in error.problems]
+            return value, []
+        found = [checked(section, name, value) for section in keys[key]]
+        return next((sound for sound in found if not sound[1]), found[0])
 
     return convert
 
@@ -142,9 +152,8 @@ class ArmSettings:
         if found is None:
             values = layered(section, self._values.get(section, {}), {name: value for name, _, _, value in assigned})
             cls = section_class(section, values)
-            # An axis over the key of another kind of task does not act on this arm.
-            foreign = {name for name, *_ in assigned if name not in terms(cls)}
-            found = build(cls, {name: value for name, value in values.items() if name not in foreign}, section)
+            # A key of another kind of task, in [base] or on an axis, does not act here: each task takes what it knows.
+            found = build(cls, {name: value for name, value in values.items() if name in terms(cls)}, section)
             self._sections[place] = found
         return found
 
@@ -155,11 +164,12 @@ class ArmSettings:
             values = self._values.get(section, {})
             cls = section_class(section, values)
             for name, spec in terms(cls).items():
-                flat[f"{section}.{name}"] = check(cls, name, values[name])[0] if name in values else spec.default
+                value = check(cls, name, values[name])[0] if name in values else spec.default
+                flat[f"{section}.{name}"] = _compared(value)
         return flat
 
     def _environment(self, assignment: Assignment) -> dict[str, Any]:
-        assigned = dict(assignment)
+        assigned = {key: _compared(value) for key, value in assignment}
         if "schedule.stages" in assigned:  # a list displaces a short form, whose kind a filter would read
             assigned.setdefault("schedule.kind", "stages")
         return self._defaults | assigned
@@ -167,6 +177,11 @@ class ArmSettings:
     def _located(self, problem: Problem, assignment: Assignment) -> Problem:
         values = ", ".join(f"{key} = {shown(value)}" for key, value in assignment)
         return Problem(f"arms.{self.arm}.{problem.where}", f"{problem.message}{f' (with {values})' if values else ''}")
+
+
+def _compared(value: Any) -> Any:
+    """A value as filters compare it: they write lists."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _keeps(filter_: Expression, values: Mapping[str, Any]) -> bool:

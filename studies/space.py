@@ -69,7 +69,7 @@ def _choices(key: str, value: Any, place: str, convert: Convert, problems: list[
             return None
         choices.append(clean)
     if any(isinstance(choice, tuple) for choice in choices):
-        problems.append(Problem(place, "lists of stages cannot be searched; make each of them an arm"))
+        problems.append(Problem(place, "lists cannot be searched; make each of them an arm"))
         return None
     if len({(type(choice), choice) for choice in choices}) < len(choices):
         problems.append(Problem(place, f"choices must differ, got {value!r}"))

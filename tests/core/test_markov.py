@@ -136,19 +136,20 @@ def test_strata_by_chain_and_by_quantile() -> None:
     transitions = transition_matrices(TASK, data_seed=0)
     tokens, chains = Sequences(TASK, transitions, 0, "validation").draw(0, 64)
     by_chain = task_data(config()).validation()
-    np.testing.assert_array_equal(by_chain.stratum, chains >= 2)
+    np.testing.assert_array_equal(by_chain.strata["high_ic"], chains >= 2)
+    np.testing.assert_array_equal(by_chain.strata["low_ic"], chains < 2)
     by_rank = task_data(config(strata="quantile")).validation()
     np.testing.assert_array_equal(by_rank.inputs, by_chain.inputs)
     rate = information_content(transitions, tokens.astype(np.int64), chains)
-    assert (by_rank.stratum == 0).sum() == 32
-    assert rate[by_rank.stratum == 0].max() <= rate[by_rank.stratum == 1].min()
+    assert by_rank.strata["low_ic"].sum() == by_rank.strata["high_ic"].sum() == 32
+    assert rate[by_rank.strata["low_ic"]].max() <= rate[by_rank.strata["high_ic"]].min()
 
 
 def test_floors_are_the_means_over_the_strata() -> None:
     validation = task_data(config()).validation()
     floors = validation.floors
     assert set(floors) == {f"bayes_{m}{s}" for m in ("loss", "accuracy") for s in ("", "_low_ic", "_high_ic")}
-    low = (validation.stratum == 0).mean()
+    low = validation.strata["low_ic"].mean()
     for metric in ("loss", "accuracy"):
         mixed = low * floors[f"bayes_{metric}_low_ic"] + (1 - low) * floors[f"bayes_{metric}_high_ic"]
         assert floors[f"bayes_{metric}"] == pytest.approx(mixed, rel=1e-12)
