@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from core.config import MeasureConfig, TrialConfig, section_class
@@ -23,6 +24,7 @@ from studies.grammar import MAX_SEEDS, NAME, NAME_RULE, NuisanceTable, SearchTab
 from studies.grid import Grid, joined, parse_grid
 from studies.nested import checked, listed_table
 from studies.settings import TRIAL_SECTIONS, checker, known_keys, layered
+from studies.sizes import SMALL, at_overlay, name_problems, size_names, sized
 from studies.sources import at_their_source
 from studies.space import parse_space
 from studies.study import Arm, Nuisance, Search, Study
@@ -36,24 +38,49 @@ MAX_TASKS = 4096
 INT64 = range(-(2**63), 2**63)
 
 
-def parse_study(document: Mapping[str, Any], *, file: str) -> Study:
+def parse_study(document: Mapping[str, Any], *, file: str, size: str = SMALL) -> Study:
     """A study from plain nested values.
 
     Args:
         document: as TOML gives it.
         file: what the messages call it.
+        size: which of its sizes; all are checked.
 
     Raises:
-        InputError: with every problem, one line each.
+        InputError: with every problem, one line each; for a size that it does not have, with this alone.
     """
-    problems = list(_unwritable(document))
-    if not problems:
-        checked = _Check(document, structural_problems(document))
-        study = checked.study(file)
+    if size not in (known := size_names(document)):
+        raise InputError(located([Problem("", f"has no size {size!r}; {nearest(size, known)}")], file))
+    return parse_sizes(document, file=file)[size]
+
+
+def parse_sizes(document: Mapping[str, Any], *, file: str) -> dict[str, Study]:
+    """As `parse_study`, the study in each of its sizes: by the size's name, `SMALL` first.
+
+    A study of another size is called ``NAME@SIZE``, and its file likewise.
+    """
+    if unwritable := list(_unwritable(document)):
+        raise InputError(located(unwritable, file))
+    found: dict[str, Study] = {}
+    problems: list[Problem] = []
+    small: list[Problem] = []
+    for size in size_names(document):
+        whole = sized(document, size)
+        checked = _Check(whole, structural_problems(whole))
+        study = checked.study(file if size == SMALL else f"{file}@{size}")
+        if size == SMALL:
+            small = checked.problems
+            problems += small
+        else:
+            problems += at_overlay(checked.problems, document, size, small=small)
         if study is not None:
-            return study
-        problems = checked.problems
-    raise InputError(located(problems, file))
+            found[size] = study if size == SMALL else replace(study, name=f"{study.name}@{size}")
+    of_sizes = [problem for problem in structural_problems(document) if problem.where.partition(".")[0] == "sizes"]
+    known = {problem.where for problem in problems}
+    problems += [problem for problem in (*of_sizes, *name_problems(document)) if problem.where not in known]
+    if problems:
+        raise InputError(located(problems, file))
+    return found
 
 
 def located(problems: Sequence[Problem], file: str) -> list[Problem]:

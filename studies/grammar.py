@@ -89,6 +89,17 @@ class ClaimTable(PartTable):
     all: Annotated[list[PartTable], Field(min_length=1)] | None = Field(None, description="parts that must all hold")
 
 
+class SizeTable(_Table):
+    """``[sizes.NAME]``: what another size of the study changes; see `studies.sizes`."""
+
+    seeds: int | list[int] | None = Field(None, description="number of seeds, or a list of them")
+    base: BaseTable | None = Field(None, description="what all arms share")
+    arms: dict[str, ArmTable] | None = Field(None, description="what single arms change, by name")
+    axes: Terms | None = Field(None, description="axes that replace those of their names")
+    nuisance: NuisanceTable | None = Field(None, description="axes tuned inside each arm, that replace likewise")
+    measure: Terms | None = Field(None, description="what curvature is measured, when and on what")
+
+
 class StudyTable(_Table):
     """A study: a question, the arms that answer it, and what is varied, measured and claimed."""
 
@@ -103,6 +114,7 @@ class StudyTable(_Table):
     measure: Terms = Field({}, description="what curvature is measured, when and on what")
     search: SearchTable | None = Field(None, description="an adaptive or random search in each arm")
     claims: Annotated[list[ClaimTable], Field(max_length=MAX_LIST)] = Field([], description="what is expected")
+    sizes: dict[str, SizeTable] = Field({}, description="other sizes of the study, by name; STUDY@NAME asks for one")
 
 
 _RULES = {
@@ -127,7 +139,8 @@ def structural_problems(document: Mapping[str, Any]) -> list[Problem]:
     except ValidationError as error:
         found: dict[str, Problem] = {}
         for details in error.errors(include_url=False):
-            if details["loc"][0] == "seeds":  # a union: `studies.check` words its errors better
+            at = details["loc"]
+            if "seeds" in (at[2:3] if at[0] == "sizes" else at[:1]):  # a union: `studies.check` words its errors better
                 continue
             problem = _problem(details)
             found.setdefault(problem.where, problem)
@@ -196,7 +209,8 @@ def _table_of(annotation: Any) -> type[BaseModel] | None:
 
 def _unknown(location: tuple[int | str, ...]) -> str:
     """What to write instead of an unknown key."""
-    key = str(location[-1])
+    key, whole = str(location[-1]), location
+    location = location[2:] if location[0] == "sizes" and len(location) > 2 else location
     if location[:-1] == ("base",) or location[0] == "arms":
         if key == "measure":
             return "unknown key; what is measured is the same for all arms: write [measure] at the top level"
@@ -204,4 +218,6 @@ def _unknown(location: tuple[int | str, ...]) -> str:
             return f"unknown key; write {key} without the quotes"
     elif len(location) == 1 and key in ("task", *SECTIONS):
         return f"unknown key; what all arms share stands in [base.{key}]"
-    return f"unknown key; {nearest(key, _fields_at(location[:-1]))}"
+    elif len(whole) == 3 and len(location) == 1 and key in StudyTable.model_fields:
+        return "is the same in every size; write it outside [sizes]"
+    return f"unknown key; {nearest(key, _fields_at(whole[:-1]))}"

@@ -22,6 +22,7 @@ from studies.claims import EXPECTATIONS, FUNCTIONALS, metric_names
 from studies.grammar import NAME, StudyTable
 from studies.nested import listed_table, table_in
 from studies.settings import TRIAL_SECTIONS, known_keys
+from studies.sizes import SMALL
 
 Schema = dict[str, Any]
 
@@ -69,9 +70,11 @@ def schema() -> Schema:
             "description": "when: a step, or the end, or the best",
         }
         properties["metric"]["examples"] = [*metric_names(("low_ic", "high_ic")), *FUNCTIONALS]
-    whole["properties"]["axes"] = {"$ref": "#/$defs/axes"}
-    whole["properties"]["measure"] = {"$ref": "#/$defs/measure"}
-    whole["properties"]["arms"] |= {"propertyNames": {"pattern": NAME}}
+    for table in (whole, definitions["SizeTable"]):
+        table["properties"]["axes"] = {"$ref": "#/$defs/axes"}
+        table["properties"]["measure"] = {"$ref": "#/$defs/measure"}
+        table["properties"]["arms"] |= {"propertyNames": {"pattern": NAME}}
+    whole["properties"]["sizes"] |= {"propertyNames": {"pattern": NAME, "not": {"const": SMALL}}}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole, "title": "A study of loopsweep"}
 
 

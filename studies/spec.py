@@ -1,4 +1,4 @@
-"""How a study is read: from the catalogue by name, or from a TOML file by path.
+"""How a study is read: from the catalogue by name, or from a TOML file by path; with ``@SIZE`` behind it in that size.
 
 A file is read once and everything that is wrong with it is said at once, one line per error: the file, the key, the
 rule, the value got and the next step. `docs/studies.md` tells how to write one.
@@ -14,10 +14,21 @@ from typing import Any
 
 from core.errors import InputError, Problem
 from core.terms import nearest
-from studies.check import parse_study, printable
+from studies.check import parse_sizes, parse_study, printable
+from studies.sizes import SMALL
 from studies.study import Arm, Nuisance, Search, Study
 
-__all__ = ["Arm", "Nuisance", "Search", "Study", "catalogue", "load_study", "parse_study", "study_text"]
+__all__ = [
+    "Arm",
+    "Nuisance",
+    "Search",
+    "Study",
+    "catalogue",
+    "load_sizes",
+    "load_study",
+    "parse_study",
+    "study_text",
+]
 
 CATALOGUE = Path(__file__).parent / "catalogue"
 MAX_BYTES = 1 << 20
@@ -28,40 +39,73 @@ def catalogue() -> list[Path]:
     return sorted(CATALOGUE.glob("*.toml"))
 
 
-def load_study(source: str | Path) -> Study:
+def load_study(source: str | Path, *, size: str | None = None) -> Study:
     """A study by its name in the catalogue, or from a TOML file.
 
     Args:
         source: a bare name means the catalogue; a `Path`, or a text with a separator or ending in ``.toml``, a file.
+            ``SOURCE@SIZE`` names one of its sizes, unless a file is called so.
+        size: the same, of a source that names none.
 
     Raises:
         InputError: with every problem of the file, each naming file and key.
     """
-    shown, path = _locate(source)
-    return parse_study(_document(path, shown), file=shown)
+    shown, path, named = _locate(source)
+    return parse_study(_document(path, shown), file=shown, size=size or named or SMALL)
 
 
-def study_text(source: str | Path) -> bytes:
-    """The text of the file that `load_study` reads.
+def load_sizes(source: str | Path) -> dict[str, Study]:
+    """A study in each of its sizes, by the size's name, ``small`` first; that of `source` does not matter.
+
+    Raises:
+        InputError: with every problem of the file, each naming file and key.
+    """
+    shown, path, _ = _locate(source)
+    return parse_sizes(_document(path, shown), file=shown)
+
+
+def study_text(source: str | Path) -> tuple[bytes, str | None]:
+    """The text of the file that `load_study` reads, and the size that is asked for; None for ``small``.
 
     Raises:
         OSError: where it cannot be read.
     """
-    return _locate(source)[1].read_bytes()
+    _, path, size = _locate(source)
+    return path.read_bytes(), size
 
 
-def _locate(source: str | Path) -> tuple[str, Path]:
-    """How a source is called in messages, and its path."""
-    shown = printable(str(source))
-    separators = [separator for separator in (os.sep, os.altsep) if separator]
-    if isinstance(source, Path) or source.endswith(".toml") or any(s in source for s in separators):
-        return shown, Path(source)
+def _locate(source: str | Path) -> tuple[str, Path, str | None]:
+    """How a source is called in messages, without its size; its path; its size, None for ``small``."""
+    text, size = _halves(source)
+    shown = printable(text)
+    if isinstance(source, Path) or text.endswith(".toml") or any(s in text for s in _SEPARATORS):
+        return shown, Path(text), size
     names = {path.stem: path for path in catalogue()}
-    if source in names:
-        return shown, names[source]
+    if text in names:
+        return shown, names[text], size
     file = f"; the file is {shown}.toml" if Path(f"{shown}.toml").is_file() else ""
-    message = f"no such study in the catalogue; {nearest(source, names)}, or give the path of a .toml file{file}"
+    message = f"no such study in the catalogue; {nearest(text, names)}, or give the path of a .toml file{file}"
     raise InputError([Problem(shown or "STUDY", message)])
+
+
+_SEPARATORS = [separator for separator in (os.sep, os.altsep) if separator]
+
+
+def _halves(source: str | Path) -> tuple[str, str | None]:
+    """A source and the size behind its last ``@``; None where that is ``small``, or belongs to the path of a file."""
+    whole = str(source)
+    text, at, size = whole.rpartition("@")
+    of_path = any(s in size for s in _SEPARATORS) or (size.endswith(".toml") and not text.endswith(".toml"))
+    if not at or of_path or _is_there(whole):
+        return whole, None
+    return text, None if size == SMALL else size
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _document(path: Path, shown: str) -> dict[str, Any]:

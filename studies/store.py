@@ -194,27 +194,26 @@ class Store:
                 path.unlink(missing_ok=True)
             return remove_passing(self.root, lineages, needed=needed)
 
-    def keep_study(self, text: bytes) -> None:
-        """Keeps the text of a study that is run here; no result rests on it.
+    def keep_study(self, text: bytes, size: str | None = None) -> None:
+        """Keeps the text of a study that is run here (in the size of this name); no result rests on it.
 
         Raises:
             StoreError: where the disk refuses.
         """
         folder = self.root / "studies"
-        path = folder / f"{hashlib.sha256(text).hexdigest()[:16]}.toml"
+        name = hashlib.sha256(text).hexdigest()[:16]
+        path = folder / (f"{name}.toml" if size is None else f"{name}@{size}.toml")
         with _disk(self.root):
             if not path.exists():
                 make_directory(folder)
                 publish_new(path, text)
 
-    def kept_studies(self) -> list[Path]:
-        """The texts of the studies that were run here, in no telling order."""
+    def kept_studies(self) -> list[tuple[Path, str | None]]:
+        """The texts of the studies that were run here, each with the size as it was kept, in no telling order."""
         with _disk(self.root):
-            return [
-                self.root / "studies" / name
-                for name in sorted(names_in(self.root / "studies"))
-                if name.endswith(".toml")
-            ]
+            names = [name for name in sorted(names_in(self.root / "studies")) if name.endswith(".toml")]
+            sizes = [name.removesuffix(".toml").partition("@")[2] or None for name in names]
+            return [(self.root / "studies" / name, size) for name, size in zip(names, sizes, strict=True)]
 
     def scratch(self, name: str) -> Path:
         """A directory, made if it is missing, for files that are no results.

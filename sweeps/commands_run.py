@@ -61,7 +61,7 @@ def run(name: str, root: Path, options: RunOptions, *, max_trials: int, as_json:
     wanted(study, Store.open(root))  # what is wrong with the study is said before the store is made
     _check(options)
     store = Store.open(root, create=True)
-    store.keep_study(study_text(name))
+    store.keep_study(*study_text(name))
     limits = Limits(
         device=options.device,
         checkpoint_seconds=60 * options.checkpoint_minutes,
@@ -104,7 +104,7 @@ def measure(name: str, root: Path, options: RunOptions, *, max_trials: int, as_j
     limits = Limits(device=options.device, unit_timeout_s=options.unit_timeout_s)
     result, code = MeasureResult(measured=0, lost=(), gone=found.gone, seconds=0.0), 0
     if found.kept:
-        store.keep_study(study_text(name))
+        store.keep_study(*study_text(name))
         with Interrupts() as interrupts, _executor(store, options) as executor, Display(study.name) as display:
             draining = lambda: interrupts.draining  # noqa: E731 - asked while it runs
             result = measure_kept(

@@ -16,7 +16,8 @@ from typing import Any
 from core.errors import InputError, Problem
 from studies.coverage import Coverage
 from studies.expand import Trial, count
-from studies.spec import catalogue, load_study
+from studies.sizes import SMALL
+from studies.spec import catalogue, load_sizes, load_study
 from studies.store import Store
 from studies.study import Study
 from studies.wanted import wanted
@@ -28,6 +29,7 @@ from sweeps.options import as_typed
 from sweeps.plan import Plan
 from sweeps.plan import plan as plan_trials
 from sweeps.show import HEX, find
+from sweeps.size_costs import SizeCost, size_costs, time_left, to_come
 from sweeps.standing import counts, lacking, standing_table
 from sweeps.tables import Quantity, duration, flops, pairs, plural, size, table
 from sweeps.tree_text import tree_text
@@ -56,30 +58,38 @@ def load(name: str, *, max_trials: int) -> Study:
 
 
 def studies(root: Path, *, as_json: bool) -> int:
-    """The catalogue."""
+    """The catalogue, each study in each of its sizes."""
     store = Store.open(root)
-    rows = []
-    for path in catalogue():
-        study = load_study(path.stem)
-        planned = plan_trials(wanted(study, store), store, workers=available_cores())
-        rows.append({"name": study.name, "question": study.question} | _numbers(planned))
+    found = [size_costs(load_sizes(path.stem), store) for path in catalogue()]
     if as_json:
-        output.emit_json(rows)
+        output.emit_json([_catalogued(costs) for costs in found])
         return 0
-    shown = [
-        (
-            row["name"],
-            row["trials"],
-            row["done"],
-            flops(row["flops_alone"]),
-            Quantity(f"{row['saving']:.2f}×"),
-            duration(row["estimate_s"]),
-            row["question"],
-        )
-        for row in rows
-    ]
+    shown = [_costs_row(cost) for costs in found for cost in costs.values()]
     output.emit(table(["study", "trials", "done", "cost alone", "saved", "time left", "question"], shown))
     return 0
+
+
+def _catalogued(costs: Mapping[str, SizeCost]) -> dict[str, Any]:
+    """A study of the catalogue: its numbers as it stands, and those of each of its sizes."""
+    small = costs[SMALL]
+    numbers = {} if small.planned is None else _numbers(small.planned)
+    sizes = {size: cost.to_dict() for size, cost in costs.items()}
+    return {"name": small.study.name, "question": small.study.question} | numbers | {"sizes": sizes}
+
+
+def _costs_row(cost: SizeCost) -> tuple[Any, ...]:
+    study, planned = cost.study, cost.planned
+    if planned is None:
+        return study.name, count(study), None, None, None, None, study.question
+    return (
+        study.name,
+        planned.trials,
+        planned.done,
+        flops(planned.flops_alone),
+        Quantity(f"{planned.saving:.2f}×"),
+        duration(planned.estimate_s),
+        study.question,
+    )
 
 
 @contextmanager
@@ -100,16 +110,21 @@ def plan(name: str, root: Path, *, max_trials: int, as_json: bool) -> int:
     with _collection_paused():
         trials = wanted(study, store)
         planned = plan_trials(trials, store, workers=available_cores())
-    later = count(study) - len(trials) if study.nuisance or study.search else 0
+        sizes = size_costs(load_sizes(name), store, {study.name: planned})
+    later = to_come(study, planned)
     if as_json:
-        output.emit_json({"study": study.name, "trials_to_come_at_most": later} | planned.to_dict())
+        of_sizes = {size: cost.to_dict() for size, cost in sizes.items()}
+        output.emit_json(
+            {"study": study.name, "trials_to_come_at_most": later} | planned.to_dict() | {"sizes": of_sizes}
+        )
         return 0
     roles = Counter((trial.arm, trial.role) for trial in trials)
     rows = [(arm, role, n, planned.arms[arm]["done"] if first else None) for arm, role, n, first in _by_arm(roles)]
     output.emit(f"{output.clean(study.name)}: {output.clean(study.question)}\n\n")
     output.emit(table(["arm", "role", "trials", "done"], rows))
     output.emit(f"\n{tree_text(planned.tree)}\n\n" if trials else "")
-    output.emit(pairs(_plan_lines(planned, later)))
+    others = [(f"size {size}", cost.text) for size, cost in sizes.items() if cost.study.name != study.name]
+    output.emit(pairs([*_plan_lines(planned, later), *others]))
     for text in planned.notes:
         output.emit(f"\nnote: {output.clean(text)}")
     return 0
@@ -151,15 +166,6 @@ def _by_arm(roles: Mapping[tuple[str, str], int]) -> list[tuple[str, str, int, b
 
 
 def _plan_lines(planned: Plan, later: int) -> list[tuple[str, str]]:
-    sources = {
-        "calibrations": "measured step times",
-        "default rate": "no step times measured yet: a rough guess",
-        "both": "some step times are not measured yet",
-    }
-    time_left = "not known: more trials are to come" if later else "none: nothing is left to run"
-    if planned.estimate_from in sources:
-        time_left = f"about {duration(planned.estimate_s)} on {plural(planned.workers, 'worker')}"
-        time_left += f" ({sources[planned.estimate_from]})"
     lines = [
         ("trials", f"{planned.trials:,}, of which {planned.done:,} are recorded"),
         (
@@ -171,7 +177,7 @@ def _plan_lines(planned: Plan, later: int) -> list[tuple[str, str]]:
             "cost, pasts shared",
             f"{flops(planned.flops_spent)} ({planned.saving:.2f}× saved), {flops(planned.flops_left)} left",
         ),
-        ("time left", time_left),
+        ("time left", time_left(planned, later)),
         *_measuring_lines(planned),
         ("disk, when complete", f"about {size(planned.disk_bytes)}"),
     ]

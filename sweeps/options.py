@@ -70,7 +70,10 @@ def as_typed(name: str, root: Path) -> str:
     return clean(shlex.join(words))
 
 
-StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A name in the catalogue, or a TOML file.")]
+StudyArgument = Annotated[
+    str,
+    typer.Argument(metavar="STUDY", help="A name in the catalogue, or a TOML file; @SIZE behind it: in that size."),
+]
 PlannedArgument = Annotated[
     str | None,
     typer.Argument(metavar="STUDY", help="A name in the catalogue, or a TOML file; --explain may go without."),
