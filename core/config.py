@@ -145,11 +145,10 @@ class AlgorithmicTask:
         if tested > MAX_STRATA:
             broken.append(("test_length", f"must cover at most {MAX_STRATA} lengths, got {tested}; narrow the range"))
         if self.val_size < tested:
-            broken.append(
-                ("val_size", f"must be at least one problem for each of {tested} lengths, got {self.val_size}")
-            )
+            rule = f"must be at least one problem for each of the {tested} test lengths"
+            broken.append(("val_size", f"{rule}, got {self.val_size}"))
         if 0 < self.train_size < trained:
-            rule = f"must be 0 or at least one problem for each of {trained} lengths"
+            rule = f"must be 0 or at least one problem for each of the {trained} training lengths"
             broken.append(("train_size", f"{rule}, got {self.train_size}"))
         return broken
 

@@ -23,9 +23,7 @@ import numpy.typing as npt
 from core.alias import alias_tables
 from core.config import MarkovTask
 from core.streams import stream
-from core.tasks import Tokens, Validation
-
-Floats = npt.NDArray[np.float64]
+from core.tasks import Floats, Tokens, Validation
 
 _CHUNK = 1024
 """Sequences drawn at a time: their running state stays in the cache of a core."""

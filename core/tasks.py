@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from core.config import AlgorithmicTask, MarkovTask, TrialConfig
-from core.errors import InputError
 
 Tokens = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 
 IGNORE = -100
 """The target at a position where nothing is predicted."""
@@ -57,10 +57,11 @@ class TaskData(Protocol):
 
 def task_data(config: TrialConfig) -> TaskData:
     """The data of a trial, by the kind of its task."""
-    from core.markov import MarkovData  # here: the tasks import this module's types
+    from core.algorithmic import AlgorithmicData  # here: the tasks import this module's types
+    from core.markov import MarkovData
 
     match config.task:
         case MarkovTask() as task:
             return MarkovData(task, data_seed=config.data_seed, batch=config.train.batch)
         case AlgorithmicTask() as task:
-            raise InputError(f"task.kind: the data of {task.kind!r} are not there yet; take another kind")
+            return AlgorithmicData(task, data_seed=config.data_seed, batch=config.train.batch)

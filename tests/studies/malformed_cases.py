@@ -115,6 +115,59 @@ CASES = [
         "no-such-choice", _study('[base.train]\noptimizer = "adam"\n'), "base.train.optimizer", "did you mean 'adamw'?"
     ),
     Case("no-such-task", _study('[base.task]\nkind = "markow"\n'), "base.task.kind", "did you mean 'markov'?"),
+    Case(
+        "no-such-task-on-an-axis",
+        _study('[axes]\n"task.kind" = ["parity", "cpoy"]\n'),
+        "task.kind",
+        "did you mean 'copy'?",
+    ),
+    Case("term-of-another-task", _study("[base.task]\nhops = 3\n"), "base.task.hops", "unknown key"),
+    Case(
+        "lengths-reversed", _study('[base.task]\nkind = "copy"\ntrain_length = [9, 2]\n'), "train_length", "got [9, 2]"
+    ),
+    Case(
+        "lengths-of-three",
+        _study('[base.task]\nkind = "copy"\ntest_length = [1, 2, 3]\n'),
+        "base.task.test_length",
+        "must be a list of 2, each an integer, got [1, 2, 3]",
+    ),
+    Case("length-of-zero", _study('[base.task]\nkind = "copy"\ntrain_length = [0, 9]\n'), "train_length", "at least 1"),
+    Case(
+        "too-many-hops",
+        _study('[base.task]\nkind = "p_hop"\nhops = 9\ntest_length = [11, 20]\n'),
+        "task.train_length",
+        "must begin at hops + 2 = 11 or later",
+    ),
+    Case(
+        "too-few-validation-problems",
+        _study('[base.task]\nkind = "copy"\nval_size = 20\n'),
+        "task.val_size",
+        "at least one problem for each of the 40 test lengths, got 20",
+    ),
+    Case(
+        "too-few-training-problems",
+        _study('[base.task]\nkind = "copy"\ntrain_size = 10\n'),
+        "task.train_size",
+        "at least one problem for each of the 20 training lengths, got 10",
+    ),
+    Case(
+        "too-many-test-lengths",
+        _study('[base.task]\nkind = "copy"\ntest_length = [1, 400]\n'),
+        "task.test_length",
+        "must cover at most 256 lengths, got 400",
+    ),
+    Case(
+        "stratum-of-another-length",
+        _study('[base.task]\nkind = "copy"\n' + _claim(metric='"final_val_loss_len_41"')),
+        "metric",
+        "unknown metric",
+    ),
+    Case(
+        "lengths-are-searched",
+        _study(SEARCH + '[search.space]\n"task.train_length" = [[1, 5], [1, 9]]\n'),
+        "task.train_length",
+        "lists cannot be searched",
+    ),
     Case("heads-do-not-divide", _study("[base.model]\nheads = 3\n"), "model.heads", "must divide width = 32"),
     Case("warm-up-too-long", _study("[base.train]\nsteps = 5\nwarmup = 9\n"), "train.warmup", "must be at most steps"),
     Case(
