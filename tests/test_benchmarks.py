@@ -1,11 +1,16 @@
-"""Claims about what the benchmarks compare: the grids share as much as is stated, plain trials are the same trials."""
+"""Claims about what the benchmarks compare: the grids share as much as is stated, plain trials are the same trials, and
+public tools are given the Hessian that is measured.
+"""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
 import pytest
+import torch
 
+from benchmarks import curvature
+from benchmarks.curvature_tools import double_backward
 from benchmarks.plain_tune import PlainTrial
 from benchmarks.stage_grids import SIZES, settings_of, study_of
 from core.alone import train_alone
@@ -13,6 +18,7 @@ from core.config import TrialConfig, trial_config
 from studies.expand import expand
 from studies.store import Store
 from sweeps.plan import plan
+from tests.core import probing
 
 TASK = {"states": 8, "chains": 8, "length": 16, "train_size": 0, "val_size": 64}
 SCHEDULES = {
@@ -54,3 +60,19 @@ def test_scp_is_ablated_in_64_settings_of_one_trunk():
     groups = settings_of(expand(study_of("scp", SIZES["full"])))
     assert len(groups) == 64
     assert all(a[0].links[0].lineage == b[0].links[0].lineage for a, b in pairwise(groups))
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_the_tools_are_given_the_hessian_that_is_measured(blocks):
+    gpt = {"width": 4, "heads": 2, "loops": 1, "norm": "layer", "mlp_ratio": 2.0, "depth": blocks}
+    at = probing.probe([probing.config(gpt)])
+    theirs, ours = (torch.linalg.eigvalsh(h) for h in (double_backward(curvature.subject(at)), at.dense(0)))
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-12 * float(ours.abs().max()))
+
+
+def test_what_is_timed_are_the_largest_eigenvalues_and_a_pack_has_the_bits_of_its_lanes():
+    packed = probing.probe(probing.seeds(probing.config("layer-mlp"), 3))
+    for lane, (found, _) in enumerate(curvature.ours(packed)):
+        exact = torch.linalg.eigvalsh(packed.dense(lane)).abs().sort(descending=True).values[: curvature.COUNT].numpy()
+        assert curvature.worst_error(found, exact) < 3e-6
+    assert curvature.packed(packed, rounds=1)["parameters"] == packed.size

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +22,7 @@ from core.config import TrialConfig, trial_config
 from core.errors import InputError
 from core.findings import Rows
 from core.lineage import links
+from core.numerics import THREAD_VARIABLES
 from core.observation import with_measure
 from core.quantities import QUANTITIES
 from core.tangents import TangentHessian
@@ -364,6 +368,25 @@ def test_generators_gradients_weights_and_modes_are_left_alone() -> None:
         assert torch.equal(tensor, old)
         assert tensor.grad is None
         assert not tensor.requires_grad
+
+
+def test_another_process_has_the_same_bits_whatever_threads_its_environment_names() -> None:
+    """It pins itself, as workers do."""
+    code = (
+        "from core.numerics import pin_threads; pin_threads();"
+        "from tests.core.test_curvature import elsewhere; print(elsewhere())"
+    )
+    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, "2")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout == elsewhere() + "\n"
+
+
+def elsewhere() -> str:
+    """Rows by gradients, losses, products, exact eigenvectors, of a model for which kernels would use threads."""
+    names = ("probe_grad_norm", "eigenvalues", "block_lambda_max", "loss_surface", "river_share")
+    configs = seeds(trial(*names, model={"width": 6, "loops": 2, "norm": "layer"}, probe=12), 2)
+    rows = measured(configs, [after_updates(lane) for lane in configs])
+    return json.dumps([[row.curvature, row.curves, row.spectra, row.surfaces] for row in rows])
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from core.flat import Layout
 from core.gradients import gradients
 from core.hessian import Products, StackedHessian, drive
 from core.lineage import links
-from core.model import architecture, loss
+from core.model import architecture, forward, loss
 from core.probes import Probe
 from tests.core.probing import MODELS, config, probe, seeds
 
@@ -114,6 +114,16 @@ def test_a_quadratic_has_its_own_matrix_as_hessian() -> None:
     torch.testing.assert_close(hessian.losses, quadratic(params))
 
 
+def test_linear_regression_has_its_closed_form() -> None:
+    """Mean of 2 x xᵀ ⊗ 1 for squared errors with weights `[D, V]`, whatever the targets are."""
+    draw = torch.Generator().manual_seed(3)
+    x, y, w = (torch.randn(2, *shape, dtype=torch.float64, generator=draw) for shape in ((9, 4), (9, 3), (4, 3)))
+    hessian = StackedHessian(lambda weights: (x @ weights["w"] - y).square().sum(-1).mean(1), {"w": w})
+    inner = 2 * torch.einsum("knd,kne->kde", x, x) / 9
+    expected = torch.einsum("kde,uv->kduev", inner, torch.eye(3, dtype=torch.float64)).reshape(2, 12, 12)
+    torch.testing.assert_close(dense(hessian), expected, rtol=1e-12, atol=1e-14)
+
+
 def test_logistic_regression_has_its_closed_form() -> None:
     """Mean of σ(z)(1 − σ(z)) x xᵀ with z = wᵀx (Hastie, Tibshirani & Friedman 2009, §4.4.1)."""
     draw = torch.Generator().manual_seed(1)
@@ -147,6 +157,21 @@ def test_softmax_regression_has_its_closed_form() -> None:
     with_one = torch.cat([x, torch.ones(2, 7, 1, dtype=torch.float64)], -1)
     expected = torch.einsum("knd,kne,knuv->kduev", with_one, with_one, inner).reshape(2, 16, 16) / 7
     torch.testing.assert_close(dense(StackedHessian(regression, params)), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_the_head_s_block_of_the_model_is_softmax_regression_on_what_the_head_reads() -> None:
+    at = probe(seeds(config({"width": 5, "loops": 2}), 2))
+    run = partial(forward, inputs=at.inputs, arch=at.arch, loops=2)
+    read, logits = (
+        run(at.params | {"head": head}).flatten(1, 2)
+        for head in (torch.eye(5, dtype=torch.float64).expand(2, 5, 5), at.params["head"])
+    )
+    p = torch.softmax(logits, -1)
+    inner = torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)
+    expected = torch.einsum("knd,kne,knuv->kduev", read, read, inner).reshape(2, 25, 25) / read.shape[1]
+    head = at.kinds["head"]
+    found = torch.stack([at.dense(lane)[head][:, head] for lane in range(2)])
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13)
 
 
 def test_parameters_that_do_not_act_have_no_curvature() -> None:

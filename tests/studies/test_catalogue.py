@@ -23,8 +23,12 @@ EXAMPLES = re.findall(
 VALIDATOR = jsonschema.Draft202012Validator(schema())
 
 
+CURVED = ("hessian-dynamics", "river-valley", "gradient-alignment", "curvature-depth")
+"""Claims 2 to 5 of the paper, and the same quantities on deep models."""
+
+
 def test_the_catalogue_has_the_first_studies():
-    assert {"quickstart", "looped-vs-single"} <= set(NAMES)
+    assert {"quickstart", "looped-vs-single", *CURVED} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,8 +60,30 @@ def test_the_quickstart_compares_what_it_says():
     assert by_arm["shift"].links[0].lineage == by_arm["single"].links[0].lineage
 
 
-def test_claims_are_made_on_ten_seeds():
-    assert len(load_study("looped-vs-single").seeds) >= 10
+@pytest.mark.parametrize("name", ["looped-vs-single", *CURVED])
+def test_claims_are_made_on_ten_seeds(name):
+    assert len(load_study(name).seeds) >= 10
+
+
+@pytest.mark.parametrize("functional", ["kappa_at", "below_at", "force_at"])
+def test_claims_about_river_and_valley_hold_at_thresholds_that_are_decades_apart(functional):
+    """The paper gives no ε and no τ, so that a claim at one value would be a choice of the verdict."""
+    metrics = [part.metric for claim in load_study("river-valley").claims for part in claim.parts]
+    found = {metric.arguments for metric in metrics if metric.name == functional}
+    assert found >= {(1e-4,), (1e-3,), (1e-2,)}
+
+
+def test_the_depth_study_measures_deep_blocks_with_norm_and_mlp_and_what_the_toys_are_measured_by():
+    deep, toy = (load_study(name) for name in ("curvature-depth", "hessian-dynamics"))
+    model = expand(deep)[0].config.model
+    assert model.depth > 1
+    assert model.norm != "none"
+    assert model.hidden > 0
+    assert {"lambda_max", "entropy", "spectrum", "edge"} <= set(quantities(deep)) & set(quantities(toy))
+
+
+def quantities(study):
+    return expand(study)[0].config.measure.quantities
 
 
 def test_the_schema_is_current_and_sound():
