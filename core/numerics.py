@@ -15,11 +15,11 @@ import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+Engine = Literal["eager", "compiled"]
+"""What computes the gradients of updates; see `core.engines`."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
 MKL_MODE = "MKL_CBWR"
 """MKL's variable for conditional numerical reproducibility; the fastest branch that it knows is AUTO."""
 
@@ -40,7 +40,7 @@ def pin_threads() -> None:
     torch.set_num_threads(1)
 
 
-def numerics_class(device: str = "cpu", engine: str = "eager") -> str:
+def numerics_class(device: str = "cpu", engine: Engine = "eager") -> str:
     """The class within which bits are promised, e.g. ``cpu-avx512/torch-2.13.0+cpu/eager``.
 
     On a CPU with MKL in its reproducible mode the first part says so: ``cpu-avx512-mkl_auto``.

@@ -30,6 +30,7 @@ from core.checkpoint import TrialState
 from core.config import TrialConfig
 from core.curvature import Measured, measure
 from core.draws import loop_draws
+from core.engines import losses_by
 from core.evaluate import evaluate, finite
 from core.findings import Rows
 from core.flat import Layout
@@ -41,9 +42,9 @@ from core.model import (
     autocast,
     differs_alone,
     init_parameters,
-    loss,
     parameter_shapes,
 )
+from core.numerics import Engine
 from core.segments import LaneResult, Segment, refuse_misfits
 from core.tasks import TaskData, task_data
 from core.watch import Check, ends_at
@@ -79,6 +80,7 @@ def train_segments(
     states: Sequence[TrialState],
     *,
     device: str = "cpu",
+    engine: Engine = "eager",
     stop: Callable[[int], bool] | None = None,
     progress: Progress | None = None,
     keep: Keep | None = None,
@@ -89,23 +91,27 @@ def train_segments(
         segments: one per lane, of equal `pack_shape`, start and end.
         states: one per segment, at its start; from its own lineage or that of the link before.
         device: ``cpu`` or ``cuda``.
+        engine: what computes the gradients of updates; see `core.engines`.
         stop: asked with the step after each block; True ends the pack there (status ok, `reached` < end).
         progress: told the step and the last training loss of each lane after each block.
         keep: given the number of a lane and its state where one of its `watches` ends the stage, at its latest step
             too; there its metrics are taken, whatever is asked. A pack ends early where no lane is needed any more.
 
     Returns:
-        One result per segment, in order. On a CPU it is the same, bit for bit, whatever the other lanes are.
+        One result per segment, in order. On a CPU, eager, it is the same, bit for bit, whatever the other lanes are.
 
     Raises:
-        ValueError: the segments do not fit together, or a state does not fit its segment.
+        ValueError: the segments do not fit together, a state does not fit its segment, or loops are drawn for a
+            compiled engine, which would compile a program for each draw.
     """
     refuse_misfits(segments, states)
     if len(segments) == 1 and device == "cpu" and differs_alone(segments[0].config):
         told = None if progress is None else lambda step, losses: progress(step, losses[:1])
         kept = None if keep is None else lambda lane, state: None if lane else keep(lane, state)
-        return train_segments([*segments] * 2, [*states] * 2, device=device, stop=stop, progress=told, keep=kept)[:1]
-    pack = _Pack(segments, states, torch.device(device), keep)
+        return train_segments(
+            [*segments] * 2, [*states] * 2, device=device, engine=engine, stop=stop, progress=told, keep=kept
+        )[:1]
+    pack = _Pack(segments, states, torch.device(device), engine, keep)
     pack.switch()
     pack.observe()
     while pack.step < pack.end:
@@ -122,7 +128,12 @@ class _Pack:
     """K lanes in training: flat buffers on the device, and what has been observed so far."""
 
     def __init__(
-        self, segments: Sequence[Segment], states: Sequence[TrialState], device: torch.device, keep: Keep | None
+        self,
+        segments: Sequence[Segment],
+        states: Sequence[TrialState],
+        device: torch.device,
+        engine: Engine,
+        keep: Keep | None,
     ) -> None:
         first = segments[0]
         self.keep = keep
@@ -135,6 +146,9 @@ class _Pack:
         self.arch: Architecture = architecture(first.config)
         self.layout = Layout(shapes=parameter_shapes(self.arch))
         self.device = device
+        if engine == "compiled" and self.link.draw is not None:
+            raise ValueError("loops drawn for each update would each need a compiled program; train them eager")
+        self.losses = losses_by(engine, device)
 
         K, dtype = len(segments), training_dtype(first.config)
         self.weights = self.layout.stack([state.parameters for state in states], device=device, dtype=dtype)
@@ -224,11 +238,12 @@ class _Pack:
     def _gradient(self, inputs: Tensor, targets: Tensor, loops: int | list[int]) -> tuple[Tensor, Tensor]:
         """Training losses `[K]` of one batch `[K, B, T]` and their gradients `[K, P]`."""
         with autocast(self.configs[0], self.device):
-            losses = loss(
-                self.layout.views(self.weights),
+            losses = self.losses(
+                self.weights,
                 inputs,
                 targets,
-                self.arch,
+                layout=self.layout,
+                arch=self.arch,
                 loops=loops,
                 injection=self.link.injection,
                 loss_on=self.link.loss_on,

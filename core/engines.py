@@ -1,0 +1,60 @@
+"""The engine of a pack's gradients: eager, or a program that torch compiled for the shape of the pack.
+
+*Eager* runs `core.model.loss` operation by operation: its bits are the ones that are pinned, and those of a lane do not
+depend on its pack. *Compiled* gives the same function to torch.compile, which traces both passes and fuses what lies
+between the products: on a CPU into C++, for which it needs a compiler, on a GPU into Triton kernels, replayed as CUDA
+graphs. There is one program for each shape (lanes, batch, length, architecture, loops) and precision. The process keeps
+them, so that one compilation serves all units of a shape; torch keeps the generated code on disk for the next process.
+
+Compiled losses differ from eager ones in the last bits, and may differ with the number of lanes: they are of another
+numerics class (`core.numerics`). The optimiser, evaluation and measurements are eager under both engines.
+
+Nothing falls back to eager: what cannot be traced as a whole, or would be too many programs, is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.flat import Layout
+from core.model import Architecture, loss
+from core.numerics import Engine
+
+PROGRAMS = 256
+"""Programs that a process makes at most; each takes seconds to compile, and torch looks through them at each call."""
+
+
+def losses(
+    weights: Tensor, inputs: Tensor, targets: Tensor, *, layout: Layout, arch: Architecture, **terms: Any
+) -> Tensor:
+    """Mean loss `[K]` of each lane by its flat weights `[K, P]`; `terms` are those of `core.model.loss`."""
+    return loss(layout.views(weights), inputs, targets, arch, **terms)
+
+
+def losses_by(engine: Engine, device: torch.device) -> Callable[..., Tensor]:
+    """`losses` as an engine computes it, with its backward pass, on a kind of device."""
+    return losses if engine == "eager" else _compiled(device.type)
+
+
+@cache
+def _compiled(kind: str) -> Callable[..., Tensor]:
+    torch._inductor.config.compile_threads = (
+        1  # a worker is one thread; torch would start a pool of processes beside it
+    )
+    torch._dynamo.config.recompile_limit = PROGRAMS
+    options: dict[str, Any] = {"triton.cudagraphs": True} if kind == "cuda" else {}
+    # dynamic=False: after two sizes torch would make one program for any number of lanes, with other bits again.
+    return torch.compile(losses, fullgraph=True, dynamic=False, options=options)
+
+
+def cpp_compiler() -> str | None:
+    """The C++ compiler that torch.compile would call here; None where there is none."""
+    return shutil.which(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++"))
