@@ -6,9 +6,9 @@ fused attention) and torch.optim.AdamW with its default settings, one trial afte
 turns in every round, so that a noisy machine hits them alike, and the ratio is the median over rounds.
 
 The share of the peak is model FLOPs (`core.flops`, full products whatever a kernel saves) per second over those of a
-square matrix product, measured in the same rounds.
+square matrix product, measured in the same rounds. With ``--compiled`` each pack also trains by the compiled engine.
 
-    python benchmarks/packs.py [--json] [--rounds 5] [--packs 1,2,4,8,16,32]
+    python benchmarks/packs.py [--json] [--rounds 5] [--packs 1,2,4,8,16,32] [--compiled]
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from typing import Any
 
-from core.numerics import numerics_class, pin_threads, provenance
+from core.numerics import Engine, numerics_class, pin_threads, provenance
 
 pin_threads()
 
@@ -79,14 +81,14 @@ def plain_steps(config: TrialConfig, steps: int) -> Callable[[], None]:
     return run
 
 
-def pack_steps(config: TrialConfig, lanes: int, steps: int) -> Callable[[], None]:
+def pack_steps(config: TrialConfig, lanes: int, steps: int, *, engine: Engine = "eager") -> Callable[[], None]:
     """So many updates of a pack of trials that differ in their seeds."""
     configs = [replace(config, seed=seed) for seed in range(lanes)]
     states = [initial_state(c) for c in configs]
     segments = [Segment(config=c, chain=links(c)[:1], start=0, end=steps, evaluate=()) for c in configs]
 
     def run() -> None:
-        train_segments(segments, states)
+        train_segments(segments, states, engine=engine)
 
     return run
 
@@ -117,14 +119,17 @@ def calibrated(make: Callable[[int], Callable[[], None]], slice_s: float) -> tup
     return run, steps
 
 
-def measure(config: TrialConfig, packs: list[int], *, rounds: int, slice_s: float) -> dict[str, Any]:
+def measure(
+    config: TrialConfig, packs: list[int], *, engines: tuple[Engine, ...], rounds: int, slice_s: float
+) -> dict[str, Any]:
     """Seconds per trial-step of the plain loop and of every K, and of one square product, over the rounds."""
     contestants: dict[str, tuple[Callable[[], None], float]] = {}
     run, steps = calibrated(lambda n: plain_steps(config, n), slice_s)
     contestants["plain"] = run, steps
-    for lanes in packs:
-        run, steps = calibrated(lambda n, lanes=lanes: pack_steps(config, lanes, n), slice_s)
-        contestants[str(lanes)] = run, steps * lanes
+    for engine, lanes in product(engines, packs):
+        make = partial(pack_steps, config, lanes, engine=engine)
+        run, steps = calibrated(make, slice_s)
+        contestants[f"{lanes} {engine}"] = run, steps * lanes
     contestants["peak"] = matrix_product(20), 20
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
@@ -134,7 +139,7 @@ def measure(config: TrialConfig, packs: list[int], *, rounds: int, slice_s: floa
     peak = 2 * PEAK_SIZE**3 / statistics.median(times["peak"])
     flops = step_flops(config, loops=links(config)[0].loops)
     rows = []
-    for name in ("plain", *map(str, packs)):
+    for name in [name for name in contestants if name != "peak"]:
         each = times[name]
         middle = statistics.median(each)
         rows.append(
@@ -155,20 +160,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds in which all contestants take turns")
     parser.add_argument("--slice", type=float, default=0.25, help="seconds of one turn")
     parser.add_argument("--packs", default="1,2,4,8,16,32", help="values of K")
+    parser.add_argument("--compiled", action="store_true", help="also by the compiled engine")
     given = parser.parse_args()
+    engines: tuple[Engine, ...] = ("eager", "compiled") if given.compiled else ("eager",)
     packs = [int(lanes) for lanes in given.packs.split(",")]
 
     results: dict[str, Any] = {"numerics_class": numerics_class("cpu"), "provenance": provenance("cpu"), "cases": {}}
     for name, (target, terms) in CASES.items():
         config = trial_config({**terms, "task": {**terms["task"], "states": 16, "train_size": 0, "val_size": 16}})
-        done = measure(config, packs, rounds=given.rounds, slice_s=given.slice)
+        done = measure(config, packs, engines=engines, rounds=given.rounds, slice_s=given.slice)
         results["cases"][name] = {"target": target, **done}
         if given.json:
             continue
         print(f"{name}: best {done['best_ratio']:.2f}x (target {target:g}x), peak {done['peak_gflops']:.0f} GFLOP/s")
         for row in done["rows"]:
             print(
-                f"  {row['pack']:>6} {row['ms_per_trial_step']:9.3f} ms per trial-step "
+                f"  {row['pack']:>11} {row['ms_per_trial_step']:9.3f} ms per trial-step "
                 f"{row['ratio']:6.2f}x {100 * row['share_of_peak']:5.1f} % of peak"
             )
     if given.json:

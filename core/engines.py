@@ -9,7 +9,8 @@ them, so that one compilation serves all units of a shape; torch keeps the gener
 Compiled losses differ from eager ones in the last bits, and may differ with the number of lanes: they are of another
 numerics class (`core.numerics`). The optimiser, evaluation and measurements are eager under both engines.
 
-Nothing falls back to eager: what cannot be traced as a whole, or would be too many programs, is an error.
+Nothing falls back to eager: what cannot be traced as a whole, or would be too many programs, is an error; so are loops
+that are drawn anew for each update.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -41,14 +42,22 @@ def losses(
 
 def losses_by(engine: Engine, device: torch.device) -> Callable[..., Tensor]:
     """`losses` as an engine computes it, with its backward pass, on a kind of device."""
-    return losses if engine == "eager" else _compiled(device.type)
+    if engine == "eager":
+        return losses
+    program = _program(device.type)
+
+    def compiled(*tensors: Tensor, loops: int | Sequence[int], **terms: Any) -> Tensor:
+        if not isinstance(loops, int):
+            raise ValueError(f"the compiled engine needs one number of loops for all updates, got {list(loops)}")
+        return program(*tensors, loops=loops, **terms)
+
+    return compiled
 
 
 @cache
-def _compiled(kind: str) -> Callable[..., Tensor]:
-    torch._inductor.config.compile_threads = (
-        1  # a worker is one thread; torch would start a pool of processes beside it
-    )
+def _program(kind: str) -> Callable[..., Tensor]:
+    """`losses`, compiled for each shape that comes."""
+    torch._inductor.config.compile_threads = 1  # a worker is one process; torch would start a pool of them beside it
     torch._dynamo.config.recompile_limit = PROGRAMS
     options: dict[str, Any] = {"triton.cudagraphs": True} if kind == "cuda" else {}
     # dynamic=False: after two sizes torch would make one program for any number of lanes, with other bits again.

@@ -56,6 +56,12 @@ def numerics_class(device: str = "cpu", engine: Engine = "eager") -> str:
     return f"{kind}/torch-{torch.__version__}/{engine}"
 
 
+def device_and_engine(numerics_class: str) -> tuple[str, Engine]:
+    """The kind of device and the engine that a numerics class names, e.g. ``("cpu", "eager")``."""
+    kind = numerics_class.partition("/")[0].partition("-")[0]
+    return kind, "compiled" if numerics_class.endswith("/compiled") else "eager"
+
+
 def provenance(device: str = "cpu") -> dict[str, Any]:
     """Versions, commit and host facts that belong beside a result; values JSON can write down."""
     import torch

@@ -101,8 +101,8 @@ def train_segments(
         One result per segment, in order. On a CPU, eager, it is the same, bit for bit, whatever the other lanes are.
 
     Raises:
-        ValueError: the segments do not fit together, a state does not fit its segment, or loops are drawn for a
-            compiled engine, which would compile a program for each draw.
+        ValueError: the segments do not fit together, a state does not fit its segment, or the compiled engine is to
+            take loops that differ by update.
     """
     refuse_misfits(segments, states)
     if len(segments) == 1 and device == "cpu" and differs_alone(segments[0].config):
@@ -146,8 +146,6 @@ class _Pack:
         self.arch: Architecture = architecture(first.config)
         self.layout = Layout(shapes=parameter_shapes(self.arch))
         self.device = device
-        if engine == "compiled" and self.link.draw is not None:
-            raise ValueError("loops drawn for each update would each need a compiled program; train them eager")
         self.losses = losses_by(engine, device)
 
         K, dtype = len(segments), training_dtype(first.config)

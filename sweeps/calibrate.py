@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from core.numerics import Engine
 from studies.tree import shape_key
 from sweeps.executor import LaneOutcome
 from sweeps.packs import GAIN, PACK_SIZES
@@ -23,8 +24,8 @@ MEASURE_SECONDS = 0.1
 """Least time that one pack size is timed for, unless that is one step."""
 REPEATS = 5
 """Readings of one pack size at most, of which the shortest counts, where one takes less than that."""
-BUDGET_SECONDS = 10.0
-"""No larger pack is tried once so much has been spent."""
+BUDGET_SECONDS = {"eager": 10.0, "compiled": 300.0}
+"""No larger pack is tried once an engine has spent so much; each size is compiled first, for 5 to 50 s."""
 
 
 def calibrate(unit: Unit, context: Context) -> Done:
@@ -39,7 +40,7 @@ def calibrate(unit: Unit, context: Context) -> Done:
     rows, best, worse = [], float("inf"), 0
     for size in (size for size in PACK_SIZES if size <= len(unit.lanes)):
         try:
-            step_s = _step_seconds([lane] * size, context.device)
+            step_s = _step_seconds([lane] * size, context.device, context.engine)
         except (MemoryError, RuntimeError):
             if size == 1:
                 raise
@@ -48,7 +49,7 @@ def calibrate(unit: Unit, context: Context) -> Done:
             {
                 "shape": shape_key(lane.config, lane.where),
                 "loops": lane.where.loops,
-                "numerics_class": numerics_class(context.device),
+                "numerics_class": numerics_class(context.device, context.engine),
                 "pack": size,
                 "step_s": step_s,
                 "memory_bytes": _peak_memory(context.device),
@@ -56,26 +57,26 @@ def calibrate(unit: Unit, context: Context) -> Done:
         )
         per_trial = step_s / size
         worse = worse + 1 if per_trial > best / GAIN else 0  # one bad reading ends nothing: machines are noisy
-        if worse == 2 or time.monotonic() - begun > BUDGET_SECONDS or context.stop(0):
+        if worse == 2 or time.monotonic() - begun > BUDGET_SECONDS[context.engine] or context.stop(0):
             break
         best = min(best, per_trial)
     return Done(lanes=(LaneOutcome(status="ok", reached=lane.start),) * len(unit.lanes), rows={"calibrations": rows})
 
 
-def _step_seconds(lanes: Sequence[Lane], device: str) -> float:
+def _step_seconds(lanes: Sequence[Lane], device: str, engine: Engine) -> float:
     """Seconds of one step of a pack of these lanes, without what is done once per unit."""
     where = lanes[0].where
-    _timed(lanes, where.start + 1, device)  # the first step alone brings data and kernels into memory
+    _timed(lanes, where.start + 1, device, engine)  # the first step alone brings data and kernels into memory
     best, spent = float("inf"), 0.0
     for _ in range(REPEATS):  # of a short trial one reading is of few steps
-        steps, seconds = _timed(lanes, where.end, device)
+        steps, seconds = _timed(lanes, where.end, device, engine)
         best, spent = min(best, seconds / steps), spent + seconds
         if spent >= MEASURE_SECONDS:
             break
     return best
 
 
-def _timed(lanes: Sequence[Lane], end: int, device: str) -> tuple[int, float]:
+def _timed(lanes: Sequence[Lane], end: int, device: str, engine: Engine) -> tuple[int, float]:
     """Steps and seconds of one training of a pack up to a step; without its first step where there are more."""
     from core.segments import Segment
     from core.train import initial_state, train_segments
@@ -91,7 +92,7 @@ def _timed(lanes: Sequence[Lane], end: int, device: str) -> tuple[int, float]:
     segment = Segment(config=config, chain=chain, start=start, end=end, evaluate=(), states=(start + 1,))
     state = replace(initial_state(config), step=start)
     begun = time.perf_counter()
-    results = train_segments([segment] * len(lanes), [state] * len(lanes), device=device, stop=stop)
+    results = train_segments([segment] * len(lanes), [state] * len(lanes), device=device, engine=engine, stop=stop)
     total = time.perf_counter() - begun
     if len(stamps) > 1:
         (first, t0), (last, t1) = stamps[0], stamps[-1]

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.errors import InputError, Problem
+from core.numerics import Engine
+from core.schedule import declared
 from studies.coverage import Coverage
 from studies.expand import Trial
 from studies.schemas import FAILURES
@@ -47,6 +49,7 @@ class RunOptions:
     address: str | None
     workers: int | None
     device: Literal["cpu", "cuda"]
+    engine: Engine = "eager"
     pack: int | Literal["auto"] = "auto"
     checkpoint_minutes: float = 10.0
     unit_timeout_s: float | None
@@ -58,12 +61,15 @@ class RunOptions:
 def run(name: str, root: Path, options: RunOptions, *, max_trials: int, as_json: bool) -> int:
     """Runs what is missing, and says how it ended."""
     study = load(name, max_trials=max_trials)
-    wanted(study, Store.open(root))  # what is wrong with the study is said before the store is made
+    trials = wanted(study, Store.open(root))  # what is wrong with the study is said before the store is made
     _check(options)
+    if options.engine == "compiled":
+        _check_compiled(options, trials)
     store = Store.open(root, create=True)
     store.keep_study(*study_text(name))
     limits = Limits(
         device=options.device,
+        engine=options.engine,
         checkpoint_seconds=60 * options.checkpoint_minutes,
         unit_timeout_s=options.unit_timeout_s,
     )
@@ -180,6 +186,29 @@ def _check(options: RunOptions) -> None:
 
         if not torch.cuda.is_available():
             raise InputError([Problem("--device", "torch sees no CUDA GPU on this machine; leave --device out")])
+
+
+def _check_compiled(options: RunOptions, trials: Sequence[Trial]) -> None:
+    """Refuses what the compiled engine cannot do; which compilers a Ray cluster has, its nodes decide."""
+    problems = []
+    if options.audit is not None:
+        problems.append(Problem("--audit", "compares bits with eager training; leave it, or --engine compiled, out"))
+    for arm in dict.fromkeys(trial.arm for trial in trials if _draws(trial)):
+        message = f"compiled takes no loops that are drawn for each update, as in the arm {arm}; leave --engine out"
+        problems.append(Problem("--engine", message))
+    if options.on == "local":
+        from core.engines import cpp_compiler
+
+        if cpp_compiler() is None:
+            message = "compiled needs a C++ compiler; install g++, name yours in CXX, or leave --engine out"
+            problems.append(Problem("--engine", message))
+    if problems:
+        raise InputError(problems)
+
+
+def _draws(trial: Trial) -> bool:
+    config = trial.config
+    return any(stage.acting.draw is not None for stage in declared(config.model, config.train, config.schedule))
 
 
 def _executor(store: Store, options: RunOptions) -> AbstractContextManager[Executor]:

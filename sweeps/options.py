@@ -102,6 +102,10 @@ WorkersOption = Annotated[
     int | None, typer.Option("--workers", metavar="N", min=1, help="Workers; silent = one per core.")
 ]
 DeviceOption = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where trials train.")]
+EngineOption = Annotated[
+    Literal["eager", "compiled"],
+    typer.Option("--engine", help="Gradients by torch.compile, or operation by operation: other bits, see the docs."),
+]
 PackOption = Annotated[
     Any, typer.Option("--pack", parser=pack, metavar="auto|K", help="Trials that train in one step; auto measures.")
 ]

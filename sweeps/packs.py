@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.lineage import pack_shape
+from core.numerics import Engine, device_and_engine
 from studies.store import Store
 from studies.tree import shape_key
 from sweeps.units import Lane, Unit, unit
@@ -83,11 +84,20 @@ def stated_pace(flops: float) -> Pace:
     return Pace({size: stated_seconds(flops, size) for size in PACK_SIZES})
 
 
-def paces(store: Store) -> dict[str, Pace]:
-    """The recorded calibrations by shape; of several numerics classes the slower time counts."""
-    table = store.read("calibrations", ["shape", "pack", "step_s"])
+def paces(store: Store, *, engine: Engine = "eager", device: str | None = None) -> dict[str, Pace]:
+    """The recorded calibrations by shape; of several numerics classes the slower time counts.
+
+    Args:
+        store: what is recorded.
+        engine: whose step times.
+        device: kind of device on which they were taken; None: on any.
+    """
+    table = store.read("calibrations", ["shape", "numerics_class", "pack", "step_s"])
     times: dict[str, dict[int, float]] = {}
     for row in table.to_pylist():
+        where = device_and_engine(row["numerics_class"])
+        if where != (device or where[0], engine):
+            continue
         known = times.setdefault(row["shape"], {})
         known[row["pack"]] = max(row["step_s"], known.get(row["pack"], 0.0))
     return {shape: Pace(step_s) for shape, step_s in times.items() if 1 in step_s}

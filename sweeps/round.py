@@ -22,6 +22,7 @@ from typing import Protocol
 
 from core.errors import StoreError
 from core.flops import step_flops
+from core.numerics import Engine
 from core.observation import NOTHING
 from core.watch import Check
 from studies.coverage import Coverage
@@ -111,6 +112,7 @@ class Limits:
     """How units are run."""
 
     device: str = "cpu"
+    engine: Engine = "eager"
     attempts: int = 3
     """Times that a lane may be lost alone (or in a pack) before it is recorded as a failure; at least 1."""
     checkpoint_seconds: float = 600.0
@@ -335,6 +337,7 @@ class Round:
                 id=f"b{next(self._serial)}",
                 units=units,
                 device=self.limits.device,
+                engine=self.limits.engine,
                 checkpoint_seconds=self.limits.checkpoint_seconds,
                 unit_timeout_s=self.limits.unit_timeout_s,
                 work=self.limits.work,

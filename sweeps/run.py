@@ -17,6 +17,7 @@ from typing import Literal
 from core.config import TrialConfig
 from core.errors import LoopsweepError, StoreError
 from core.lineage import Link
+from core.numerics import device_and_engine
 from core.schedule import Watch
 from studies.coverage import Coverage
 from studies.expand import Trial
@@ -106,7 +107,7 @@ def run(
                 )
                 continue
             if rounds == 0:
-                _say_devices(trials, tree, store, device=limits.device, observer=observer)
+                _say_classes(trials, tree, store, limits=limits, observer=observer)
             if not tree.todo():
                 # Also while draining: a search that has more to propose is not complete.
                 if propose is not None and not interrupts.at_once and propose():
@@ -160,14 +161,18 @@ def _anew(trials: Sequence[Trial], store: Store) -> Outlook:
     return _outlook(resolved(trials, store), store)
 
 
-def _say_devices(trials: Sequence[Trial], tree: Tree, store: Store, *, device: str, observer: Observer) -> None:
-    """Says where trials are finished on another kind of device: results are the same study's, nothing is re-run."""
+def _say_classes(trials: Sequence[Trial], tree: Tree, store: Store, *, limits: Limits, observer: Observer) -> None:
+    """Says where trials are finished on another kind of device, or by another engine: nothing is run again for that."""
     rows = store.read("segments", ["lineage", "numerics_class"]).to_pylist()
-    kinds = {row["lineage"]: row["numerics_class"].partition("-")[0] for row in rows if row["numerics_class"]}
+    kinds = {row["lineage"]: device_and_engine(row["numerics_class"]) for row in rows if row["numerics_class"]}
     ends = (tree.nodes[end].lineage for end, status in zip(tree.ends, tree.statuses, strict=True) if status is not None)
-    others = Counter(kind for lineage in ends if (kind := kinds.get(lineage, device)) != device)
+    here = (limits.device, limits.engine)
+    others = Counter(kind for lineage in ends if (kind := kinds.get(lineage, here)) != here)
     for kind, count in sorted(others.items()):
-        observer.said(f"{count} of {len(trials)} trials are finished on {kind}; they are not run again on {device}")
+        # The engine is named only where it tells the two apart.
+        theirs, ours = (names[: 1 + (kind[1] != here[1])] for names in (kind, here))
+        done = f"{count} of {len(trials)} trials are finished on {', '.join(theirs)}"
+        observer.said(f"{done}; they are not run again on {', '.join(ours)}")
 
 
 def _say_measuring(outlook: Outlook, known: Mapping[str, Pace], slots: int, observer: Observer) -> None:
@@ -224,7 +229,7 @@ def _calibrated(
     """The paces of the shapes to be run, measured where they are not recorded yet."""
     if limits.work != WORK:
         return {}
-    known = paces(store)
+    known = paces(store, engine=limits.engine, device=limits.device)
     wanted = {
         shape: lanes
         for shape, lanes in _by_shape(outlook, executor.slots, pack).items()
@@ -235,7 +240,9 @@ def _calibrated(
     observer.said(f"measuring step times of {plural(len(wanted), 'shape')}")
     open_ = set()
     for number, lanes in enumerate(wanted.values()):
-        bundle = Bundle(id=f"c{number}", units=(unit(lanes),), device=limits.device, work=calibrate.WORK)
+        bundle = Bundle(
+            id=f"c{number}", units=(unit(lanes),), device=limits.device, engine=limits.engine, work=calibrate.WORK
+        )
         open_.add(bundle.id)
         executor.submit(bundle)
     while open_ and not interrupts.draining:
@@ -246,7 +253,7 @@ def _calibrated(
                 observer.said(f"a measurement of step times was lost, its trials run alone: {event.reason}")
             if isinstance(event, (Finished, Lost)):
                 open_.discard(event.bundle)
-    return paces(store)
+    return paces(store, engine=limits.engine, device=limits.device)
 
 
 def _by_shape(outlook: Outlook, slots: int, pack: int | Literal["auto"]) -> dict[str, list[Lane]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from core.config import TrialConfig
 from core.lineage import Link, digest16
+from core.numerics import Engine
 from core.observation import NOTHING, Asked
 from core.schedule import Watch
 from core.watch import Check
@@ -89,6 +90,8 @@ class Bundle:
     """Unique in a run; a unit that is submitted again goes in a new bundle."""
     units: tuple[Unit, ...]
     device: str = "cpu"
+    engine: Engine = "eager"
+    """Of training; what measures or compares is always eager."""
     checkpoint_seconds: float = 600.0
     """A unit ends at the latest after so long; what is left of it is planned again."""
     unit_timeout_s: float | None = None

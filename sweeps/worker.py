@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from core.errors import StoreError
+from core.numerics import Engine
 from studies.schemas import probe_observed
 from studies.store import Store
 from studies.tree import observed
@@ -60,6 +61,7 @@ class Context:
 
     store: Store
     device: str
+    engine: Engine
     stop: Callable[[int], bool]
     """Asked with the step between blocks of steps: end the unit here?"""
     progress: Callable[[int, Sequence[float | None]], None]
@@ -175,7 +177,7 @@ def _context(bundle: Bundle, unit: Unit, store: Store, emit: Emit, drain: Callab
             last = now
             emit(Progress(bundle=bundle.id, unit=unit.id, step=step, losses=tuple(losses)))
 
-    return Context(store=store, device=bundle.device, stop=stop, progress=progress)
+    return Context(store=store, device=bundle.device, engine=bundle.engine, stop=stop, progress=progress)
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -222,6 +224,7 @@ def train_unit(unit: Unit, context: Context) -> Done:
             segments,
             [state for _, state in ready],
             device=context.device,
+            engine=context.engine,
             stop=context.stop,
             progress=context.progress,
             keep=keep,
@@ -234,7 +237,7 @@ def train_unit(unit: Unit, context: Context) -> Done:
         "started_at": started_at,
         "finished_at": datetime.now(UTC),
         "error": None,
-        **host(context.device),
+        **host(context.device, context.engine),
     }
     tables: dict[str, list[Mapping[str, Any]]] = {}
     outcomes = []
@@ -354,11 +357,11 @@ def segment_row(
 
 
 @cache
-def host(device: str) -> dict[str, Any]:
+def host(device: str, engine: Engine = "eager") -> dict[str, Any]:
     """What is the same for all rows of this process."""
     from core.numerics import numerics_class, provenance
 
     return {
-        "numerics_class": numerics_class(device),
+        "numerics_class": numerics_class(device, engine),
         "provenance": json.dumps(provenance(device), sort_keys=True),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -62,6 +63,8 @@ def test_those_that_run_as_processes_exist():
         (["run", "toy.toml", "--on", "slurm"], "'local', 'ray'"),
         (["run", "toy.toml", "--workers", "0"], "'--workers'"),
         (["run", "toy.toml", "--device", "tpu"], "'cpu', 'cuda'"),
+        (["run", "toy.toml", "--engine", "jit"], "'eager', 'compiled'"),
+        (["run", "toy.toml", "--engine", "compiled", "--audit", "1%"], "compares bits with eager training"),
         (["run", "toy.toml", "--pack", "some"], "must be auto or an integer"),
         (["run", "toy.toml", "--pack", "0"], "must be auto or an integer"),
         (["run", "toy.toml", "--pack", "-1"], "must be auto or an integer"),
@@ -93,6 +96,25 @@ def test_a_wrong_command_line_is_one_line(arguments, says, capsys, monkeypatch, 
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert says in err
+    assert [path.name for path in tmp_path.iterdir()] == ["toy.toml"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (('kind = "shift"', 'kind = "shift"\nschedule.draw = "poisson-lognormal"'), "as in the arm shift"),
+        (("", ""), "needs a C++ compiler"),
+    ],
+    ids=["drawn", "without"],
+)
+def test_what_the_compiled_engine_cannot_do_is_said_before_anything_is_written(
+    change, says, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CXX", "g++" if change[0] and shutil.which("g++") else "no-such-compiler")
+    (tmp_path / "toy.toml").write_text(TOY.replace(*change))
+    assert execute(["run", "toy.toml", "--engine", "compiled"]) == 2
+    assert says in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["toy.toml"]
 
 
