@@ -7,21 +7,21 @@ transition matrices are Dirichlet: the first `low_chains` chains with `alpha_low
 
 Training sequence i is a pure function of (task, data seed, i): a fixed number of counter blocks of the stream
 ``markov/train`` belongs to it. Update n trains on the entries n·B … n·B + B − 1 of the walk: online, entry i is
-sequence i; with a fixed set of `train_size` sequences (the first ones of the same stream), entry i is element
-i mod `train_size` of a permutation drawn for the epoch i div `train_size`, so a batch may straddle two epochs and no
-sequence is ever dropped. The validation set has a stream of its own.
+sequence i; a fixed set of `train_size` sequences (the first ones of the same stream) is walked in epochs
+(`core.epochs`). The validation set has a stream of its own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from core.alias import alias_tables
 from core.config import MarkovTask
+from core.epochs import Epochs
 from core.streams import stream
 from core.tasks import Floats, Tokens, Validation
 
@@ -87,11 +87,6 @@ class Sequences:
         walk //= self._states
         walk -= chains * self._states
         tokens[:] = walk.T
-
-
-def epoch_order(data_seed: int, size: int, epoch: int) -> Tokens:
-    """The order in which an epoch walks a training set of `size` sequences: a permutation `[size]`."""
-    return stream(data_seed, "markov", "epoch", epoch).permutation(size)
 
 
 # --- the floor -----------------------------------------------------------------------------------------------------
@@ -192,8 +187,7 @@ class MarkovData:
         """Draws the chains, the validation set and a fixed training set, or finds them in the cache."""
         self._task, self._batch = task, batch
         self._data = _shared(task, data_seed)
-        # Two epochs: a batch may straddle their border, and the next call most often goes on in the later one.
-        self._order = lru_cache(maxsize=2)(partial(epoch_order, data_seed, task.train_size))
+        self._walk = Epochs(data_seed, "markov", task.train_size)
 
     def batches(self, start: int, count: int) -> tuple[Tokens, Tokens]:
         """Inputs and targets `[count, B, T]` of the updates numbered `start`, `start` + 1, … (the first is 0)."""
@@ -201,19 +195,10 @@ class MarkovData:
         if self._data.fixed is None:
             drawn, _ = self._data.train.draw(first, total)
         else:
-            drawn = self._data.fixed[self._entries(first, total)]
+            drawn = self._data.fixed[self._walk.entries(first, total)]
         inputs = drawn[:, :-1].astype(np.int64).reshape(count, self._batch, self._task.length)
         targets = drawn[:, 1:].astype(np.int64).reshape(count, self._batch, self._task.length)
         return inputs, targets
-
-    def _entries(self, first: int, total: int) -> Tokens:
-        size, chosen, at = self._task.train_size, [], first
-        while at < first + total:
-            epoch, place = divmod(at, size)
-            taken = min(size - place, first + total - at)
-            chosen.append(self._order(epoch)[place : place + taken])
-            at += taken
-        return np.concatenate(chosen)
 
     def validation(self) -> Validation:
         """The validation set."""

@@ -11,14 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config import MarkovTask, TrialConfig, trial_config
-from core.markov import (
-    MarkovData,
-    Sequences,
-    bayes_predictions,
-    epoch_order,
-    information_content,
-    transition_matrices,
-)
+from core.markov import MarkovData, Sequences, bayes_predictions, information_content, transition_matrices
 from core.streams import stream
 from core.tasks import task_data
 
@@ -75,12 +68,6 @@ def test_every_epoch_walks_every_training_sequence_once(size: int) -> None:
     for epoch in range(len(walked) // size):
         part = walked[epoch * size : (epoch + 1) * size]
         assert sorted(map(tuple, part)) == sorted(map(tuple, fixed))
-
-
-def test_epochs_differ_in_their_order() -> None:
-    orders = {tuple(epoch_order(0, 50, epoch)) for epoch in range(5)}
-    assert len(orders) == 5
-    assert all(sorted(order) == list(range(50)) for order in orders)
 
 
 def test_the_fixed_set_is_the_beginning_of_the_online_stream() -> None:
