@@ -214,7 +214,82 @@ class AlgorithmicTask:
         return (self.kind, self.vocabulary, self.context, self.longest, self.val_size, *lengths)
 
 
-Task = MarkovTask | AlgorithmicTask
+@dataclass(frozen=True, kw_only=True)
+class TextTask:
+    """Windows of local files, as bytes or as tokens of a tokenizer; predict the next one.
+
+    What a trial keeps of its files is their digest, worked out with `tokens` where a study is read (`studies.texts`).
+    """
+
+    kind: Literal["text"] = term("text", "the task")
+    files: tuple[str, ...] = term(
+        (),
+        "globs of the files, relative to the study's file; after python: relative to the standard library's folder",
+        identity=False,
+    )
+    tokenizer: str | None = term(None, "path of a tokenizer.json; silent = each byte is a token", identity=False)
+    digest: str | None = term(
+        None, "of the files' names and contents and of the tokenizer; worked out, or pinned here", identity=False
+    )
+    tokens: int = term(
+        256, "size of the vocabulary: 256 for bytes, else worked out, or pinned here", ge=2, identity=False
+    )
+    length: int = term(128, "predictions per sequence (a sequence is read with one token more)", ge=2, le=65536)
+    val_share: float = term(0.1, "share of each file, at its end, that is held out for validation", gt=0, lt=1)
+    val_size: int = term(256, "validation sequences, spread evenly over what is held out", ge=2)
+    train_size: int = term(
+        0, "training windows, at random places, walked in epochs; 0 = online, each batch fresh", ge=0
+    )
+    data_seed: int | None = term(None, "seed of the training windows; silent = the trial's own seed", ge=0)
+
+    def rules(self) -> list[tuple[str, str]]:
+        """Rules between terms that are broken: (term, message)."""
+        broken = []
+        if not self.files or not all(self.files):
+            broken.append(("files", f'must be globs of text files, as ["texts/*.txt"], got {list(self.files)!r}'))
+        if self.digest is not None and (len(self.digest) != 16 or not set(self.digest) <= set("0123456789abcdef")):
+            broken.append(("digest", f"must be 16 hex digits, as plan shows them, got {self.digest!r}"))
+        if self.tokenizer is None and self.tokens != 256:
+            broken.append(("tokens", f"must be 256 where no tokenizer is named, got {self.tokens}"))
+        return broken
+
+    def acting(self) -> set[str]:
+        """Names of the terms that change what is trained or evaluated: of files and tokenizer, their digest."""
+        names = {"kind", "digest", "length", "val_share", "val_size", "train_size"}
+        return names if self.data_seed is None else names | {"data_seed"}
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens the model reads and predicts."""
+        return self.tokens
+
+    @property
+    def context(self) -> int:
+        """Positions of a training sequence."""
+        return self.length
+
+    @property
+    def longest(self) -> int:
+        """Positions that the model may ever see."""
+        return self.length
+
+    @property
+    def masked(self) -> bool:
+        """Whether some targets are not predicted."""
+        return False
+
+    @property
+    def stratum_names(self) -> tuple[str, ...]:
+        """Suffixes of the stratum columns: none."""
+        return ()
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What of the task must agree among trials that train in one pack."""
+        return (self.kind, self.vocabulary, self.context, self.val_size)
+
+
+Task = MarkovTask | AlgorithmicTask | TextTask
 TASKS: dict[str, type[Task]] = {kind: cls for cls in get_args(Task) for kind in get_args(hints(cls)["kind"])}
 """The class of each kind of task."""
 

@@ -50,7 +50,8 @@ def evaluate(
         precision: context of the forward passes (autocast, or nothing).
 
     Returns:
-        Per lane: ``val_loss``, ``val_accuracy``, ``excess_loss``, the task's floors, and each with ``_<stratum>``.
+        Per lane: ``val_loss``, ``val_accuracy``, ``excess_loss``, the task's floors, and each with ``_<stratum>``; of a
+        text ``val_bits_per_byte`` (``val_loss`` / ln 2 / bytes per token).
     """
     _, N, T = inputs.shape
     chunk = max(1, CHUNK_TOKENS // T)
@@ -85,6 +86,8 @@ def lane_columns(
         row[f"val_loss{suffix}"] = loss
         row[f"val_accuracy{suffix}"] = None if loss is None else int(hits[members].sum()) / tokens
         row[f"excess_loss{suffix}"] = None if loss is None or floor is None else loss - floor
+    if validation.bytes_per_token is not None and (nats := row["val_loss"]) is not None:
+        row["val_bits_per_byte"] = nats / math.log(2) / validation.bytes_per_token
     return row | dict(validation.floors)
 
 

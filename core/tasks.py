@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from core.config import AlgorithmicTask, MarkovTask, TrialConfig
+from core.config import AlgorithmicTask, MarkovTask, TextTask, TrialConfig
 
 Tokens = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -41,6 +41,8 @@ class Validation:
     each also with ``_<stratum>`` for every stratum that has a sequence."""
     lengths: Tokens | None = None
     """Length of each problem `[N]`, where the task has problems of a length."""
+    bytes_per_token: float | None = None
+    """Bytes of text that a token stands for, on average over the held-out text; None where that is not known."""
 
 
 class TaskData(Protocol):
@@ -59,9 +61,12 @@ def task_data(config: TrialConfig) -> TaskData:
     """The data of a trial, by the kind of its task."""
     from core.algorithmic import AlgorithmicData  # here: the tasks import this module's types
     from core.markov import MarkovData
+    from core.text import TextData
 
     match config.task:
         case MarkovTask() as task:
             return MarkovData(task, data_seed=config.data_seed, batch=config.train.batch)
         case AlgorithmicTask() as task:
             return AlgorithmicData(task, data_seed=config.data_seed, batch=config.train.batch)
+        case TextTask() as task:
+            return TextData(task, data_seed=config.data_seed, batch=config.train.batch)

@@ -190,15 +190,23 @@ def _methods(row: Mapping[str, Any]) -> str:
 
 
 def _columns(board: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The metrics that a leaderboard shows: losses before accuracies, whole before strata, simple before complex."""
+    """The metrics that a leaderboard shows: losses before accuracies, whole before strata, simple before complex.
+
+    Bits per byte stand there where any row has them.
+    """
     names = dict.fromkeys(name for row in board for name in row["metrics"])
     shown = [name for name in names if name.startswith(("final_val_loss", "final_val_accuracy"))]
-    return sorted(shown, key=lambda name: ("accuracy" in name, name.count("_"), not name.endswith("low_ic"), name))
+    shown.sort(key=lambda name: ("accuracy" in name, name.count("_"), not name.endswith("low_ic"), name))
+    bits = "final_val_bits_per_byte"
+    known = any(row["metrics"].get(bits, {}).get("mean") is not None for row in board)
+    return [*shown, bits] if known else shown
 
 
 def _head(name: str) -> tuple[str, str]:
     """A column's head in two lines: ``val_loss``, ``low_ic``."""
     bare = name.removeprefix("final_")
+    if bare == "val_bits_per_byte":
+        return "val_bits", "per_byte"
     base = "val_accuracy" if bare.startswith("val_accuracy") else "val_loss"
     return base, bare.removeprefix(base).removeprefix("_")
 

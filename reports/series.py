@@ -249,7 +249,7 @@ def board_order(row: Mapping[str, Any]) -> tuple[bool, float]:
 
 
 def _is_metric(column: str) -> bool:
-    return column.removeprefix("final_").startswith(("val_loss", "val_accuracy", "excess_loss"))
+    return column.removeprefix("final_").startswith(("val_loss", "val_accuracy", "val_bits_per_byte", "excess_loss"))
 
 
 def _common(column: pd.Series) -> float | int | None:

@@ -11,6 +11,7 @@ import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from core.config import MeasureConfig, TrialConfig, section_class
@@ -28,6 +29,7 @@ from studies.sizes import SMALL, at_overlay, name_problems, size_names, sized
 from studies.sources import at_their_source
 from studies.space import parse_space
 from studies.study import Arm, Nuisance, Search, Study
+from studies.texts import Texts
 from studies.where import Expression, parse
 
 MAX_PROBLEMS = 50
@@ -38,49 +40,54 @@ MAX_TASKS = 4096
 INT64 = range(-(2**63), 2**63)
 
 
-def parse_study(document: Mapping[str, Any], *, file: str, size: str = SMALL) -> Study:
+def parse_study(document: Mapping[str, Any], *, file: str, size: str = SMALL, folder: Path | None = None) -> Study:
     """A study from plain nested values.
 
     Args:
         document: as TOML gives it.
         file: what the messages call it.
         size: which of its sizes; all are checked.
+        folder: where relative paths in it begin; default: the current one.
 
     Raises:
         InputError: with every problem, one line each; for a size that it does not have, with this alone.
     """
     if size not in (known := size_names(document)):
         raise InputError(located([Problem("", f"has no size {size!r}; {nearest(size, known)}")], file))
-    return parse_sizes(document, file=file)[size]
+    return parse_sizes(document, file=file, asked=size, folder=folder)[size]
 
 
-def parse_sizes(document: Mapping[str, Any], *, file: str) -> dict[str, Study]:
+def parse_sizes(
+    document: Mapping[str, Any], *, file: str, asked: str = SMALL, folder: Path | None = None
+) -> dict[str, Study]:
     """As `parse_study`, the study in each of its sizes: by the size's name, `SMALL` first.
 
-    A study of another size is called ``NAME@SIZE``, and its file likewise.
+    A study of another size is called ``NAME@SIZE``, and its file likewise. Of the texts only those of the size
+    that is asked for are read: those of another may lie elsewhere, and what only they say is not known.
     """
     if unwritable := list(_unwritable(document)):
         raise InputError(located(unwritable, file))
-    found: dict[str, Study] = {}
-    problems: list[Problem] = []
-    small: list[Problem] = []
-    for size in size_names(document):
+    texts = Texts(folder or Path())
+    checks: dict[str, _Check] = {}
+    studies: dict[str, Study | None] = {}
+    names = size_names(document)
+    for size in sorted(names, key=lambda name: name != asked):  # first the one whose texts are read
         whole = sized(document, size)
-        checked = _Check(whole, structural_problems(whole))
-        study = checked.study(file if size == SMALL else f"{file}@{size}")
-        if size == SMALL:
-            small = checked.problems
-            problems += small
-        else:
-            problems += at_overlay(checked.problems, document, size, small=small)
-        if study is not None:
-            found[size] = study if size == SMALL else replace(study, name=f"{study.name}@{size}")
+        checks[size] = _Check(whole, structural_problems(whole), texts, reads=size == asked)
+        studies[size] = checks[size].study(file if size == SMALL else f"{file}@{size}")
+    problems = list(checks[SMALL].problems)
+    for size in names[1:]:
+        problems += at_overlay(checks[size].problems, document, size, small=checks[SMALL].problems)
     of_sizes = [problem for problem in structural_problems(document) if problem.where.partition(".")[0] == "sizes"]
     known = {problem.where for problem in problems}
     problems += [problem for problem in (*of_sizes, *name_problems(document)) if problem.where not in known]
     if problems:
         raise InputError(located(problems, file))
-    return found
+    return {
+        size: study if size == SMALL else replace(study, name=f"{study.name}@{size}")
+        for size in names
+        if (study := studies[size]) is not None
+    }
 
 
 def located(problems: Sequence[Problem], file: str) -> list[Problem]:
@@ -119,12 +126,16 @@ def _unwritable(value: Any, where: str = "") -> Iterator[Problem]:
 class _Check:
     """One pass over a document; each method checks a part, appends what is wrong and returns what is sound."""
 
-    def __init__(self, document: Mapping[str, Any], structural: Sequence[Problem]) -> None:
+    def __init__(
+        self, document: Mapping[str, Any], structural: Sequence[Problem], texts: Texts, *, reads: bool
+    ) -> None:
         self.document = document
         self.structural = structural
         self.found: list[Problem] = []
         self.keys = known_keys()
         self.convert = checker(self.keys)
+        self.texts = texts
+        self.reads = reads
 
     @property
     def problems(self) -> list[Problem]:
@@ -166,6 +177,7 @@ class _Check:
             measure=measure,
             search=search,
             claims=claims,
+            texts=self.texts.of([arm.values["task"] for arm in arms]),
         )
         try:
             self.found += at_their_source(setting_problems(study), study, self.document)
@@ -204,10 +216,24 @@ class _Check:
             values = {}
             for section, below in zip(TRIAL_SECTIONS, kinds, strict=True):
                 values[section] = layered(section, below, self.terms_of(section, table, below, f"arms.{name}"))
+            values["task"] = self.read_texts(name, values["task"])
             axes = table.get("axes", {})
             grid = self.grid(axes if isinstance(axes, dict) else {}, f"arms.{name}.axes")
             arms.append(Arm(name=name, values=values, axes=grid))
         return arms
+
+    def read_texts(self, arm: str, values: dict[str, Any]) -> dict[str, Any]:
+        """The terms of an arm's task; of a text, with what follows from its files."""
+        if values.get("kind") != "text":
+            return values
+        try:
+            return self.texts.resolved(values, reads=self.reads)
+        except InputError as error:
+            own = self.table("arms")[arm].get("task", {})
+            for problem in error.problems:
+                name = problem.where.removeprefix("task.")
+                self.wrong(f"{f'arms.{arm}' if name in own else 'base'}.{problem.where}", problem.message)
+            return values
 
     def terms_of(self, section: str, table: Mapping[str, Any], below: Mapping[str, Any], where: str) -> dict[str, Any]:
         """The terms that a table sets in one section, each checked by itself; rules between them come later."""
@@ -374,7 +400,7 @@ def tune_seeds(count: int, seeds: Collection[int]) -> tuple[int, ...]:
 
 def _strata(arms: Sequence[Arm], axes: Grid) -> list[str]:
     """Suffixes of the stratum columns that the arms' tasks have; of a default task where none can be built."""
-    strata: dict[str, None] = {}
+    found: list[str] | None = None
     for arm in arms:
         varied = joined([axes, arm.axes]).only("task")
         for assignment in itertools.islice(varied, MAX_TASKS):
@@ -384,5 +410,5 @@ def _strata(arms: Sequence[Arm], axes: Grid) -> list[str]:
                 task: Any = build(cls, {name: value for name, value in values.items() if name in terms(cls)})
             except InputError:
                 continue
-            strata |= dict.fromkeys(task.stratum_names)
-    return list(strata or dict.fromkeys(TrialConfig().task.stratum_names))
+            found = [*(found or ()), *task.stratum_names]
+    return list(dict.fromkeys(TrialConfig().task.stratum_names if found is None else found))

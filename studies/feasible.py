@@ -19,6 +19,7 @@ from studies.grid import Grid, joined
 from studies.settings import sound_settings
 from studies.space import probe_grids
 from studies.study import Arm, Study
+from studies.texts import lacks
 
 MAX_CHECKED = 20_000
 """Settings of all arms whose rules are checked on reading; larger grids are checked when they are expanded."""
@@ -32,6 +33,7 @@ def setting_problems(study: Study) -> list[Problem]:
     observed: dict[str, Observed] = {}
     largest: dict[str, int] = {}
     timed = _names_steps(study)
+    texts = {text.digest: text for text in study.texts}
     for arm in study.arms:
         grids = settings_grids(study, arm)
         keys = {key for grid in grids for key in grid.keys}
@@ -47,6 +49,8 @@ def setting_problems(study: Study) -> list[Problem]:
             kept = kept or any(maker.keeps(setting, seed) for seed in study.seeds)
             acting |= setting.varied.keys()
             config = setting.config
+            for problem in lacks(config, texts):
+                broken.setdefault(f"{arm.name} {problem}", Problem(f"arms.{arm.name}.{problem.where}", problem.message))
             largest[arm.name] = max(largest.get(arm.name, 0), parameters(config))
             if study.measure.every and config.train.steps // study.measure.every > MAX_ROWS:
                 message = f"must give at most {MAX_ROWS} measurements of a trial, got {study.measure.every}"

@@ -125,6 +125,16 @@ TRAINING = (
     Metric(name="grad_norm", unit="1", better="lower", doc="norm of its gradient before clipping; null at step 0"),
 )
 
+TEXT = (
+    Metric(
+        name="val_bits_per_byte",
+        unit="bits/byte",
+        better="lower",
+        doc="validation loss by the byte of held-out text; null where a task is no text, or tokens do not give it back",
+    ),
+)
+"""Metrics of text tasks alone."""
+
 COST = (
     Metric(
         name="flops_alone",
@@ -148,7 +158,7 @@ COST = (
 )
 """What a trial costs, and what its first switch costs it: columns of the view trials alone."""
 
-METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (*TRAINING, *STRATIFIED, *COST)} | {
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (*TRAINING, *STRATIFIED, *TEXT, *COST)} | {
     name: Metric(
         name=name,
         unit=column.unit,
@@ -160,7 +170,7 @@ METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (*TRAINING, *
 }
 """The registry: every metric that a claim or a figure may name, without `final_`, `best_` and stratum."""
 
-HISTORY = tuple(m.name for m in (*TRAINING, *STRATIFIED))
+HISTORY = tuple(m.name for m in (*TRAINING, *STRATIFIED, *TEXT))
 """Metrics of the table metrics that have a `final_` and a `best_` value per trial (as have their strata)."""
 
 
@@ -252,7 +262,7 @@ METRICS_TABLE = Table(
         _whole("stage", "index of the stage that the step ends or lies in", bits=32),
         _whole("loops", "loops of that stage", bits=32),
         _number("lr", "learning rate of the last update", "1"),
-        *(_metric(m) for m in (*TRAINING, *STRATIFIED)),
+        *(_metric(m) for m in (*TRAINING, *STRATIFIED, *TEXT)),
         _whole("tokens", "tokens trained on so far", "tokens"),
         _whole("flops_alone", "cost of the trial by itself so far", "FLOP"),
     ),

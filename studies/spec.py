@@ -51,17 +51,17 @@ def load_study(source: str | Path, *, size: str | None = None) -> Study:
         InputError: with every problem of the file, each naming file and key.
     """
     shown, path, named = _locate(source)
-    return parse_study(_document(path, shown), file=shown, size=size or named or SMALL)
+    return parse_study(_document(path, shown), file=shown, size=size or named or SMALL, folder=path.parent)
 
 
 def load_sizes(source: str | Path) -> dict[str, Study]:
-    """A study in each of its sizes, by the size's name, ``small`` first; that of `source` does not matter.
+    """A study in each of its sizes, by the size's name, ``small`` first; the texts of that of `source` must be there.
 
     Raises:
         InputError: with every problem of the file, each naming file and key.
     """
-    shown, path, _ = _locate(source)
-    return parse_sizes(_document(path, shown), file=shown)
+    shown, path, named = _locate(source)
+    return parse_sizes(_document(path, shown), file=shown, asked=named or SMALL, folder=path.parent)
 
 
 def study_text(source: str | Path) -> tuple[bytes, str | None]:

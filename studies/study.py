@@ -11,6 +11,7 @@ from studies.claims import Claim
 from studies.grid import Grid
 from studies.settings import ArmSettings
 from studies.space import Space
+from studies.texts import StudyText
 from studies.where import Expression
 
 
@@ -67,6 +68,8 @@ class Study:
     measure: MeasureConfig
     search: Search | None
     claims: tuple[Claim, ...]
+    texts: tuple[StudyText, ...] = ()
+    """What its text tasks read."""
 
     def settings(self, arm: Arm) -> ArmSettings:
         """The maker of an arm's settings."""

@@ -20,6 +20,7 @@ from studies.sizes import SMALL
 from studies.spec import catalogue, load_sizes, load_study
 from studies.store import Store
 from studies.study import Study
+from studies.texts import StudyText
 from studies.wanted import wanted
 from sweeps import output
 from sweeps.explain import explain_text, explained
@@ -114,8 +115,11 @@ def plan(name: str, root: Path, *, max_trials: int, as_json: bool) -> int:
     later = to_come(study, planned)
     if as_json:
         of_sizes = {size: cost.to_dict() for size, cost in sizes.items()}
+        texts = [text.to_dict() for text in study.texts]
         output.emit_json(
-            {"study": study.name, "trials_to_come_at_most": later} | planned.to_dict() | {"sizes": of_sizes}
+            {"study": study.name, "trials_to_come_at_most": later}
+            | planned.to_dict()
+            | {"sizes": of_sizes, "texts": texts}
         )
         return 0
     roles = Counter((trial.arm, trial.role) for trial in trials)
@@ -124,7 +128,7 @@ def plan(name: str, root: Path, *, max_trials: int, as_json: bool) -> int:
     output.emit(table(["arm", "role", "trials", "done"], rows))
     output.emit(f"\n{tree_text(planned.tree)}\n\n" if trials else "")
     others = [(f"size {size}", cost.text) for size, cost in sizes.items() if cost.study.name != study.name]
-    output.emit(pairs([*_plan_lines(planned, later), *others]))
+    output.emit(pairs([*_plan_lines(planned, later), *_text_lines(study.texts), *others]))
     for text in planned.notes:
         output.emit(f"\nnote: {output.clean(text)}")
     return 0
@@ -191,6 +195,17 @@ def _plan_lines(planned: Plan, later: int) -> list[tuple[str, str]]:
     if later:
         lines.insert(1, ("trials to come", f"at most {later:,}, once what they depend on is recorded"))
     return lines
+
+
+def _text_lines(texts: Sequence[StudyText]) -> list[tuple[str, str]]:
+    """What text tasks read; their names and sizes are in ``--json``."""
+    return [
+        (
+            "text",
+            f"{plural(len(text.files), 'file')}, {size(text.size)}, vocabulary {text.tokens:,}, digest {text.digest}",
+        )
+        for text in texts
+    ]
 
 
 def _measuring_lines(planned: Plan) -> list[tuple[str, str]]:
