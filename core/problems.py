@@ -52,17 +52,13 @@ def written(problems: Problems, task: AlgorithmicTask, positions: int) -> tuple[
     arrow, end, blank, _ = marks(task)
     place = np.arange(positions + 1) - problems.question_tokens[:, None]  # 0 = the mark >
     answered = problems.answer_tokens[:, None]
-    sequence = np.full(place.shape, blank, dtype=np.int64)
+    whole = np.full(place.shape, blank, dtype=np.int64)
     width = min(problems.question.shape[1], positions + 1)
-    sequence[:, :width] = problems.question[:, :width]
+    whole[:, :width] = problems.question[:, :width]
     answer = np.take_along_axis(problems.answer, np.clip(place - 1, 0, problems.answer.shape[1] - 1), axis=1)
-    in_answer = (place > 0) & (place <= answered)
-    sequence = np.where(place < 0, sequence, blank)
-    sequence[place == 0] = arrow
-    sequence[place == answered + 1] = end
-    if task.format == "next-token":
-        sequence = np.where(in_answer, answer, sequence)
-    inputs = np.where(place[:, :-1] > answered, blank, sequence[:, :-1])  # the last token, EOS, is never read
-    following = np.where(in_answer, answer, sequence)[:, 1:]
-    asked = (place[:, 1:] > 0) & (place[:, 1:] <= answered + 1)
-    return inputs, np.where(asked, following, IGNORE)
+    whole = np.where((place > 0) & (place <= answered), answer, np.where(place < 0, whole, blank))
+    whole[place == 0] = arrow
+    whole[place == answered + 1] = end
+    asked = (place > 0) & (place <= answered + 1)
+    unread = asked if task.format == "full-output" else place == answered + 1  # a sequence's last token is never read
+    return np.where(unread, blank, whole)[:, :-1], np.where(asked, whole, IGNORE)[:, 1:]
