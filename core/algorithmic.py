@@ -7,9 +7,8 @@ place in the data gets its problem.
 Problem i of a stream is a pure function of (task, data seed, stream, i) and its length: a fixed number of counter
 blocks belongs to it. Online, slot j of update s has problem s·B + j of the stream ``train``. A fixed training set is
 the first `train_size` problems of that stream, the lengths in equal shares; an update takes as many problems of a
-length as `batch_lengths` says, and those of one length are walked in epochs of their own: request k for a length with m
-problems is answered by element k mod m of a permutation drawn for the epoch k div m. The validation set has a stream of
-its own; short problems are few, so it has them in common with training.
+length as `batch_lengths` says, and those of one length are walked in epochs of their own (`core.epochs`). The
+validation set has a stream of its own; short problems are few, so it has them in common with training.
 
 The answer follows from the problem, so the best predictor has loss 0 and accuracy 1.
 """
@@ -24,6 +23,7 @@ import numpy as np
 
 from core import arithmetic, bits, p_hop, symbols
 from core.config import AlgorithmicTask
+from core.epochs import Epochs
 from core.lengths import batch_lengths, length_counts, spread_lengths, validation_lengths
 from core.problems import Problems, written
 from core.streams import stream
@@ -154,31 +154,24 @@ class _Walk:
     """The walk through a fixed training set: which problem stands in which slot."""
 
     def __init__(self, task: AlgorithmicTask, data_seed: int, batch: int) -> None:
-        self._task, self._seed, self._batch = task, data_seed, batch
+        self._task, self._batch = task, batch
         lengths = _train_set(task, data_seed)[2]
         self._pools = {length: np.flatnonzero(lengths == length) for length in task.train_lengths}
-        self._order = lru_cache(maxsize=2 * len(self._pools))(self._epoch)
+        self._epochs = {
+            length: Epochs(data_seed, f"algorithmic/{task.kind}/{length}", len(pool))
+            for length, pool in self._pools.items()
+        }
         # What was counted last; calls mostly follow one another.
         self._step, self._requests = 0, np.zeros(len(self._pools), dtype=np.int64)
 
     def entries(self, start: int, lengths: Tokens) -> Tokens:
         """The problems in the slots of the updates from `start` on, whose lengths are given, update by update."""
-        requests = self._before(start)
         chosen = np.empty_like(lengths)
-        for first, (length, pool) in zip(requests.tolist(), self._pools.items(), strict=True):
+        for first, (length, pool) in zip(self._before(start).tolist(), self._pools.items(), strict=True):
             slots = np.flatnonzero(lengths == length)
-            at = 0
-            while at < len(slots):
-                epoch, place = divmod(first + at, len(pool))
-                taken = min(len(pool) - place, len(slots) - at)
-                chosen[slots[at : at + taken]] = self._order(length, epoch)[place : place + taken]
-                at += taken
+            if len(slots):
+                chosen[slots] = pool[self._epochs[length].entries(first, len(slots))]
         return chosen
-
-    def _epoch(self, length: int, epoch: int) -> Tokens:
-        rng = stream(self._seed, "algorithmic", self._task.kind, "epoch", length, epoch)
-        permuted: Tokens = rng.permutation(self._pools[length])
-        return permuted
 
     def _before(self, start: int) -> Tokens:
         """Requests for each length in the updates before `start`."""
