@@ -39,19 +39,20 @@ def catalogue() -> list[Path]:
     return sorted(CATALOGUE.glob("*.toml"))
 
 
-def load_study(source: str | Path, *, size: str | None = None) -> Study:
+def load_study(source: str | Path, *, size: str | None = None, folder: Path | None = None) -> Study:
     """A study by its name in the catalogue, or from a TOML file.
 
     Args:
         source: a bare name means the catalogue; a `Path`, or a text with a separator or ending in ``.toml``, a file.
             ``SOURCE@SIZE`` names one of its sizes, unless a file is called so.
         size: the same, of a source that names none.
+        folder: at which relative paths in it begin; default: that of the file.
 
     Raises:
         InputError: with every problem of the file, each naming file and key.
     """
     shown, path, named = _locate(source)
-    return parse_study(_document(path, shown), file=shown, size=size or named or SMALL, folder=path.parent)
+    return parse_study(_document(path, shown), file=shown, size=size or named or SMALL, folder=folder or path.parent)
 
 
 def load_sizes(source: str | Path) -> dict[str, Study]:
@@ -64,14 +65,14 @@ def load_sizes(source: str | Path) -> dict[str, Study]:
     return parse_sizes(_document(path, shown), file=shown, asked=named or SMALL, folder=path.parent)
 
 
-def study_text(source: str | Path) -> tuple[bytes, str | None]:
-    """The text of the file that `load_study` reads, and the size that is asked for; None for ``small``.
+def study_text(source: str | Path) -> tuple[bytes, str | None, Path]:
+    """What `Store.keep_study` keeps of a study: the text of its file, its size (None for ``small``) and its folder.
 
     Raises:
         OSError: where it cannot be read.
     """
     _, path, size = _locate(source)
-    return path.read_bytes(), size
+    return path.read_bytes(), size, path.parent
 
 
 def _locate(source: str | Path) -> tuple[str, Path, str | None]:

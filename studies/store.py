@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,17 @@ from studies.verification import VerifyReport
 FORMAT = {"format": "loopsweep", "version": 1}
 
 _SCRATCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptStudy:
+    """The text of a study that was run in a store."""
+
+    path: Path
+    size: str | None
+    """In which it was run; None for ``small``."""
+    folder: Path | None
+    """At which relative paths in it begin, where that was kept."""
 
 
 class Store:
@@ -194,26 +207,42 @@ class Store:
                 path.unlink(missing_ok=True)
             return remove_passing(self.root, lineages, needed=needed)
 
-    def keep_study(self, text: bytes, size: str | None = None) -> None:
-        """Keeps the text of a study that is run here (in the size of this name); no result rests on it.
+    def keep_study(self, text: bytes, size: str | None = None, folder: Path | None = None) -> None:
+        """Keeps the text of a study that is run here; no result rests on it.
+
+        Args:
+            text: of its file.
+            size: in which it is run; None for ``small``.
+            folder: at which relative paths in it begin, if it may have any.
 
         Raises:
             StoreError: where the disk refuses.
         """
-        folder = self.root / "studies"
-        name = hashlib.sha256(text).hexdigest()[:16]
-        path = folder / (f"{name}.toml" if size is None else f"{name}@{size}.toml")
+        place = self.root / "studies"
+        begin = b"" if folder is None else os.fsencode(folder.absolute())
+        name = hashlib.sha256(text + begin).hexdigest()[:16] + ("" if size is None else f"@{size}")
         with _disk(self.root):
-            if not path.exists():
-                make_directory(folder)
-                publish_new(path, text)
+            if not (place / f"{name}.toml").exists():
+                make_directory(place)
+                if begin:
+                    publish_new(place / f"{name}.folder", begin)
+                publish_new(place / f"{name}.toml", text)
 
-    def kept_studies(self) -> list[tuple[Path, str | None]]:
-        """The texts of the studies that were run here, each with the size as it was kept, in no telling order."""
+    def kept_studies(self) -> list[KeptStudy]:
+        """The texts of the studies that were run here, in no telling order."""
+        place = self.root / "studies"
         with _disk(self.root):
-            names = [name for name in sorted(names_in(self.root / "studies")) if name.endswith(".toml")]
-            sizes = [name.removesuffix(".toml").partition("@")[2] or None for name in names]
-            return [(self.root / "studies" / name, size) for name, size in zip(names, sizes, strict=True)]
+            names = names_in(place)
+            stems = [name.removesuffix(".toml") for name in sorted(names) if name.endswith(".toml")]
+            folders = {stem: (place / f"{stem}.folder").read_bytes() for stem in stems if f"{stem}.folder" in names}
+        return [
+            KeptStudy(
+                path=place / f"{stem}.toml",
+                size=stem.partition("@")[2] or None,
+                folder=Path(os.fsdecode(folders[stem])) if stem in folders else None,
+            )
+            for stem in stems
+        ]
 
     def scratch(self, name: str) -> Path:
         """A directory, made if it is missing, for files that are no results.

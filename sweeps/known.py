@@ -26,9 +26,9 @@ def known_trials(named: Sequence[str], store: Store) -> tuple[list[Trial], str]:
         InputError: where a study named or catalogued is wrong.
     """
     studies = [load_study(name) for name in named]
-    for path, size in store.kept_studies():
-        with suppress(InputError):  # of another version of loopsweep
-            studies.append(load_study(path, size=size))
+    for kept in store.kept_studies():
+        with suppress(InputError):  # of another version of loopsweep, or its texts are not there
+            studies.append(load_study(kept.path, size=kept.size, folder=kept.folder))
     studies += [load_study(path.stem) for path in catalogue()]
     trials = {
         (t.study, t.arm, t.role, t.trial_id, t.config.measure): t for study in studies for t in wanted(study, store)

@@ -182,3 +182,11 @@ def test_a_study_whose_files_are_gone_is_refused_with_nothing_written(call: Any,
     assert done.code == 2
     assert f"{study}: base.task.files: '{tmp_path}/texts/*.txt' matches no file" in done.err
     assert not (tmp_path / "results").exists()
+
+
+def test_show_finds_a_trial_of_a_text_without_its_study(call: Any, finished: SimpleNamespace) -> None:
+    """The store keeps the study's text, and the folder at which its globs begin."""
+    (first, *_) = rows(call, finished, "SELECT trial_id FROM trials")
+    done = call("show", first["trial_id"], "--store", finished.store)
+    assert done.code == 0, done.err
+    assert "text-cli / " in done.out
