@@ -26,6 +26,7 @@ from dataclasses import replace
 from core.config import ModelConfig, TrialConfig
 from core.draws import drawn_total
 from core.lineage import Link, links
+from core.schedule import Stage
 
 
 def parameters(config: TrialConfig) -> int:
@@ -79,6 +80,19 @@ def flops_alone(config: TrialConfig, step: int | None = None, *, chain: Sequence
     last = config.train.steps if step is None else step
     chain = links(config) if chain is None else chain
     return sum(link_flops(config, link, link.start, min(link.end, last)) for link in chain if link.start < last)
+
+
+def expected_flops(config: TrialConfig, stages: Sequence[Stage]) -> int:
+    """Training FLOPs of a trial alone, whatever its seed: drawn loops count as their mean (see `core.draws`).
+
+    Args:
+        config: the trial; of `train` only the batch is read.
+        stages: all of it, in order.
+    """
+    return sum(
+        step_flops(config, loops=stage.acting.loops, loss_on=stage.acting.loss_on) * (stage.end - stage.start)
+        for stage in stages
+    )
 
 
 def link_flops(config: TrialConfig, link: Link, start: int, end: int) -> int:

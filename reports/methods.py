@@ -82,14 +82,15 @@ def found(tables: Tables, methods: Mapping[str, frozenset[str]], arms: Sequence[
     if not any(methods.values()):
         return Found(by_arm={}, differ=False, mixed=False)
     sides = {arm: tables.compared(arm) for arm in arms}
-    shared = [axis for axis in tables.axes if all(rows[axis].notna().any() for rows in sides.values())]
+    shared = tables.shared(*sides.values())
     by_arm: dict[str, set[str]] = {arm: set() for arm in arms}
     pairs: dict[tuple[int, Setting], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for arm, rows in sides.items():
-        for row in rows[["trial_id", "seed", *shared]].to_dict("records"):
+        for row in rows[["arm", "trial_id", "seed", *shared]].to_dict("records"):
             own = methods.get(str(row["trial_id"]), frozenset())
             by_arm[arm] |= own
-            pairs[int(row["seed"]), tables.setting(row, shared)][arm] |= own
+            for pairing in tables.pairings(row, shared):
+                pairs[int(row["seed"]), pairing][arm] |= own
     both = [set().union(*pair.values()) for pair in pairs.values() if len(pair) == 2 and all(pair.values())]
     return Found(
         by_arm={arm: tuple(sorted(own)) for arm, own in by_arm.items() if own},

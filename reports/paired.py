@@ -77,9 +77,14 @@ def paired(
 
 def partnered(tables: Tables, trials: pd.DataFrame, against: pd.DataFrame) -> list[tuple[dict[Any, Any], list[str]]]:
     """Each of some trials (id, seed, shared setting) with the ids of those of another arm that have the same."""
-    shared = [a for a in tables.axes if trials[a].notna().any() and against[a].notna().any()]
+    shared = tables.shared(trials, against)
     found: dict[tuple[int, Setting], list[str]] = defaultdict(list)
-    acting = ["trial_id", "seed", *shared]
+    acting = ["arm", "trial_id", "seed", *shared]
     for row in against[acting].to_dict("records"):
-        found[int(row["seed"]), tables.setting(row, shared)].append(str(row["trial_id"]))
-    return [(row, found.get((int(row["seed"]), tables.setting(row, shared)), [])) for row in trials.to_dict("records")]
+        for pairing in tables.pairings(row, shared):
+            found[int(row["seed"]), pairing].append(str(row["trial_id"]))
+    partners = []
+    for row in trials.to_dict("records"):
+        keys = [(int(row["seed"]), pairing) for pairing in tables.pairings(row, shared)]
+        partners.append((row, list(dict.fromkeys(partner for key in keys for partner in found.get(key, ())))))
+    return partners

@@ -2,17 +2,18 @@
 
 Two arms share the axes that act on both. A pair is a (seed, shared setting); on each side the trials of that pair
 (several where an axis acts on one arm only) are averaged. A pair is complete when all its trials on both sides have
-the metric. A setting that no seed has complete is left out; of the rest a seed must have all, or it leaves n: else
-seeds would be averages over different settings. What left is counted.
+the metric. A control is paired by the settings that it is matched to (`studies.match`), whichever its own values are;
+one that stands for several of them is in as many pairs. A setting that no seed has complete is left out; of the rest a
+seed must have all, or it leaves n: else seeds would be averages over different settings. What left is counted.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
@@ -70,12 +71,12 @@ def pair(
     left = tables.compared(arm)
     if isinstance(against, str):
         right = tables.compared(against)
-        shared = [a for a in tables.axes if left[a].notna().any() and right[a].notna().any()]
+        shared = tables.shared(left, right)
         sides = [_sides(tables, left, values, shared, scale), _sides(tables, right, values, shared, scale)]
         own = {arm: _own_settings(tables, left, shared), against: _own_settings(tables, right, shared)}
     else:
         reference = _scaled(against, scale, "the value to compare with")
-        sides = [_sides(tables, left, values, tables.axes, scale)]
+        sides = [_sides(tables, left, values, None, scale)]
         sides.append(dict.fromkeys(sides[0], reference))
         own = {}
     first, second = sides
@@ -100,19 +101,22 @@ def pair(
 
 
 def _sides(
-    tables: Tables, rows: pd.DataFrame, values: Mapping[str, float], keys: Any, scale: Scale
+    tables: Tables, rows: pd.DataFrame, values: Mapping[str, float], keys: Sequence[str] | None, scale: Scale
 ) -> dict[tuple[int, Setting], float | None]:
     """Mean of the metric by (seed, setting of `keys`); None where a trial of it is missing or lacks the metric.
+
+    Without `keys` a setting is that of the trial itself.
 
     A trial is missing where its setting of all axes stands in another seed of the same shared setting.
     """
     found: dict[tuple[int, Setting], dict[Setting, list[float | None]]] = defaultdict(lambda: defaultdict(list))
     asked: dict[Setting, set[Setting]] = defaultdict(set)
     for row in rows.to_dict("records"):
-        value, full, shared = values.get(row["trial_id"]), tables.setting(row), tables.setting(row, keys)
+        value, full = values.get(row["trial_id"]), tables.setting(row)
         number = None if value is None else _scaled(value, scale, f"trial {row['trial_id']}")
-        found[int(row["seed"]), shared][full].append(number)
-        asked[shared].add(full)
+        for shared in (full,) if keys is None else tables.pairings(row, keys):
+            found[int(row["seed"]), shared][full].append(number)
+            asked[shared].add(full)
     means: dict[tuple[int, Setting], float | None] = {}
     for (seed, shared), cells in found.items():
         numbers = [v for cell in cells.values() for v in cell]
@@ -122,10 +126,10 @@ def _sides(
     return means
 
 
-def _own_settings(tables: Tables, rows: pd.DataFrame, shared: Any) -> int:
+def _own_settings(tables: Tables, rows: pd.DataFrame, shared: Sequence[str]) -> int:
     """The most settings of an arm that have one setting of the shared axes."""
     settings = rows.to_dict("records")
-    found = {(tables.setting(row, shared), tables.setting(row)) for row in settings}
+    found = {(pairing, tables.setting(row)) for row in settings for pairing in tables.pairings(row, shared)}
     return max(Counter(setting for setting, _ in found).values(), default=0)
 
 

@@ -131,13 +131,15 @@ def _plain_median(values: Sequence[float]) -> float | int | None:
 
 def _cost_ratios(tables: Tables, rows: pd.DataFrame, against: pd.DataFrame) -> dict[str, float]:
     """FLOPs alone over those of the reference, by trial_id: its trials of the same seed at equal shared settings."""
-    shared = [axis for axis in tables.axes if rows[axis].notna().any() and against[axis].notna().any()]
+    shared = tables.shared(rows, against)
     partners: dict[Any, list[float]] = {}
     for row in against.to_dict("records"):
-        partners.setdefault((row["seed"], tables.setting(row, shared)), []).append(float(row["flops_alone"]))
+        for pairing in tables.pairings(row, shared):
+            partners.setdefault((row["seed"], pairing), []).append(float(row["flops_alone"]))
     found = {}
     for row in rows.to_dict("records"):
-        others = partners.get((row["seed"], tables.setting(row, shared)))
+        places = [(row["seed"], pairing) for pairing in tables.pairings(row, shared)]
+        others = [flops for place in places for flops in partners.get(place, ())]
         if others:
             found[row["trial_id"]] = float(row["flops_alone"]) * len(others) / math.fsum(others)
     return found

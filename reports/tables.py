@@ -7,7 +7,7 @@ tuned inside each arm, so they are no part of what is compared.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pandas as pd
@@ -70,6 +70,8 @@ class Tables:
     events: pd.DataFrame
     axes: tuple[str, ...]
     """Columns of `trials` that hold the compared axes, sorted."""
+    matched: Mapping[tuple[str, str], tuple[Setting, ...]] = field(default_factory=dict)
+    """By arm and trial_id of a control (`studies.match`), the settings that it stands for."""
 
     @classmethod
     def read(cls, results: Results, *, tuned: Collection[str] = ()) -> Tables:
@@ -90,6 +92,7 @@ class Tables:
             surfaces=_sorted(results.surfaces(), ["trial_id", "step", "kind"]),
             events=_sorted(results.events(), ["trial_id", "step", "kind"]),
             axes=tuple(c for c in axes if trials[c].notna().any()),
+            matched={(trial.arm, trial.trial_id): trial.matched for trial in results.wanted if trial.matched},
         )
 
     def compared(self, arm: str | None = None) -> pd.DataFrame:
@@ -100,6 +103,30 @@ class Tables:
     def setting(self, row: Mapping[Any, Any], keys: Iterable[str] | None = None) -> Setting:
         """The setting of a trial, of all axes or of some."""
         return tuple((k, plain(row[k])) for k in (self.axes if keys is None else keys) if pd.notna(row[k]))
+
+    def shared(self, *arms: pd.DataFrame) -> list[str]:
+        """The axes that act on trials of each of some arms: those on which they are paired.
+
+        On a control all axes act that act on the arm that it is matched to.
+        """
+        acting = set(self.axes).intersection(*(self._acting(rows) for rows in arms))
+        return [axis for axis in self.axes if axis in acting]
+
+    def pairings(self, row: Mapping[Any, Any], keys: Iterable[str]) -> tuple[Setting, ...]:
+        """The settings of some axes under which a trial is paired: its own; of a control, those that it stands for."""
+        matched = self.matched.get((row["arm"], row["trial_id"]))
+        if matched is None:
+            return (self.setting(row, keys),)
+        settings = [dict(setting) for setting in matched]
+        keys = tuple(keys)
+        return tuple(dict.fromkeys(tuple((k, plain(s[k])) for k in keys if k in s) for s in settings))
+
+    def _acting(self, rows: pd.DataFrame) -> set[str]:
+        names = zip(rows["arm"], rows["trial_id"], strict=True)
+        found = [self.matched[name] for name in names if name in self.matched]
+        if found:
+            return {key for settings in found for setting in settings for key, _ in setting}
+        return {axis for axis in self.axes if rows[axis].notna().any()}
 
 
 def _sorted(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from studies.claims import Claim, metric_names, parse_claims
 from studies.feasible import setting_problems
 from studies.grammar import MAX_SEEDS, NAME, NAME_RULE, NuisanceTable, SearchTable, StudyTable, structural_problems
 from studies.grid import Grid, joined, parse_grid
+from studies.match import parse_match
 from studies.nested import checked, listed_table
 from studies.settings import TRIAL_SECTIONS, checker, known_keys, layered
 from studies.sizes import SMALL, at_overlay, name_problems, size_names, sized
@@ -209,18 +210,30 @@ class _Check:
         tables = {name: arm for name, arm in self.table("arms").items() if isinstance(arm, dict)}
         # A key that only one arm's task knows may still stand in [base]: each task takes what it knows.
         kinds = [self.terms_of(section, base, {}, "base") for section in TRIAL_SECTIONS]
-        arms = []
-        for name, table in tables.items():
+        matches = {name: parse_match(name, tables, self.found) for name in tables}
+        arms: dict[str, Arm] = {}
+        # Controls come last, since they take the values and axes of other arms.
+        for name in sorted(tables, key=lambda name: matches[name] is not None):
+            table, match = tables[name], matches[name]
             if not re.fullmatch(NAME, name):
                 self.wrong(f"arms.{name}", f"{NAME_RULE}, got {name!r}")
-            values = {}
-            for section, below in zip(TRIAL_SECTIONS, kinds, strict=True):
-                values[section] = layered(section, below, self.terms_of(section, table, below, f"arms.{name}"))
-            values["task"] = self.read_texts(name, values["task"])
+            target = None if match is None else arms[match.to]
+            below = dict(zip(TRIAL_SECTIONS, kinds, strict=True)) if target is None else target.values
+            own = {section: self.terms_of(section, table, below[section], f"arms.{name}") for section in TRIAL_SECTIONS}
+            if match is not None and not {"kind", "stages"} & own["schedule"].keys():
+                own["schedule"] = {"kind": "single", **own["schedule"]}
+            values = {section: layered(section, below[section], own[section]) for section in TRIAL_SECTIONS}
+            if target is None:
+                values["task"] = self.read_texts(name, values["task"])
             axes = table.get("axes", {})
             grid = self.grid(axes if isinstance(axes, dict) else {}, f"arms.{name}.axes")
-            arms.append(Arm(name=name, values=values, axes=grid))
-        return arms
+            arms[name] = Arm(
+                name=name,
+                values=values,
+                axes=grid if target is None else target.axes,
+                match=None if match is None else replace(match, own=own),
+            )
+        return [arms[name] for name in tables]
 
     def read_texts(self, arm: str, values: dict[str, Any]) -> dict[str, Any]:
         """The terms of an arm's task; of a text, with what follows from its files."""
@@ -348,6 +361,8 @@ class _Check:
             if key in tuned:
                 self.wrong(f'nuisance."{key}"', "stands in [axes] too; it is compared or tuned, not both")
         for arm in arms:
+            if arm.match is not None:  # its own terms lie over axes, which are checked where they stand
+                continue
             own = set(arm.axes.keys)
             for key in arm.axes.keys:
                 if key in axes.keys:
@@ -367,9 +382,12 @@ class _Check:
                     self.wrong(f"arms.{arm.name}.schedule.{other}", message)
         if "search" in self.document:
             varied = [name for name in ("axes", "nuisance", "where") if self.document.get(name)]
-            varied += [f"arms.{arm.name}.axes" for arm in arms if arm.axes.keys]
+            varied += [f"arms.{arm.name}.axes" for arm in arms if arm.axes.keys and arm.match is None]
             for name in varied:
                 self.wrong(name, "cannot stand beside [search] yet; put the keys into search.space as lists of choices")
+            for arm in arms:
+                if arm.match is not None:
+                    self.wrong(f"arms.{arm.name}.match", "cannot stand beside [search]; vary by axes what is matched")
 
     def claims(
         self, arms: Sequence[Arm], axes: Grid, nuisance: Nuisance | None, search: Search | None

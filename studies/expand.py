@@ -3,13 +3,14 @@
 Arms in file order; in each, the study's axes, then the arm's own, in file order, the first slowest; seeds last. An axis
 that does not act gives one trial, not copies: of equal trials of an arm the first stays. A setting with nuisance axes
 is a *slot*: its candidates run on the tuning seeds (role ``tune``), the winner on the study's seeds (role
-``compare``), as soon as it is known. A search's trials come from its proposals.
+``compare``), as soon as it is known. A search's trials come from its proposals. A control's trials are those that match
+the settings of another arm (`studies.match`); one that matches several of them is one trial, and says which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.config import TrialConfig
@@ -17,7 +18,7 @@ from core.errors import InputError, Problem
 from core.lineage import Link, trial_id, under_seeds, watch
 from core.schedule import Watch
 from studies.check import located
-from studies.grid import Assignment, joined
+from studies.grid import Assignment, Grid, joined
 from studies.settings import Setting, converter, known_keys, sound_settings
 from studies.study import Arm, Search, Study
 
@@ -44,11 +45,14 @@ class Trial:
     links: tuple[Link, ...]
     """Its chain as far as known: to its end, or to the latest step of the criterion that it waits for."""
     varied: Mapping[str, Any]
-    """By dotted key, the values of axes (and nuisance and search keys) that act on this trial."""
+    """By dotted key, the values of axes (and nuisance and search keys) that act on this trial. Of a control also the
+    term that is chosen, and of the axes that act on the other arm the values that are equal in all of `matched`."""
     ended: tuple[int, ...] = ()
     """By criterion of its schedule, the step at which it ended its stage, as far as recorded rows tell."""
     watch: Watch | None = None
     """The criterion that it waits for; None where its whole chain is known."""
+    matched: tuple[Assignment, ...] = ()
+    """Of a control: the settings of the compared axes that it stands for, as those of the arm that it is matched to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,8 @@ class Slot:
     """In canonical order; one where nothing is to be tuned."""
     keeps: Callable[[Setting, int], bool]
     """Whether filters that read the seed keep a candidate under it."""
+    matched: tuple[Assignment, ...] = ()
+    """Of a control, as in `Trial`."""
 
     @property
     def key(self) -> SlotKey:
@@ -121,20 +127,39 @@ def slots(study: Study) -> Iterator[Slot]:
 def _arm_slots(study: Study, arm: Arm, broken: dict[str, Problem]) -> Iterator[Slot]:
     maker = study.settings(arm)
     compared = joined([study.axes, arm.axes])
-    if study.nuisance is None:
+    if study.nuisance is None and arm.match is None:
         for setting in sound_settings(maker, iter(compared), broken):
             yield Slot(arm=arm.name, setting=tuple(setting.varied.items()), candidates=(setting,), keeps=maker.keeps)
         return
     # Outer settings that differ only in what does not act are one slot; of equal candidates the first stays.
+    tuned = study.nuisance.axes if study.nuisance is not None else Grid()
     merged: dict[Assignment, dict[str, Setting]] = {}
+    matched: dict[Assignment, dict[Assignment, None]] = {}
     for outer in compared:
-        assignments = (outer + inner for inner in study.nuisance.axes)
-        found = list(sound_settings(maker, assignments, broken))
-        own = tuple(pair for pair in outer if any(pair[0] in setting.varied for setting in found))
+        found = list(sound_settings(maker, (outer + inner for inner in tuned), broken))
+        own = _own(arm, outer, found)
         for setting in found:
             merged.setdefault(own, {}).setdefault(trial_id(setting.config), setting)
+        if arm.match is not None and found:
+            own_keys = [key for key, _ in outer]
+            paired = {key: value for setting in found for key, value in (setting.paired or {}).items()}
+            stands_for = tuple((key, paired[key]) for key in own_keys if key in paired)
+            matched.setdefault(own, {})[stands_for] = None
     for own, candidates in merged.items():
-        yield Slot(arm=arm.name, setting=own, candidates=tuple(candidates.values()), keeps=maker.keeps)
+        yield Slot(
+            arm=arm.name,
+            setting=own,
+            candidates=tuple(candidates.values()),
+            keeps=maker.keeps,
+            matched=tuple(matched.get(own, ())),
+        )
+
+
+def _own(arm: Arm, outer: Assignment, found: Sequence[Setting]) -> Assignment:
+    """The values that name a slot: of the compared axes that act on any candidate, and what a match has chosen."""
+    by = None if arm.match is None else arm.match.by
+    own = tuple(pair for pair in outer if pair[0] != by and any(pair[0] in setting.varied for setting in found))
+    return own if by is None or not found else (*own, (by, found[0].varied[by]))
 
 
 def _planned(study: Study, winners: Winners) -> Iterator[Trial]:
@@ -165,6 +190,7 @@ def _winner(slot: Slot, nuisance: Assignment) -> Setting:
 def _trials(study: Study, slot: Slot, setting: Setting, role: str, seeds: Iterable[int]) -> Iterator[Trial]:
     kept = (seed for seed in seeds if slot.keeps(setting, seed))
     first = watch(setting.config)
+    varied = {**_agreed(slot.matched), **setting.varied} if slot.matched else setting.varied
     for config, key, chain in under_seeds(setting.config, kept):
         yield Trial(
             study=study.name,
@@ -173,9 +199,16 @@ def _trials(study: Study, slot: Slot, setting: Setting, role: str, seeds: Iterab
             config=config,
             trial_id=key,
             links=chain,
-            varied=setting.varied,
+            varied=varied,
             watch=first,
+            matched=slot.matched,
         )
+
+
+def _agreed(matched: Sequence[Assignment]) -> dict[str, Any]:
+    """The values that all the settings have in which a control stands for them."""
+    rest = [dict(setting) for setting in matched[1:]]
+    return {key: value for key, value in matched[0] if all(other.get(key) == value for other in rest)}
 
 
 def _proposed(study: Study, search: Search, proposals: Iterable[Proposal]) -> Iterator[Trial]:
@@ -204,8 +237,12 @@ def _proposed(study: Study, search: Search, proposals: Iterable[Proposal]) -> It
 
 
 def _distinct(trials: Iterable[Trial]) -> list[Trial]:
-    """The trials without those that an earlier one of the same arm trains already."""
+    """The trials without those that an earlier one of the same arm trains already; as a control it stands for both."""
     found: dict[tuple[str, str], Trial] = {}
     for trial in trials:
-        found.setdefault((trial.arm, trial.trial_id), trial)
+        known = found.setdefault((trial.arm, trial.trial_id), trial)
+        if known is not trial and trial.matched != known.matched:
+            both = tuple(dict.fromkeys([*known.matched, *trial.matched]))
+            varied = {key: value for key, value in known.varied.items() if trial.varied.get(key) == value}
+            found[trial.arm, trial.trial_id] = replace(known, matched=both, varied=varied)
     return list(found.values())

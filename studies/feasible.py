@@ -34,7 +34,8 @@ def setting_problems(study: Study) -> list[Problem]:
     largest: dict[str, int] = {}
     timed = _names_steps(study)
     texts = {text.digest: text for text in study.texts}
-    for arm in study.arms:
+    # Controls come last: they are as sound as the arms that they are matched to.
+    for arm in sorted(study.arms, key=lambda arm: arm.match is not None):
         grids = settings_grids(study, arm)
         keys = {key for grid in grids for key in grid.keys}
         varied |= keys
@@ -59,7 +60,7 @@ def setting_problems(study: Study) -> list[Problem]:
             seen.measures(config)
             if timed:
                 seen.evaluates(config, _possible_ends(config))
-        if not kept and len(broken) == before:
+        if not kept and len(broken) == before and not (arm.match and broken):
             broken[arm.name] = Problem(f"arms.{arm.name}", "has no trial left after `where`; relax a filter")
     broken |= _too_large(study, largest)
     if broken:
@@ -92,11 +93,12 @@ def settings_grids(study: Study, arm: Arm) -> list[Grid]:
 
 def _idle(study: Study, keys: Collection[str]) -> Iterator[Problem]:
     """Axes whose values change no trial of any arm."""
-    places = [("axes", study.axes.keys), *((f"arms.{arm.name}.axes", arm.axes.keys) for arm in study.arms)]
+    own = [arm for arm in study.arms if arm.match is None]
+    places = [("axes", study.axes.keys), *((f"arms.{arm.name}.axes", arm.axes.keys) for arm in own)]
     places += [("nuisance", study.nuisance.axes.keys)] if study.nuisance else []
     places += [("search.space", tuple(study.search.space))] if study.search else []
-    for place, own in places:
-        for key in own:
+    for place, listed in places:
+        for key in listed:
             if key in keys:
                 yield Problem(f'{place}."{key}"', "acts on no arm: every value gives the same trial; drop it")
 

@@ -46,6 +46,13 @@ class ArmTable(BaseTable):
     """``[arms.NAME]``: what this arm changes, and axes of its own."""
 
     axes: Terms = Field({}, description="axes of this arm alone")
+    match: Literal["parameters", "flops"] | None = Field(
+        None, description="makes it a control: as many parameters, or FLOPs, as another arm, setting by setting"
+    )
+    match_to: str | None = Field(None, description="the arm that it is matched to; silent where there is but one")
+    match_by: Literal["model.depth", "model.width", "train.steps"] | None = Field(
+        None, description='the term that is chosen so that it matches; silent = "model.depth"'
+    )
 
 
 class NuisanceTable(BaseModel):

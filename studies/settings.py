@@ -36,6 +36,8 @@ class Setting:
     """The assigned values that act; a list of stages as its text (`studies.nested.written`)."""
     assignment: Assignment
     """All the assigned values."""
+    paired: Mapping[str, Any] | None = None
+    """Of a control: the assigned values that act on it or on the trial that it is matched to; see `studies.match`."""
 
 
 def known_keys() -> dict[str, tuple[type, ...]]:
@@ -96,6 +98,7 @@ class ArmSettings:
         *,
         measure: MeasureConfig,
         where: Sequence[Expression] = (),
+        over: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         """Takes an arm.
 
@@ -104,9 +107,11 @@ class ArmSettings:
             values: by section, what base and arm set.
             measure: what is observed.
             where: filters of the study.
+            over: by section, what lies over axes too; filters do not see it.
         """
         self.arm = arm
         self._values = values
+        self._over = over or {}
         self._measure = measure
         self._static = [filter_ for filter_ in where if "seed" not in filter_.names]
         self._seeded = [filter_ for filter_ in where if "seed" in filter_.names]
@@ -120,23 +125,37 @@ class ArmSettings:
         Raises:
             InputError: where it breaks a rule between terms; the problems name the assignment.
         """
-        if self._static:
-            values = self._environment(assignment)
-            if not all(_keeps(filter_, values) for filter_ in self._static):
-                return None
-        by_section: dict[str, list[_Assigned]] = {}
+        if not self._stays(assignment):
+            return None
         texts = {key: written(value) for key, value in assignment}
-        for key, value in assignment:
-            section, name = self._split.get(key) or self._split.setdefault(key, _halves(key))
-            by_section.setdefault(section, []).append((name, type(value), texts[key], value))
         try:
-            sections = {name: self._section(name, by_section.get(name, ())) for name in TRIAL_SECTIONS}
-            config = TrialConfig(measure=self._measure, **sections)
+            config = self._config(self._by_section(assignment, texts))
         except InputError as error:
             raise InputError([self._located(problem, assignment) for problem in error.problems]) from error
         acting = acting_keys(config)
         varied = {key: text for key, text in texts.items() if key in acting}
         return Setting(config=config, varied=varied, assignment=assignment)
+
+    def _stays(self, assignment: Assignment) -> bool:
+        """Whether the filters that do not read the seed keep an assignment."""
+        if not self._static:
+            return True
+        values = self._environment(assignment)
+        return all(_keeps(filter_, values) for filter_ in self._static)
+
+    def _by_section(self, assignment: Assignment, texts: Mapping[str, Any]) -> dict[str, list[_Assigned]]:
+        by_section: dict[str, list[_Assigned]] = {}
+        for key, value in assignment:
+            section, name = self._split.get(key) or self._split.setdefault(key, _halves(key))
+            by_section.setdefault(section, []).append((name, type(value), texts[key], value))
+        return by_section
+
+    def _config(
+        self, assigned: Mapping[str, Sequence[_Assigned]], last: Mapping[str, int] | None = None
+    ) -> TrialConfig:
+        """The configuration where these are assigned; over all else lie `last`, by dotted key."""
+        sections = {name: self._section(name, assigned.get(name, ()), last) for name in TRIAL_SECTIONS}
+        return TrialConfig(measure=self._measure, **sections)
 
     def keeps(self, setting: Setting, seed: int) -> bool:
         """Whether the filters that read the seed keep it."""
@@ -145,17 +164,23 @@ class ArmSettings:
         values = self._environment(setting.assignment) | {"seed": seed}
         return all(_keeps(filter_, values) for filter_ in self._seeded)
 
-    def _section(self, section: str, assigned: Sequence[_Assigned]) -> Any:
+    def _section(self, section: str, assigned: Sequence[_Assigned], last: Mapping[str, int] | None = None) -> Any:
+        own = {key.partition(".")[2]: value for key, value in (last or {}).items() if key.startswith(f"{section}.")}
         # By type and text: a step of 1 and a share of 1.0 are equal, in a list of stages too.
-        place = section, tuple([(name, kind, text) for name, kind, text, _ in assigned])
+        place = section, tuple([(name, kind, text) for name, kind, text, _ in assigned]), *own.items()
         found = self._sections.get(place)
         if found is None:
-            values = layered(section, self._values.get(section, {}), {name: value for name, _, _, value in assigned})
+            values = {**self._layers(section, assigned), **own}
             cls = section_class(section, values)
             # A key of another kind of task, in [base] or on an axis, does not act here: each task takes what it knows.
             found = build(cls, {name: value for name, value in values.items() if name in terms(cls)}, section)
             self._sections[place] = found
         return found
+
+    def _layers(self, section: str, assigned: Sequence[_Assigned]) -> dict[str, Any]:
+        """What base, arm, axes and what lies over them give the terms of a section."""
+        values = layered(section, self._values.get(section, {}), {name: value for name, _, _, value in assigned})
+        return layered(section, values, self._over.get(section, {}))
 
     def _flat(self) -> dict[str, Any]:
         """What filters read: every term by dotted key, defaults written out."""

@@ -9,6 +9,7 @@ from typing import Any
 from core.config import MeasureConfig
 from studies.claims import Claim
 from studies.grid import Grid
+from studies.match import ControlSettings, Match
 from studies.settings import ArmSettings
 from studies.space import Space
 from studies.texts import StudyText
@@ -23,6 +24,9 @@ class Arm:
     values: Mapping[str, Mapping[str, Any]]
     """By section, the values that stand in the file; what is silent takes its default."""
     axes: Grid
+    """Of a control: those of the arm that it is matched to."""
+    match: Match | None = None
+    """What makes it a control."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,4 +77,15 @@ class Study:
 
     def settings(self, arm: Arm) -> ArmSettings:
         """The maker of an arm's settings."""
-        return ArmSettings(arm.name, arm.values, measure=self.measure, where=self.where)
+        if arm.match is None:
+            return ArmSettings(arm.name, arm.values, measure=self.measure, where=self.where)
+        target = next(other for other in self.arms if other.name == arm.match.to)
+        return ControlSettings(
+            arm.name,
+            target.values,
+            measure=self.measure,
+            where=self.where,
+            match=arm.match,
+            target=self.settings(target),
+            tuned=self.nuisance.axes.keys if self.nuisance else (),
+        )

@@ -332,7 +332,7 @@ def test_a_claim_may_name_the_fixed_end_of_any_stage():
 # --- the documentation -----------------------------------------------------------------------------------------------
 
 TEXT = (Path(__file__).parents[2] / "docs/studies.md").read_text(encoding="utf-8")
-SECTION = TEXT[TEXT.index("## Schedules") : TEXT.index("## Nuisance axes")]
+SECTION = TEXT[TEXT.index("## Schedules") : TEXT.index("## Controls")]
 
 
 def test_the_documentation_says_every_kind_and_every_term_with_its_default():
