@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from core import token_layout
 from core.errors import InputError, Problem
@@ -40,6 +40,9 @@ class MarkovTask:
         "chain", "low_ic/high_ic by the chain's kind, or by the median information content of the sequence"
     )
     data_seed: int | None = term(None, "seed of chains and sequences; silent = the trial's own seed", ge=0)
+
+    own_metrics: ClassVar[tuple[str, ...]] = ("excess_loss", "bayes_loss", "bayes_accuracy")
+    """Metrics that its evaluations have beside those of every task."""
 
     @property
     def low_chains(self) -> int:
@@ -128,6 +131,9 @@ class AlgorithmicTask:
         0, "updates over which the longest training length grows linearly from the shortest; 0 = none", ge=0
     )
     data_seed: int | None = term(None, "seed of the problems; silent = the trial's own seed", ge=0)
+
+    own_metrics: ClassVar[tuple[str, ...]] = ()
+    """Metrics that its evaluations have beside those of every task."""
 
     def rules(self) -> list[tuple[str, str]]:
         """Rules between terms that are broken: (term, message)."""
@@ -241,6 +247,9 @@ class TextTask:
         0, "training windows, at random places, walked in epochs; 0 = online, each batch fresh", ge=0
     )
     data_seed: int | None = term(None, "seed of the training windows; silent = the trial's own seed", ge=0)
+
+    own_metrics: ClassVar[tuple[str, ...]] = ("val_bits_per_byte",)
+    """Metrics that its evaluations have beside those of every task."""
 
     def rules(self) -> list[tuple[str, str]]:
         """Rules between terms that are broken: (term, message)."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from core.config import TrialConfig
+from core.config import TASKS, TrialConfig
 from core.observation import evaluation_grid, measurement_steps
 from core.quantities import QUANTITY_OF
 from studies.claims import FUNCTIONALS, MetricRef, Part
@@ -26,12 +26,15 @@ class Observed:
     """Steps at which curvature is measured on some trial."""
     most: int = 0
     """Measurements of the trial that has most of them."""
+    metrics: set[str] = field(default_factory=set)
+    """Metrics of their own that the tasks of its trials have."""
     lasts: dict[int, int] = field(default_factory=dict)
     """By the number of updates of a trial: its last measured step; −1 where it is never measured."""
     _clocks: set[tuple[int, int, frozenset[int]]] = field(default_factory=set)
 
     def measures(self, config: TrialConfig) -> None:
-        """Takes note of when a trial is measured."""
+        """Takes note of when a trial is measured, and of what its task has of its own."""
+        self.metrics.update(config.task.own_metrics)
         if config.train.steps not in self.lasts:
             steps = measurement_steps(config)
             self.measured |= set(steps)
@@ -76,6 +79,10 @@ def _part(study: Study, part: Part, observed: Mapping[str, Observed]) -> Iterato
         return
     known = {arm: observed[arm] for arm in (part.arm, part.against) if arm is not None and arm in observed}
     for arm, seen in known.items():
+        if (own := _own_metric(metric)) is not None and own not in seen.metrics:
+            kinds = ", ".join(kind for kind, task in TASKS.items() if own in task.own_metrics)
+            yield "metric", f"{metric.name} is only had of tasks of kind {kinds}, and arm {arm} has none; take another"
+            return
         steps = seen.evaluated if quantity is None else seen.measured
         if quantity is not None and not steps:
             way = f"add {min(seen.lasts)} to measure.at"
@@ -93,6 +100,12 @@ def _part(study: Study, part: Part, observed: Mapping[str, Observed]) -> Iterato
         yield from _few(metric, known)
     elif metric.at == "final":
         yield from _no_end(metric, known)
+
+
+def _own_metric(metric: MetricRef) -> str | None:
+    """The metric, without its stratum, where only some tasks have it."""
+    own = {name for task in TASKS.values() for name in task.own_metrics}
+    return next((name for name in own if metric.name == name or metric.name.startswith(f"{name}_")), None)
 
 
 def _few(metric: MetricRef, known: Mapping[str, Observed]) -> Iterator[tuple[str, str]]:

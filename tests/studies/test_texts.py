@@ -188,6 +188,20 @@ def test_strata_of_other_tasks_are_no_metrics_of_a_text(folder: Path) -> None:
     assert read(folder, rest=claim.format("final_val_bits_per_byte")).claims
 
 
+def test_metrics_that_only_other_tasks_have_are_refused_in_claims(folder: Path) -> None:
+    claim = '[[claims]]\ntext = "it"\nmetric = "{}"\narm = "looped"\nagainst = "single"\nexpect = "lower"\n'
+    (line,) = refused(folder, rest=claim.format("final_excess_loss"))
+    expected = (
+        "claims[1].metric: excess_loss is only had of tasks of kind markov, and arm looped has none; take another"
+    )
+    assert line == expected
+    (folder / "markov.toml").write_text(HEAD + ARMS + claim.format("best_val_bits_per_byte"))
+    with pytest.raises(InputError, match=r"val_bits_per_byte is only had of tasks of kind text, and arm looped has"):
+        load_study(folder / "markov.toml")
+    (folder / "markov.toml").write_text(HEAD + ARMS + claim.format("final_excess_loss_low_ic"))
+    assert load_study(folder / "markov.toml").claims
+
+
 # --- sizes -----------------------------------------------------------------------------------------------------------
 
 PAPER = '[sizes.paper.base.task]\nfiles = ["corpus/*.txt"]\n'
