@@ -321,6 +321,16 @@ class ModelConfig:
     injection: Literal["none", "add"] = term("none", "the loop's input is added again before each further loop")
     output: Literal["untied", "tied"] = term("untied", "the head has its own weights, or the embedding's")
     loss_on: Literal["last", "all"] = term("last", "loss of the last loop, or the mean over the loops' outputs")
+    loops_by: Literal["fixed", "length"] = term(
+        "fixed", "each sequence is looped `loops` times, or as often as it is long: n + loops_offset, at most `loops`"
+    )
+    loops_offset: int = term(0, "loops_by = length: loops more than the length of the problem", ge=-4096, le=4096)
+    backprop_loops: int = term(
+        0, "gradients flow through the last so many loops of a stage; 0 = through all", ge=0, le=4096
+    )
+    timestep: Literal["none", "sinusoidal"] = term(
+        "none", "before each loop its number enters, as a sinusoidal encoding times a trained gain", later=True
+    )
     init_scale: float = term(1.0, "factor on the standard deviation of the initial weights", gt=0, le=100)
 
     def rules(self) -> list[tuple[str, str]]:
@@ -332,6 +342,16 @@ class ModelConfig:
             broken.append(
                 ("position", f'"rotary" needs an even width per head, got {self.width // self.heads}; change heads')
             )
+        if self.backprop_loops and self.injection == "none":
+            broken.append(
+                (
+                    "backprop_loops",
+                    f'needs injection = "add", or embedding and prelude get no gradient, got {self.backprop_loops}',
+                )
+            )
+        for name, value in (("backprop_loops", self.backprop_loops), ("loops_by", self.loops_by)):
+            if self.loss_on == "all" and value not in (0, "fixed"):
+                broken.append((name, f'goes with loss_on = "last" only, got {value!r}; drop one of them'))
         return broken
 
     def acting(self) -> set[str]:
@@ -344,7 +364,7 @@ class ModelConfig:
         return round(self.mlp_ratio * self.width)
 
 
-STAGE_TERMS = frozenset({"loops", "injection", "loss_on"})
+STAGE_TERMS = frozenset({"loops", "injection", "loss_on", "loops_by", "loops_offset", "backprop_loops"})
 """Terms of the model that belong to a stage; all but `loops` act only where a stage loops."""
 
 
@@ -586,6 +606,12 @@ class TrialConfig:
         if self.measure.quantities and self.measure.probe > self.task.val_size:
             rule = f"must be at most task.val_size = {self.task.val_size} sequences"
             problems.append(Problem("measure.probe", f"{rule}, got {self.measure.probe}"))
+        if self.model.loops_by == "length":
+            if not isinstance(self.task, AlgorithmicTask):
+                rule = f'"length" needs a task whose problems have lengths, got task.kind = "{self.task.kind}"'
+                problems.append(Problem("model.loops_by", f'{rule}; take "fixed"'))
+            if {self.schedule.draw, *(stage.draw for stage in self.schedule.stages)} != {"fixed"}:
+                problems.append(Problem("model.loops_by", '"length" leaves nothing to draw; drop schedule.draw'))
         if problems:
             raise InputError(problems)
 

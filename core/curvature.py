@@ -35,7 +35,7 @@ from core.errors import InputError
 from core.evaluate import finite
 from core.findings import Finding, Rows, failed, rows
 from core.lineage import Link
-from core.probes import Probe, Train
+from core.probes import Probe, Train, longest_first
 from core.quantities import MATRICES, QUANTITIES, exact
 from core.terms import nearest
 
@@ -119,12 +119,14 @@ def measure(lanes: Sequence[Measured], inputs: Tensor, targets: Tensor, *, train
         raise InputError(
             f"measure.probe: must be at most task.val_size = {inputs.shape[1]} sequences, got {observed.probe}"
         )
+    order = longest_first(lanes[0].config, lanes[0].chain[-1], observed.probe)
+    probed = slice(observed.probe) if order is None else order[0]
     whole = Probe(
         configs=[lane.config for lane in lanes],
         chains=[lane.chain for lane in lanes],
         states=[lane.state for lane in lanes],
-        inputs=inputs[:, : observed.probe],
-        targets=targets[:, : observed.probe],
+        inputs=inputs[:, probed],
+        targets=targets[:, probed],
         train=train,
     )
     size = whole.group

@@ -56,7 +56,7 @@ def loop_draws(seed: int, *, mean: int, sigma: float, start: int, count: int) ->
     return blocks[start - first * BLOCK :][:count].copy()
 
 
-def drawn_total(seed: int, *, mean: int, sigma: float, start: int, end: int) -> int:
+def drawn_total(seed: int, *, mean: int, sigma: float, start: int, end: int, most: int = 0) -> int:
     """Sum of the loops of the updates start + 1 … end; quick however many stretches of one trial are asked.
 
     Args:
@@ -65,6 +65,7 @@ def drawn_total(seed: int, *, mean: int, sigma: float, start: int, end: int) -> 
         sigma: see `loop_draws`.
         start: updates made before, at least 0.
         end: last update, at least `start`.
+        most: count at most so many loops of an update; 0 = all.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -72,7 +73,7 @@ def drawn_total(seed: int, *, mean: int, sigma: float, start: int, end: int) -> 
     _check(mean, sigma, start, end)
     if mean == 1:
         return end - start
-    return _before(seed, mean, sigma, end) - _before(seed, mean, sigma, start)
+    return _before(seed, mean, sigma, end, most) - _before(seed, mean, sigma, start, most)
 
 
 def _check(mean: int, sigma: float, start: int, end: int) -> None:
@@ -84,20 +85,21 @@ def _check(mean: int, sigma: float, start: int, end: int) -> None:
         raise ValueError(f"loops are drawn from a step ≥ 0 to one not before it, got {start} to {end}")
 
 
-def _before(seed: int, mean: int, sigma: float, step: int) -> int:
-    """Sum of the loops of the first `step` updates."""
+def _before(seed: int, mean: int, sigma: float, step: int, most: int) -> int:
+    """Sum of the loops of the first `step` updates, of each at most `most`."""
     full, rest = divmod(step, CHUNK)
-    total = sum(int(_sums(seed, mean, sigma, chunk)[-1]) for chunk in range(full))
-    return total + int(_sums(seed, mean, sigma, full)[rest - 1]) if rest else total
+    total = sum(int(_sums(seed, mean, sigma, chunk, most)[-1]) for chunk in range(full))
+    return total + int(_sums(seed, mean, sigma, full, most)[rest - 1]) if rest else total
 
 
 # Bounded: 32 MiB and 1 MiB at most. Trials of a plan that differ in anything but their draws share the sums; the lanes
 # of a pack read on in their blocks.
 @lru_cache(maxsize=1024)
-def _sums(seed: int, mean: int, sigma: float, chunk: int) -> Loops:
+def _sums(seed: int, mean: int, sigma: float, chunk: int, most: int) -> Loops:
     """Running sums of the draws of one chunk, `[CHUNK]`; not to be written to."""
     blocks = range(chunk * CHUNK // BLOCK, (chunk + 1) * CHUNK // BLOCK)
-    return np.cumsum(np.concatenate([_block(seed, mean, sigma, block) for block in blocks]))
+    drawn = np.concatenate([_block(seed, mean, sigma, block) for block in blocks])
+    return np.cumsum(np.minimum(drawn, most) if most else drawn)
 
 
 @lru_cache(maxsize=512)

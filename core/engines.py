@@ -10,7 +10,7 @@ Compiled losses differ from eager ones in the last bits, and may differ with the
 numerics class (`core.numerics`). The optimiser, evaluation and measurements are eager under both engines.
 
 Nothing falls back to eager: what cannot be traced as a whole, or would be too many programs, is an error; so are loops
-that are drawn anew for each update.
+that are drawn anew for each update, or that go by the lengths of its problems.
 """
 
 from __future__ import annotations
@@ -46,9 +46,13 @@ def losses_by(engine: Engine, device: torch.device) -> Callable[..., Tensor]:
         return losses
     program = _program(device.type)
 
-    def compiled(*tensors: Tensor, loops: int | Sequence[int], **terms: Any) -> Tensor:
-        if not isinstance(loops, int):
-            raise ValueError(f"the compiled engine needs one number of loops for all updates, got {list(loops)}")
+    def compiled(
+        *tensors: Tensor, loops: int | Sequence[int], by_sequence: Sequence[int] | None = None, **terms: Any
+    ) -> Tensor:
+        if not isinstance(loops, int) or by_sequence is not None:
+            raise ValueError(
+                f"the compiled engine needs one number of loops for all updates, got {by_sequence or loops}"
+            )
         return program(*tensors, loops=loops, **terms)
 
     return compiled

@@ -18,14 +18,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from core.lengths import loops_by_length
 from core.lineage import Link
 from core.model import Architecture, forward, token_losses
-from core.tasks import Validation
+from core.tasks import IGNORE, Validation
 
 CHUNK_TOKENS = 4096
 """Tokens of one lane that are evaluated at once."""
 
 Values = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
 
 def evaluate(
@@ -45,46 +47,70 @@ def evaluate(
         inputs: validation sets on the device, int64 `[K, N, T]`.
         targets: int64 `[K, N, T]`.
         arch: the architecture.
-        link: its loops and injection are evaluated.
+        link: its loops and injection are evaluated; loops by length with those of each problem's own length.
         sets: the K validation sets, for strata and floors.
         precision: context of the forward passes (autocast, or nothing).
 
     Returns:
-        Per lane: ``val_loss``, ``val_accuracy``, ``excess_loss``, the task's floors, and each with ``_<stratum>``; of a
-        text ``val_bits_per_byte`` (``val_loss`` / ln 2 / bytes per token).
+        Per lane: ``val_loss``, ``val_accuracy``, ``val_exact`` where the task is masked, ``excess_loss``, the task's
+        floors, and each with ``_<stratum>``; of a text ``val_bits_per_byte`` (``val_loss`` / ln 2 / bytes per token).
     """
     _, N, T = inputs.shape
     chunk = max(1, CHUNK_TOKENS // T)
-    losses, correct = [], []
+    order = list(range(N)) if link.offset is None else list(np.argsort(-_lengths(sets), kind="stable"))
+    losses, hits = [], []
     with torch.no_grad(), precision:
         for low in range(0, N, chunk):
-            part, truth = inputs[:, low : low + chunk], targets[:, low : low + chunk]
-            logits = forward(params, part, arch, loops=link.loops, injection=link.injection)
+            some = slice(low, low + chunk) if link.offset is None else order[low : low + chunk]
+            part, truth = inputs[:, some], targets[:, some]
+            by_sequence = None if link.offset is None else loops_by_length(_lengths(sets)[some], link)
+            logits = forward(params, part, arch, loops=link.loops, by_sequence=by_sequence, injection=link.injection)
             losses.append(token_losses(logits, truth).double().sum(-1))
-            correct.append((logits.argmax(-1) == truth).sum(-1))
-    sequence_losses = torch.cat(losses, 1).cpu().numpy()
-    sequence_hits = torch.cat(correct, 1).cpu().numpy()
+            hits.append((logits.argmax(-1) == truth).sum(-1))
+    back = np.argsort(order)
+    sequence_losses = torch.cat(losses, 1).cpu().numpy()[:, back]
+    sequence_hits = torch.cat(hits, 1).cpu().numpy()[:, back]
+    predicted = (targets != IGNORE).sum(-1).cpu().numpy()
     return [
-        lane_columns(loss, hits, T, validation)
-        for loss, hits, validation in zip(sequence_losses, sequence_hits, sets, strict=True)
+        lane_columns(loss, right, count, validation, masked=arch.masked)
+        for loss, right, count, validation in zip(sequence_losses, sequence_hits, predicted, sets, strict=True)
     ]
 
 
+def _lengths(sets: Sequence[Validation]) -> Counts:
+    """Lengths `[N]` of the problems: the same in every lane of a pack."""
+    lengths = sets[0].lengths
+    if lengths is None:
+        raise ValueError("loops by length need a task whose problems have lengths")
+    return lengths
+
+
 def lane_columns(
-    losses: Values, hits: npt.NDArray[np.int64], length: int, validation: Validation
+    losses: Values, hits: Counts, predicted: Counts, validation: Validation, *, masked: bool
 ) -> dict[str, float | None]:
-    """The columns of one lane from the summed losses and the hits of its sequences, each `[N]`."""
+    """The columns of one lane.
+
+    Args:
+        losses: summed over the predicted tokens of each sequence `[N]`, in nats.
+        hits: predicted tokens that are right `[N]`.
+        predicted: predicted tokens `[N]`.
+        validation: the set, for strata and floors.
+        masked: whether a sequence is a problem with an answer, which can be exactly right.
+    """
     row: dict[str, float | None] = {}
     groups: dict[str, npt.NDArray[np.bool_]] = {"": np.ones(len(losses), dtype=bool)}
     groups |= {f"_{name}": members for name, members in validation.strata.items()}
     for suffix, members in groups.items():
-        tokens = int(members.sum()) * length
+        tokens = int(predicted[members].sum())
         if tokens == 0:
             continue  # a stratum without sequences has no value
         loss = finite(float(np.ascontiguousarray(losses[members]).sum()) / tokens)
         floor = validation.floors.get(f"bayes_loss{suffix}")
         row[f"val_loss{suffix}"] = loss
         row[f"val_accuracy{suffix}"] = None if loss is None else int(hits[members].sum()) / tokens
+        if masked:
+            exact = int((hits == predicted)[members].sum()) / int(members.sum())
+            row[f"val_exact{suffix}"] = None if loss is None else exact
         row[f"excess_loss{suffix}"] = None if loss is None or floor is None else loss - floor
     if validation.bytes_per_token is not None and (nats := row["val_loss"]) is not None:
         row["val_bits_per_byte"] = nats / math.log(2) / validation.bytes_per_token

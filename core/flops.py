@@ -13,7 +13,9 @@ Forward pass of one token, width d, hidden width h of the MLP, T positions, V to
     block   2·4·d²  (queries, keys, values, output)  +  2·2·T·d  (scores, mixture)  +  2·2·d·h  (MLP)
     head    2·d·V
 
-Blocks run (prelude + depth · loops + coda) times; with the loss on all loops, coda and head run once per loop.
+Blocks run (prelude + depth · loops + coda) times; with the loss on all loops, coda and head run once per loop. Loops
+through which no gradient flows (`model.backprop_loops`) cost their forward pass alone; of loops by length each sequence
+has its own. Padding is computed, and counted.
 
 No torch here: planning imports this file.
 """
@@ -22,9 +24,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
-from core.config import ModelConfig, TrialConfig
+from core.config import AlgorithmicTask, ModelConfig, TrialConfig
 from core.draws import drawn_total
+from core.lengths import looped_total
 from core.lineage import Link, links
 from core.schedule import Stage
 
@@ -37,9 +41,10 @@ def parameters(config: TrialConfig) -> int:
     if model.hidden:
         block += 2 * model.width * model.hidden + norm
     embedding = vocabulary * model.width
-    positions = config.task.context * model.width if model.position == "learned" else 0
+    positions = config.task.longest * model.width if model.position == "learned" else 0
+    timestep = model.width if model.timestep != "none" else 0
     head = embedding if model.output == "untied" else 0
-    return embedding + positions + (model.prelude + model.depth + model.coda) * block + norm + head
+    return embedding + positions + timestep + (model.prelude + model.depth + model.coda) * block + norm + head
 
 
 def looped_parameters(config: TrialConfig) -> int:
@@ -52,21 +57,38 @@ def _norm_parameters(model: ModelConfig) -> int:
     return {"none": 0, "rms": 1, "layer": 2}[model.norm] * model.width
 
 
-def step_flops(config: TrialConfig, *, loops: int, loss_on: str = "last") -> int:
+def step_flops(config: TrialConfig, *, loops: int, loss_on: str = "last", backprop: int = 0) -> int:
     """Training FLOPs of one update: forward and backward pass over the whole batch.
 
     Args:
         config: the trial; its own `model.loops` and `model.loss_on` are not read, since they belong to a stage.
         loops: times the looped blocks are applied.
         loss_on: "last" or "all" loops' outputs.
+        backprop: loops through which gradients flow, the last ones; 0 = all.
     """
-    model, task = config.model, config.task
-    width, length = model.width, task.context
-    block = 2 * (4 * width**2 + 2 * length * width + 2 * width * model.hidden)
     outputs = loops if loss_on == "all" else 1
-    applied = model.prelude + model.depth * loops + model.coda * outputs
-    token = applied * block + outputs * 2 * width * task.vocabulary
-    return 3 * token * length * config.train.batch
+    differentiated = min(loops, backprop) if backprop else loops
+    each = config.train.batch * _loop_flops(config)
+    return _around_flops(config, outputs) + each * (loops + 2 * differentiated)
+
+
+def _around_flops(config: TrialConfig, outputs: int) -> int:
+    """Training FLOPs of one update but for the looped blocks."""
+    model, task = config.model, config.task
+    token = (model.prelude + model.coda * outputs) * _block_flops(config)
+    token += outputs * 2 * model.width * task.vocabulary
+    return 3 * token * task.context * config.train.batch
+
+
+def _loop_flops(config: TrialConfig) -> int:
+    """FLOPs of one sequence's forward pass through the looped blocks, once."""
+    return config.model.depth * _block_flops(config) * config.task.context
+
+
+def _block_flops(config: TrialConfig) -> int:
+    """FLOPs of one token's forward pass through one block."""
+    width = config.model.width
+    return 2 * (4 * width**2 + 2 * config.task.context * width + 2 * width * config.model.hidden)
 
 
 def flops_alone(config: TrialConfig, step: int | None = None, *, chain: Sequence[Link] | None = None) -> int:
@@ -96,10 +118,19 @@ def expected_flops(config: TrialConfig, stages: Sequence[Stage]) -> int:
 
 
 def link_flops(config: TrialConfig, link: Link, start: int, end: int) -> int:
-    """Training FLOPs of the updates start + 1 … end, which lie in a link; drawn loops are counted as drawn."""
-    if link.draw is None:
-        return step_flops(config, loops=link.loops, loss_on=link.loss_on) * (end - start)
-    one = step_flops(config, loops=1, loss_on=link.loss_on)
-    each = step_flops(config, loops=2, loss_on=link.loss_on) - one  # a step's cost is linear in its loops
-    drawn = drawn_total(config.seed, mean=link.loops, sigma=link.draw, start=start, end=end)
-    return one * (end - start) + each * (drawn - (end - start))
+    """Training FLOPs of the updates start + 1 … end, which lie in a link; loops are counted as drawn, or by length."""
+    if link.draw is None and link.offset is None:
+        return step_flops(config, loops=link.loops, loss_on=link.loss_on, backprop=link.backprop) * (end - start)
+    if link.draw is not None:
+        one = partial(drawn_total, config.seed, mean=link.loops, sigma=link.draw, start=start, end=end)
+        total, differentiated = (config.train.batch * one(most=most) for most in (0, link.backprop))
+    else:
+        if not isinstance(config.task, AlgorithmicTask):
+            raise ValueError(f"loops by length need a task whose problems have lengths, got {config.task.kind}")
+        looped = partial(looped_total, config.task, config.train.batch, offset=link.offset or 0, start=start, end=end)
+        total, differentiated = looped(most=link.loops), looped(most=link.loops, last=link.backprop)
+    around = _around_flops(config, 1) * (end - start)
+    if link.loss_on == "all":  # one more output for each loop after the first
+        further = total // config.train.batch - (end - start)
+        around += (_around_flops(config, 2) - _around_flops(config, 1)) * further
+    return around + _loop_flops(config) * (total + 2 * differentiated)

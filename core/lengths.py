@@ -13,15 +13,20 @@ All in integers: u is a fraction of 2^24, so nothing depends on how a machine ro
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
 from core.config import AlgorithmicTask
+from core.lineage import Link
 
 Lengths = npt.NDArray[np.int64]
 
 _GOLDEN = 0x9E3779B97F4A7C15
 """The golden ratio's fractional part, of 2^64."""
+_CHUNK = 4096
+"""Updates whose running sums of loops are kept together: 32 KiB."""
 _UNIT = 24
 """Bits of a quantile's fraction; with 10^6 sequences and 1024 lengths products stay below 2^63."""
 
@@ -75,6 +80,45 @@ def spread_lengths(ends: tuple[int, int], size: int) -> Lengths:
     lengths = np.empty(size, dtype=np.int64)
     lengths[order] = ends[0] + np.arange(size, dtype=np.int64) * (ends[1] - ends[0] + 1) // size
     return lengths
+
+
+def loops_by_length(lengths: Lengths, link: Link) -> list[int]:
+    """How often sequences of some lengths `[n]` are looped in a link that loops by length: n + offset, in 1 … loops."""
+    loops: list[int] = np.clip(lengths + (link.offset or 0), 1, link.loops).tolist()
+    return loops
+
+
+def looped_total(
+    task: AlgorithmicTask, batch: int, *, offset: int, most: int, start: int, end: int, last: int = 0
+) -> int:
+    """Loops of all sequences of the updates start + 1 … end, where they are looped by length; quick for any stretch.
+
+    Args:
+        task: the task.
+        batch: B, sequences of an update.
+        offset: loops more than the length of the problem.
+        most: loops of a sequence at most.
+        start: updates made before, at least 0.
+        end: last update, at least `start`.
+        last: count at most so many loops of a sequence; 0 = all.
+    """
+    counted = min(most, last) if last else most
+    return _before(task, batch, offset, counted, end) - _before(task, batch, offset, counted, start)
+
+
+def _before(task: AlgorithmicTask, batch: int, offset: int, most: int, step: int) -> int:
+    """Loops of all sequences of the first `step` updates."""
+    full, rest = divmod(step, _CHUNK)
+    total = sum(int(_sums(task, batch, offset, most, chunk)[-1]) for chunk in range(full))
+    return total + int(_sums(task, batch, offset, most, full)[rest - 1]) if rest else total
+
+
+@lru_cache(maxsize=1024)  # 32 MiB at most; the trials of a plan share them
+def _sums(task: AlgorithmicTask, batch: int, offset: int, most: int, chunk: int) -> Lengths:
+    """Running sums of the loops of a chunk's updates, `[_CHUNK]`; not to be written to."""
+    counts = length_counts(task, batch, np.arange(chunk * _CHUNK, (chunk + 1) * _CHUNK, dtype=np.int64))
+    loops = np.clip(np.asarray(task.train_lengths) + offset, 1, most)
+    return np.cumsum(counts @ loops)
 
 
 def _allowed(task: AlgorithmicTask, steps: npt.NDArray[np.int64]) -> Lengths:

@@ -91,6 +91,10 @@ class Link:
     """WSD: (step at which the linear decay begins, its updates, last share of the peak), once it has begun."""
     draw: float | None = None
     """Loops of each update are drawn with mean `loops` (Poisson-lognormal, this sigma); None: they are `loops`."""
+    offset: int | None = None
+    """A sequence of length n is looped n + offset times, at least once and at most `loops`; None: `loops` times."""
+    backprop: int = 0
+    """Gradients flow through the last so many loops; 0: through all."""
     lr_factor: float = 1.0
     """Of its stage."""
     rewarm: tuple[int, int] | None = None
@@ -229,6 +233,8 @@ def _links(cuts: tuple[_Cut, ...], base_json: str) -> tuple[Link, ...]:
                 loss_on=acting.loss_on,
                 decay=cut.decay,
                 draw=acting.draw,
+                offset=acting.offset,
+                backprop=acting.backprop,
                 lr_factor=acting.lr_factor,
                 rewarm=cut.rewarm,
                 reset=cut.reset,
@@ -239,7 +245,10 @@ def _links(cuts: tuple[_Cut, ...], base_json: str) -> tuple[Link, ...]:
 
 @lru_cache(maxsize=4096)
 def _section_json(section: Any) -> str:
-    return canonical_json({name: getattr(section, name) for name in section.acting()})
+    declared_terms = terms(type(section))
+    acted = {name: getattr(section, name) for name in section.acting()}
+    as_before = {n for n, v in acted.items() if declared_terms[n].metadata["later"] and v == declared_terms[n].default}
+    return canonical_json({name: value for name, value in acted.items() if name not in as_before})
 
 
 @lru_cache(maxsize=16384)  # a grid over optimiser terms walks through thousands of these, again and again
@@ -307,7 +316,9 @@ def acting_keys(config: TrialConfig) -> frozenset[str]:
     if schedule.kind == "looped" or (schedule.kind != "single" and _reads_loops(schedule)):
         keys |= {"model.loops"}
     if loops:
-        keys |= {"model.injection", "model.loss_on"}
+        keys |= {"model.injection", "model.loss_on", "model.loops_by", "model.backprop_loops"}
+    if any(stage.acting.offset is not None for stage in declared_stages):
+        keys |= {"model.loops_offset"}
     return keys
 
 
@@ -342,6 +353,8 @@ def pack_shape(config: TrialConfig, link: Link) -> tuple[Any, ...]:
         link.injection,
         link.loss_on,
         link.draw is not None,
+        link.offset,
+        link.backprop,
     )
 
 

@@ -10,7 +10,7 @@ of one shape run in one step. K = 1 is one trial. A lane's numbers must not depe
 Shapes: K lanes, B sequences, T positions, D width, H heads, V tokens, F hidden width of the MLP.
 
     x = embedding[tokens] (+ position)      [K, B·T, D]
-    prelude blocks; `depth` blocks × loops (+ injection); coda blocks; norm; head → logits [K, B, T, V]
+    prelude blocks; `depth` blocks × loops (+ injection, + timestep); coda blocks; norm; head → logits [K, B, T, V]
     block: x += attention(norm(x)) out; x += gelu(norm(x) mlp_in) mlp_out where there is an MLP
 
 There are no biases but the norms' own: the paper's toy has none, and GPT-2-like blocks lose nothing without them. With
@@ -23,6 +23,7 @@ Initial weights, normal with these standard deviations, each times `model.init_s
     parameter            shape        standard deviation
     embedding            [V, D]       0.5, or 1/√D where it is also the head (tied)
     position             [T, D]       0.5, or 1/√D (tied), as the embedding
+    timestep             [D]          the same
     *.query, key, value  [D, D]       1/√D
     *.out                [D, D]       1/√(D·2N), N = blocks applied at one loop (GPT-2's residual scaling)
     *.mlp_in             [D, F]       1/√D
@@ -45,8 +46,9 @@ from torch import Tensor
 
 from core import mixing, ragged
 from core.config import TrialConfig
-from core.ragged import Lanes, Parameters
+from core.ragged import Parameters, Rows
 from core.streams import stream
+from core.tasks import IGNORE
 
 NORM_EPS = 1e-5
 """Added to the variance (layer) or mean square (rms), as in GPT-2."""
@@ -56,6 +58,10 @@ ONE_HOT_TOKENS = 64
 """Up to so many tokens the embedding is a product with one-hot rows: its gradient is a matmul, not a scatter."""
 EXPLICIT_LENGTH = 48
 """Up to this length several heads are computed explicitly too (measured on one core); one head always is."""
+_LOOPED = ("blocks.", "timestep")
+"""How the names of the weights inside the loop begin."""
+_OUTPUTS = ("coda.", "norm.", "head", "embedding")
+"""How the names of the weights behind the loop begin."""
 VECTOR = 64
 """Elements in which ATen's vectorised loops advance at most (two 512-bit registers of bytes … doubles)."""
 
@@ -78,6 +84,10 @@ class Architecture:
     norm: str
     position: str
     tied: bool
+    timestep: bool = False
+    """Whether the number of a loop is added to its input: gain ∘ its sinusoidal encoding."""
+    masked: bool = False
+    """Whether targets may be `core.tasks.IGNORE`: not every token is predicted."""
     copies: int = 1
     """Into how many equal parts the looped blocks fall, which take turns from loop to loop: 1, all of them at each
     loop; or as many as there are loops, each with its own, as in an unrolled model (`core.unrolled`)."""
@@ -109,7 +119,7 @@ def architecture(config: TrialConfig) -> Architecture:
     model = config.model
     return Architecture(
         vocabulary=config.task.vocabulary,
-        context=config.task.context,
+        context=config.task.longest,
         width=model.width,
         heads=model.heads,
         depth=model.depth,
@@ -121,6 +131,8 @@ def architecture(config: TrialConfig) -> Architecture:
         norm=model.norm,
         position=model.position,
         tied=model.output == "tied",
+        timestep=model.timestep != "none",
+        masked=config.task.masked,
     )
 
 
@@ -152,6 +164,8 @@ def parameter_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
 
     if arch.position == "learned":
         shapes["position"] = (arch.context, D)
+    if arch.timestep:
+        shapes["timestep"] = (D,)
     for block in arch.blocks:
         norm(f"{block}.attention_norm")
         for matrix in ("query", "key", "value", "out"):  # head h has columns h·D/H … of the first three, rows of `out`
@@ -183,7 +197,7 @@ def init_parameters(config: TrialConfig, dtype: torch.dtype = torch.float32) -> 
 def _deviation(name: str, arch: Architecture) -> float:
     residual = 2 * len(arch.blocks)
     match name.rpartition(".")[2]:
-        case "embedding" | "position":
+        case "embedding" | "position" | "timestep":
             return _root(arch.width) if arch.tied else 0.5
         case "query" | "key" | "value" | "mlp_in":
             return _root(arch.width)
@@ -211,6 +225,7 @@ def forward(
     arch: Architecture,
     *,
     loops: int | Sequence[int],
+    by_sequence: Sequence[int] | None = None,
     injection: str = "none",
     math_attention: bool = False,
 ) -> Tensor:
@@ -223,6 +238,7 @@ def forward(
         loops: times that the looped blocks are applied, for all lanes or for each. A lane gets the bits of values and
             gradients that it gets alone with the same loops, and `[r] * K` those of r; but for K = 1 where a matrix
             has an axis of one (`Architecture.unit_axis`): there `[r]` gives what r gives in larger packs.
+        by_sequence: the loops of each sequence of a lane, falling, the same in all lanes; `loops` is then not read.
         injection: ``none`` or ``add``: the loop's input is added again before each further loop.
         math_attention: attention by plain operations whatever the shape: fused kernels have no second derivative.
             Lanes of different loops are then computed one by one.
@@ -230,7 +246,9 @@ def forward(
     Returns:
         `[K, B, T, V]`.
     """
-    run = partial(_last_logits, arch=arch, injection=injection, math=math_attention)
+    run = partial(_last_logits, arch=arch, injection=injection, backprop=0, math=math_attention)
+    if by_sequence is not None:
+        return run(params, (inputs,), ragged.of_sequences(by_sequence, length=inputs.shape[2]))
     return ragged.compute(run, params, (inputs,), loops, one_by_one=math_attention, never_alone=arch.unit_axis)
 
 
@@ -249,18 +267,21 @@ def forward_at(
     Yields:
         `[K, B, T, V]` for each number, ascending.
     """
-    layers = _Layers.of(params, arch, inputs.shape[2], math=False)
-    x = start = layers.apply(_embed(params, inputs, arch), arch.group("prelude"))
-    for loop in range(max(at)):
-        x = layers.loop(x, start, loop, injection=injection)
-        if loop + 1 in at:
+    who = ragged.alike(inputs.shape[0], max(at))
+    layers, start = _entered(params, inputs, arch, who, math=False)
+    for loops, (x, _) in enumerate(_passes(layers, start, who, injection=injection), start=1):
+        if loops in at:
             yield layers.logits(x).view(*inputs.shape, arch.vocabulary)
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Next-token cross-entropy in nats, `[K, B, T]`, of logits `[K, B, T, V]` and targets `[K, B, T]`."""
+    """Next-token cross-entropy in nats, `[K, B, T]`, of logits `[K, B, T, V]` and targets `[K, B, T]`.
+
+    Zero where the target is `core.tasks.IGNORE`.
+    """
     V = logits.shape[-1]
-    return F.cross_entropy(logits.reshape(-1, V), targets.reshape(-1), reduction="none").view(targets.shape)
+    losses = F.cross_entropy(logits.reshape(-1, V), targets.reshape(-1), reduction="none", ignore_index=IGNORE)
+    return losses.view(targets.shape)
 
 
 def loss(
@@ -270,77 +291,134 @@ def loss(
     arch: Architecture,
     *,
     loops: int | Sequence[int],
+    by_sequence: Sequence[int] | None = None,
     injection: str = "none",
     loss_on: str = "last",
+    backprop: int = 0,
     math_attention: bool = False,
 ) -> Tensor:
-    """Mean next-token cross-entropy of each lane in nats per token.
+    """Mean next-token cross-entropy of each lane in nats per predicted token.
 
     Args:
         params: by name, each `[K, …]`.
         inputs: tokens, int64 `[K, B, T]`.
-        targets: tokens to predict, int64 `[K, B, T]`.
+        targets: tokens to predict, int64 `[K, B, T]`; `core.tasks.IGNORE` where none is, if the task is masked.
         arch: the architecture.
         loops: times that the looped blocks are applied, for all lanes or for each; see `forward`.
+        by_sequence: the loops of each sequence; see `forward`.
         injection: see `forward`.
         loss_on: ``last``, or ``all`` for the mean over the outputs of a lane's loops (each through coda, norm, head).
+        backprop: gradients flow through the last so many loops; 0: through all. The value is the same.
         math_attention: see `forward`.
 
     Returns:
         `[K]`.
     """
-    run = partial(_mean_losses, arch=arch, injection=injection, every=loss_on == "all", math=math_attention)
+    run = partial(
+        _mean_losses, arch=arch, injection=injection, every=loss_on == "all", backprop=backprop, math=math_attention
+    )
+    if by_sequence is not None:
+        return run(params, (inputs, targets), ragged.of_sequences(by_sequence, length=inputs.shape[2]))
     return ragged.compute(run, params, (inputs, targets), loops, one_by_one=math_attention, never_alone=arch.unit_axis)
 
 
-def _last_logits(
-    params: Parameters, tokens: tuple[Tensor, ...], lanes: Lanes, *, arch: Architecture, injection: str, math: bool
-) -> Tensor:
-    """Logits `[K, B, T, V]` after each lane's last loop."""
-    (inputs,) = tokens
+def _entered(
+    params: Parameters, inputs: Tensor, arch: Architecture, who: Rows, *, math: bool
+) -> tuple[_Layers, Tensor]:
+    """The layers, and the stream `[K, B·T, D]` before the first loop; both inside the loop in the order of `who`."""
     layers = _Layers.of(params, arch, inputs.shape[2], math=math)
-    x = start = lanes.sort(layers.apply(_embed(params, inputs, arch), arch.group("prelude")))
-    at_loop, ended = layers.map(lanes.sort, ("blocks.",)), []
-    for loop, active in enumerate(lanes.active):
-        if active < x.shape[0]:
-            x, done = x.split_with_sizes((active, x.shape[0] - active))
-            ended.append(done)
-            at_loop, start = at_loop.map(partial(ragged.first, count=active)), ragged.first(start, active)
-        x = at_loop.loop(x, start, loop, injection=injection)
-    return layers.logits(lanes.join([*ended, x])).view(*inputs.shape, arch.vocabulary)
+    start = layers.apply(_embed(params, inputs, arch), arch.group("prelude"))
+    return layers.map(who.sort, _LOOPED, rest=True), who.sort(start)
+
+
+def _passes(
+    layers: _Layers, start: Tensor, who: Rows, *, injection: str, backprop: int = 0
+) -> Iterator[tuple[Tensor, int]]:
+    """The residual stream after each pass through the looped blocks, and how many of its rows have just begun.
+
+    Args:
+        layers: their looped blocks in the order of `who`.
+        start: the stream before the first loop, in that order.
+        who: which rows pass when; all of them at the last pass, together.
+        injection: see `forward`.
+        backprop: see `loss`.
+    """
+    x, before, last = start, 0, len(who.active)
+    for number, active in enumerate(who.active):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (not backprop or number >= last - backprop)):
+            if before and injection == "add":
+                x = x + who.take(start, 0, before)
+            if active > before:
+                # A tensor of its own: what flows back into it is summed before it joins what the injections bring.
+                begun = who.take(start, before, active)
+                begun = begun.view_as(begun)
+                x = who.join(x, begun) if before else begun
+            # A piece of the weights for each pass by itself: their gradients then add up pass by pass, as alone.
+            at = layers if active == who.active[-1] else layers.map(partial(who.weights, count=active), _LOOPED)
+            if layers.arch.timestep:
+                x = at.clocked(x, who, last - number)
+            x = at.apply(x, layers.arch.at_loop(number))
+        yield x, active - before
+        before = active
+
+
+def _last_logits(
+    params: Parameters,
+    tokens: tuple[Tensor, ...],
+    who: Rows,
+    *,
+    arch: Architecture,
+    injection: str,
+    backprop: int,
+    math: bool,
+) -> Tensor:
+    """Logits `[K, B, T, V]` after each row's last loop."""
+    (inputs,) = tokens
+    layers, start = _entered(params, inputs, arch, who, math=math)
+    for x, _ in _passes(layers, start, who, injection=injection, backprop=backprop):
+        last = x
+    return layers.logits(who.restore(last)).view(*inputs.shape, arch.vocabulary)
 
 
 def _mean_losses(
     params: Parameters,
     tokens: tuple[Tensor, ...],
-    lanes: Lanes,
+    who: Rows,
     *,
     arch: Architecture,
     injection: str,
     every: bool,
+    backprop: int,
     math: bool,
 ) -> Tensor:
     """Mean loss `[K]` of each lane, over its last loop or over all of its loops."""
     inputs, targets = tokens
     if not every:
-        logits = _last_logits(params, (inputs,), lanes, arch=arch, injection=injection, math=math)
-        return token_losses(logits, targets).view(len(inputs), -1).mean(1)
-    layers = _Layers.of(params, arch, inputs.shape[2], math=math)
-    x = start = lanes.sort(layers.apply(_embed(params, inputs, arch), arch.group("prelude")))
-    head = "embedding" if arch.tied else "head"
-    layers, targets = layers.map(lanes.sort, ("blocks.", "coda.", "norm.", head)), lanes.sort(targets)
-    total, ended = torch.zeros(0), []
-    for loop, active in enumerate(lanes.active):
-        if active < x.shape[0]:
-            total, done = total.split_with_sizes((active, x.shape[0] - active))
-            ended.append(done / loop)
-            stay = partial(ragged.first, count=active)
-            layers, x, start, targets = layers.map(stay), stay(x), stay(start), stay(targets)
-        x = layers.loop(x, start, loop, injection=injection)
+        logits = _last_logits(params, (inputs,), who, arch=arch, injection=injection, backprop=backprop, math=math)
+        return means(token_losses(logits, targets), targets, arch.masked)
+    if isinstance(who, ragged.Sequences):
+        raise ValueError('sequences of different loops go with loss_on = "last" only')
+    layers, start = _entered(params, inputs, arch, who, math=math)
+    layers, targets = layers.map(who.sort, _OUTPUTS, rest=True), who.sort(targets)
+    total = torch.zeros(0)
+    for x, begun in _passes(layers, start, who, injection=injection):
+        K = x.shape[0]
+        at, truth = layers.map(partial(ragged.part, low=0, high=K), _OUTPUTS), ragged.part(targets, 0, K)
         # One after the other: a stack of [K] vectors would be reduced over an axis whose inner axis is K.
-        mean = token_losses(layers.logits(x), targets).view(active, -1).mean(1)
-        total = total + mean if loop else mean
-    return lanes.join([*ended, total / len(lanes.active)])
+        mean = means(token_losses(at.logits(x).view(*truth.shape, arch.vocabulary), truth), truth, arch.masked)
+        if begun < K:
+            gone_on = total + ragged.part(mean, 0, K - begun)
+            mean = torch.cat((gone_on, ragged.part(mean, K - begun, K))) if begun else gone_on
+        total = mean
+    return who.restore(total / total.new_tensor(who.loops))
+
+
+def means(losses: Tensor, targets: Tensor, masked: bool) -> Tensor:
+    """Mean `[K]` of token losses `[K, B, T]`, over the predicted tokens if targets are masked."""
+    K = losses.shape[0]
+    if not masked:
+        return losses.view(K, -1).mean(1)
+    return losses.view(K, -1).sum(1) / (targets != IGNORE).view(K, -1).sum(1)
 
 
 def _embed(params: Parameters, inputs: Tensor, arch: Architecture) -> Tensor:
@@ -395,10 +473,19 @@ class _Layers:
                 weights[f"{block}.query"] = query
         return cls(weights, arch, length, rotation, math=math)
 
-    def map(self, change: Callable[[Tensor], Tensor], kinds: tuple[str, ...] = ("",)) -> _Layers:
-        """With other lanes: the weights whose names begin with one of `kinds`, changed; the rest is left behind."""
+    def map(self, change: Callable[[Tensor], Tensor], kinds: tuple[str, ...], *, rest: bool = False) -> _Layers:
+        """The weights whose names begin with one of `kinds`, changed; the rest is left behind, or stays as it is."""
         weights = {name: change(weight) for name, weight in self.weights.items() if name.startswith(kinds)}
+        if rest:
+            weights = {**self.weights, **weights}
         return _Layers(weights, self.arch, self.length, self.rotation, math=self.math)
+
+    def clocked(self, x: Tensor, who: Rows, left: int) -> Tensor:
+        """The stream of the rows that have at least `left` loops to go, with the timestep of each."""
+        numbers = [loops - left for loops in who.loops if loops >= left]
+        table = timesteps(numbers[0] + 1, self.arch.width, like=x)
+        encoded = who.spread(table[torch.tensor(numbers, device=x.device)])
+        return torch.addcmul(x, self.weights["timestep"].unsqueeze(1), encoded)
 
     def apply(self, x: Tensor, blocks: Sequence[str]) -> Tensor:
         """Blocks, by name, one after the other, on the residual stream `[K, B·T, D]`."""
@@ -415,13 +502,6 @@ class _Layers:
                 hidden = _gelu(torch.bmm(h, weights[f"{block}.mlp_in"]))
                 x = torch.baddbmm(x, hidden, weights[f"{block}.mlp_out"])
         return x
-
-    def loop(self, x: Tensor, start: Tensor, number: int, *, injection: str) -> Tensor:
-        """One loop, the first is 0: the looped blocks on what the loop before gave, `[K, B·T, D]` → the same.
-
-        `start` is what the first loop was given; where it is injected, each further loop has it added again.
-        """
-        return self.apply(x + start if number and injection == "add" else x, self.arch.at_loop(number))
 
     def logits(self, x: Tensor) -> Tensor:
         """Coda, norm and head: `[K, B·T, D]` → `[K, B·T, V]`."""
@@ -465,6 +545,14 @@ def _gelu(x: Tensor) -> Tensor:
     if x[0].numel() % VECTOR == 0:
         return F.gelu(x)
     return torch.stack([F.gelu(lane) for lane in x.unbind(0)])
+
+
+def timesteps(count: int, width: int, *, like: Tensor) -> Tensor:
+    """Sinusoidal encodings of the loops 0 … count − 1, `[count, D]` (Vaswani et al. 2017, arXiv 1706.03762, 3.5)."""
+    half = -(-width // 2)
+    frequencies = ROTARY_BASE ** (-torch.arange(half, dtype=torch.float64) / half)
+    angles = torch.arange(count, dtype=torch.float64).unsqueeze(1) * frequencies
+    return torch.cat((angles.sin(), angles.cos()), 1)[:, :width].to(like)
 
 
 def rotary_turns(T: int, arch: Architecture, like: Tensor) -> Tensor:

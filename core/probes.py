@@ -14,13 +14,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from core.checkpoint import TrialState
-from core.config import MeasureConfig, TrialConfig
+from core.config import AlgorithmicTask, MeasureConfig, TrialConfig
 from core.gradients import gradients, losses
-from core.hessian import Hessian, Products, drive
+from core.hessian import Hessian, Products, StackedHessian, drive
+from core.lengths import loops_by_length, validation_lengths
 from core.lineage import Link
 from core.model import Architecture, architecture, loss, parameter_shapes
 from core.segments import LaneResult, Segment
@@ -40,6 +42,19 @@ ASYMMETRY = 1e-9
 
 Train = Callable[[Sequence[Segment], Sequence[TrialState]], list[LaneResult]]
 """`core.train.train_segments`, on the probe's device: branches go through it."""
+
+
+def longest_first(config: TrialConfig, link: Link, count: int) -> tuple[list[int], list[int]] | None:
+    """The order in which the first sequences of a validation set are probed where a link loops by length.
+
+    Returns:
+        Places of the sequences, and how often each is looped, falling; None where all are looped alike.
+    """
+    if link.offset is None or not isinstance(config.task, AlgorithmicTask):
+        return None
+    lengths = validation_lengths(config.task)[:count]
+    order = np.argsort(-lengths, kind="stable")
+    return order.tolist(), loops_by_length(lengths[order], link)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +140,12 @@ class Probe:
         return architecture(self.configs[0])
 
     @cached_property
+    def by_sequence(self) -> list[int] | None:
+        """Loops of each sequence of the probe batch where the link loops by length, falling (`longest_first`)."""
+        order = longest_first(self.configs[0], self.link, self.inputs.shape[1])
+        return None if order is None else order[1]
+
+    @cached_property
     def params(self) -> dict[str, Tensor]:
         """The weights `{name: [K, …]}`, float64, on the device; nobody changes them.
 
@@ -148,7 +169,7 @@ class Probe:
         Args:
             params: weights `{name: [k, …]}`, one per entry of `lanes`.
             lanes: whose probe batches; None = all, in order.
-            loops: other than those of the link.
+            loops: of all sequences, other than those of the link.
             arch: other than that of the trials.
 
         Returns:
@@ -162,12 +183,14 @@ class Probe:
         if alone:
             params = {name: torch.cat((p, p.detach())) for name, p in params.items()}
             inputs, targets = inputs.expand(2, -1, -1), targets.expand(2, -1, -1)
+        own = self.by_sequence if loops in (None, self.link.loops) else None
         found = loss(
             params,
             inputs,
             targets,
             arch or self.arch,
             loops=self.link.loops if loops is None else loops,
+            by_sequence=own,
             injection=self.link.injection,
             loss_on=self.link.loss_on,
             math_attention=True,
@@ -236,15 +259,18 @@ class Probe:
         if found is None:
             weights = {name: p[list(key)] for name, p in self.params.items()}
             link, pick = self.link, list(key)
-            found = TangentHessian(
-                weights,
-                self.inputs[pick],
-                self.targets[pick],
-                self.arch,
-                loops=link.loops,
-                injection=link.injection,
-                loss_on=link.loss_on,
-            )
+            if self.by_sequence is not None:  # the rules know no sequences that are looped by themselves
+                found = StackedHessian(partial(self.loss, lanes=key), weights)
+            else:
+                found = TangentHessian(
+                    weights,
+                    self.inputs[pick],
+                    self.targets[pick],
+                    self.arch,
+                    loops=link.loops,
+                    injection=link.injection,
+                    loss_on=link.loss_on,
+                )
             if len(set(key)) == len(key):
                 self._hessians[key] = found
         return found

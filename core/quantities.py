@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from core.config import MeasureConfig
 
-MATRICES = ("embedding", "position", "query", "key", "value", "out", "mlp", "head", "norm")
+MATRICES = ("embedding", "position", "timestep", "query", "key", "value", "out", "mlp", "head", "norm")
 """Kinds of parameters: each is all weights of a trial that play one part, over all blocks. A model has some of them."""
 
 THRESHOLDS = tuple(10 ** (quarter / 4) for quarter in range(-48, 13))

@@ -52,6 +52,10 @@ class Acting:
     loss_on: str = "last"
     draw: float | None = None
     """Loops of each update are drawn with mean `loops` (Poisson-lognormal, this sigma); None: they are `loops`."""
+    offset: int | None = None
+    """A sequence of length n is looped n + offset times, at least once and at most `loops`; None: `loops` times."""
+    backprop: int = 0
+    """Gradients flow through the last so many loops; 0: through all."""
     lr_factor: float = 1.0
     rewarm: int = 0
     """Updates of linear warm-up at the stage's start."""
@@ -63,8 +67,12 @@ class Acting:
         looped = self.loops > 1 or self.draw is not None
         plain: dict[str, Any] = {"loops": self.loops}
         if looped:
-            plain |= {"injection": self.injection, "loss_on": self.loss_on}
+            # The order of a sum in the backward pass of an injection changed after trials had been recorded.
+            injection = "add, 2" if self.injection == "add" else self.injection
+            plain |= {"injection": injection, "loss_on": self.loss_on}
         plain |= {} if self.draw is None else {"draw": self.draw}
+        plain |= {} if self.offset is None else {"offset": self.offset}
+        plain |= {"backprop": self.backprop} if self.backprop else {}
         plain |= {} if self.lr_factor == 1.0 else {"lr_factor": self.lr_factor}
         plain |= {"rewarm": self.rewarm} if self.rewarm else {}
         return plain | ({"reset": True} if self.reset else {})
@@ -151,7 +159,15 @@ def _acting(model: ModelConfig, schedule: ScheduleConfig | StageConfig, loops: i
     if loops == 1:
         return Acting(loops=1)
     draw = None if schedule.draw == "fixed" else schedule.sigma
-    return Acting(loops=loops, injection=model.injection, loss_on=model.loss_on, draw=draw)
+    truncated = model.backprop_loops < loops or draw is not None
+    return Acting(
+        loops=loops,
+        injection=model.injection,
+        loss_on=model.loss_on,
+        draw=draw,
+        offset=model.loops_offset if model.loops_by == "length" else None,
+        backprop=model.backprop_loops if truncated else 0,
+    )
 
 
 def _rewarm(schedule: ScheduleConfig | StageConfig) -> int:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor
 
-from core.model import Architecture
+from core.model import Architecture, timesteps
 from core.tangent_mixing import Folded, Heads, OneHead, Scaled, Tied
 from core.tangent_rules import CrossEntropy, Gelu, Linear, NoNorm, Norm
 from core.tangent_weights import Joined, Matrix
@@ -32,6 +32,8 @@ def joined(arch: Architecture) -> list[Joined]:
         if arch.norm == "layer":
             found.append(Joined(name=f"{name}.bias", parts=(f"{name}.bias",)))
 
+    if arch.timestep:
+        found.append(Joined(name="timestep", parts=("timestep",)))
     for block in arch.blocks:
         norm(f"{block}.attention_norm")
         projections = tuple(f"{block}.{name}" for name in ("query", "key", "value"))
@@ -95,6 +97,7 @@ class Model:
             return [_Block(matrices, name, mixers[name]()) for name in names]
 
         self.embedding = _Embedding(table, inputs, arch)
+        self.clock = _Clock(matrices["timestep"], loops) if arch.timestep else None
         self.prelude = blocks(arch.group("prelude"))
         self.loops = [blocks(arch.at_loop(loop)) for loop in range(loops)]
         ends = range(loops) if loss_on == "all" else range(loops - 1, loops)
@@ -103,14 +106,14 @@ class Model:
                 blocks(arch.group("coda")),
                 _norm(matrices, "norm"),
                 Linear(head),
-                CrossEntropy(targets, weight=1 / len(ends)),
+                CrossEntropy(targets, weight=1 / len(ends), masked=arch.masked),
             )
             for loop in ends
         }
 
     def forward(self) -> Tensor:
         """The losses `[K]`."""
-        self._ahead(self.embedding.forward(), _Block.forward, _Output.forward)
+        self._ahead(self.embedding.forward(), _Block.forward, _Output.forward, _Clock.forward)
         losses = [output.loss for output in self.outputs.values()]
         total = losses[0]
         for loss in losses[1:]:
@@ -119,7 +122,7 @@ class Model:
 
     def backward(self) -> None:
         """The gradients, in the matrices."""
-        self.embedding.backward(self._back(_Block.backward, _Output.backward))
+        self.embedding.backward(self._back(_Block.backward, _Output.backward, _Clock.backward))
         for derived in self.derived:
             derived.backward()
 
@@ -127,16 +130,23 @@ class Model:
         """The change of the activations along the matrices' directions."""
         for derived in self.derived:
             derived.forward_tangent()
-        self._ahead(self.embedding.forward_tangent(), _Block.forward_tangent, _Output.forward_tangent)
+        self._ahead(
+            self.embedding.forward_tangent(), _Block.forward_tangent, _Output.forward_tangent, _Clock.forward_tangent
+        )
 
     def backward_tangent(self) -> None:
         """The changes of the gradients, in the matrices."""
-        self.embedding.backward_tangent(self._back(_Block.backward_tangent, _Output.backward_tangent))
+        x_bar_dot = self._back(_Block.backward_tangent, _Output.backward_tangent, _Clock.backward_tangent)
+        self.embedding.backward_tangent(x_bar_dot)
         for derived in self.derived:
             derived.backward_tangent()
 
     def _ahead(
-        self, x: Tensor, block: Callable[[_Block, Tensor], Tensor], output: Callable[[_Output, Tensor], None]
+        self,
+        x: Tensor,
+        block: Callable[[_Block, Tensor], Tensor],
+        output: Callable[[_Output, Tensor], None],
+        clock: Callable[[_Clock, Tensor, int], Tensor],
     ) -> None:
         for applied in self.prelude:
             x = block(applied, x)
@@ -144,12 +154,19 @@ class Model:
         for loop, blocks in enumerate(self.loops):
             if loop and self.inject:
                 x = x + start
+            if self.clock:
+                x = clock(self.clock, x, loop)
             for applied in blocks:
                 x = block(applied, x)
             if loop in self.outputs:
                 output(self.outputs[loop], x)
 
-    def _back(self, block: Callable[[_Block, Tensor], Tensor], output: Callable[[_Output], Tensor]) -> Tensor:
+    def _back(
+        self,
+        block: Callable[[_Block, Tensor], Tensor],
+        output: Callable[[_Output], Tensor],
+        clock: Callable[[_Clock, Tensor, int], None],
+    ) -> Tensor:
         last = len(self.loops) - 1
         x = output(self.outputs[last])
         start: Tensor | None = None
@@ -158,6 +175,8 @@ class Model:
                 x = x + output(self.outputs[loop])
             for applied in reversed(self.loops[loop]):
                 x = block(applied, x)
+            if self.clock:
+                clock(self.clock, x, loop)
             if loop and self.inject:
                 start = x if start is None else start + x
         if start is not None:
@@ -192,6 +211,26 @@ class _Embedding:
 
     def backward_tangent(self, x_bar_dot: Tensor) -> None:
         self.table.change.baddbmm_(self.rows_t, x_bar_dot)
+
+
+class _Clock:
+    """x += gain ∘ s(t) before loop t = 0, 1, …: linear in the gain, so its sweeps are its passes."""
+
+    def __init__(self, gain: Matrix, loops: int) -> None:
+        self.gain = gain
+        self.numbers = timesteps(loops, gain.value.shape[-1], like=gain.value)
+
+    def forward(self, x: Tensor, loop: int) -> Tensor:
+        return x + self.gain.value * self.numbers[loop]
+
+    def backward(self, x_bar: Tensor, loop: int) -> None:
+        self.gain.gradient.addcmul_(x_bar.sum(1, keepdim=True), self.numbers[loop])
+
+    def forward_tangent(self, x_dot: Tensor, loop: int) -> Tensor:
+        return x_dot + self.gain.direction * self.numbers[loop]
+
+    def backward_tangent(self, x_bar_dot: Tensor, loop: int) -> None:
+        self.gain.change.addcmul_(x_bar_dot.sum(1, keepdim=True), self.numbers[loop])
 
 
 class _Block:

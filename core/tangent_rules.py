@@ -25,8 +25,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from core.model import NORM_EPS, VECTOR, token_losses
+from core.model import NORM_EPS, VECTOR, means, token_losses
 from core.tangent_weights import Matrix
+from core.tasks import IGNORE
 
 
 class Linear:
@@ -251,25 +252,28 @@ class Attention:
 class CrossEntropy:
     """Mean cross-entropy of the logits l `[K, M, V]` of each lane, in nats; l̄ = c (p − targets) with p = softmax(l).
 
-    c = `weight` / M. dl̄ = c p ∘ (l̇ − Σ p l̇).
+    c is `weight` over the number of predicted tokens, and zero where none is. dl̄ = c p ∘ (l̇ − Σ p l̇).
     """
 
-    def __init__(self, targets: Tensor, *, weight: float) -> None:
-        """On targets `[K, B, T]`; `weight` is its part in the whole loss."""
-        self.targets, self.weight = targets, weight
+    def __init__(self, targets: Tensor, *, weight: float, masked: bool) -> None:
+        """On targets `[K, B, T]`; `weight` is its part in the whole loss, `masked` whether some are ignored."""
+        self.targets, self.weight, self.masked = targets, weight, masked
 
     def forward(self, logits: Tensor) -> Tensor:
         """The mean `[K]`, unweighted."""
         self.p = torch.softmax(logits, -1)
-        K = len(logits)
-        return token_losses(logits.view(*self.targets.shape, -1), self.targets).view(K, -1).mean(1)
+        return means(token_losses(logits.view(*self.targets.shape, -1), self.targets), self.targets, self.masked)
 
     def backward(self) -> Tensor:
         """`l̄ = c (p − targets)`."""
-        scale = self.weight / self.p.shape[1]
         places = self.targets.reshape(*self.p.shape[:2], 1)
+        scale = torch.full_like(places, self.weight / self.p.shape[1], dtype=self.p.dtype)
+        if self.masked:
+            predicted = places != IGNORE
+            scale = scale.new_tensor(self.weight) * predicted / predicted.sum((1, 2), keepdim=True)
+            places = places.where(predicted, 0)
         self.scaled = self.p * scale
-        return self.scaled.scatter_add(2, places, torch.full_like(places, -scale, dtype=self.p.dtype))
+        return self.scaled.scatter_add(2, places, -scale)
 
     def forward_tangent(self, logits_dot: Tensor) -> None:
         """Keeps `c p ∘ l̇`."""

@@ -53,6 +53,7 @@ def term(
     le: float | None = None,
     lt: float | None = None,
     identity: bool = True,
+    later: bool = False,
 ) -> Any:
     """Declares a field of a section.
 
@@ -64,8 +65,10 @@ def term(
         le: largest value.
         lt: value it must stay below.
         identity: False for what is observed or how a trial is kept: not part of what the trial is.
+        later: True for a term that came when trials were recorded already: its default is what those did, and is left
+            out of the canonical form, so that their ids stay.
     """
-    metadata = {"doc": doc, "bounds": Bounds(ge, gt, le, lt), "identity": identity}
+    metadata = {"doc": doc, "bounds": Bounds(ge, gt, le, lt), "identity": identity, "later": later}
     if default is MISSING:
         return field(metadata=metadata)
     return field(default=default, metadata=metadata)

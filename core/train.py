@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, Required, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from core import optim
 from core.checkpoint import TrialState
-from core.config import TrialConfig
+from core.config import AlgorithmicTask, TrialConfig
 from core.curvature import Measured, measure
 from core.draws import loop_draws
 from core.engines import losses_by
@@ -35,6 +35,7 @@ from core.evaluate import evaluate, finite
 from core.findings import Rows
 from core.flat import Layout
 from core.flops import flops_alone
+from core.lengths import batch_lengths, loops_by_length
 from core.lineage import Link, canonical_json, links
 from core.model import (
     Architecture,
@@ -56,6 +57,13 @@ BLOCK_TOKENS = 2**22
 
 Progress = Callable[[int, Sequence[float | None]], None]
 Keep = Callable[[int, TrialState], None]
+
+
+class Looped(TypedDict, total=False):
+    """How often an update is looped: the arguments of `core.model.loss` that say so."""
+
+    loops: Required[int | list[int]]
+    by_sequence: list[int]
 
 
 def training_dtype(config: TrialConfig) -> torch.dtype:
@@ -215,25 +223,29 @@ class _Pack:
         count = max(1, min(BLOCK_STEPS, BLOCK_TOKENS // batch_tokens, self._next_observation() - self.step))
         inputs, targets = self._batches(count)
         table = optim.coefficient_block(self.configs, self.links, self.step, count, self.weights)
-        loops = self._loops(count)
+        looped = self._looped(self.step, count)
         watched = []
         for index in range(count):
-            watched.append(self._update(inputs[index], targets[index], table[index], loops[index]))
+            watched.append(self._update(inputs[index], targets[index], table[index], looped[index]))
         self._account(torch.stack(watched).double().cpu().numpy())
         self.step += count
 
-    def _loops(self, count: int) -> list[int | list[int]]:
-        """Loops of the next updates: one number for all lanes, or each lane's own draw."""
-        if self.link.draw is None:
-            return [self.link.loops] * count
-        drawn = [
-            loop_draws(config.seed, mean=link.loops, sigma=link.draw or 0.0, start=self.step, count=count)
-            for config, link in zip(self.configs, self.links, strict=True)
-        ]
-        table: list[int | list[int]] = np.stack(drawn, 1).tolist()
-        return table
+    def _looped(self, start: int, count: int) -> list[Looped]:
+        """How often is looped in the updates after step `start`: one number, each lane's own draw, or by length."""
+        if self.link.draw is not None:
+            drawn = [
+                loop_draws(config.seed, mean=link.loops, sigma=link.draw or 0.0, start=start, count=count)
+                for config, link in zip(self.configs, self.links, strict=True)
+            ]
+            return [{"loops": loops} for loops in np.stack(drawn, 1).tolist()]
+        alike: Looped = {"loops": self.link.loops}
+        task = self.configs[0].task
+        if self.link.offset is None or not isinstance(task, AlgorithmicTask):
+            return [alike] * count
+        lengths = [batch_lengths(task, self.train.batch, step) for step in range(start, start + count)]
+        return [{**alike, "by_sequence": loops_by_length(of, self.link)} for of in lengths]
 
-    def _gradient(self, inputs: Tensor, targets: Tensor, loops: int | list[int]) -> tuple[Tensor, Tensor]:
+    def _gradient(self, inputs: Tensor, targets: Tensor, looped: Looped) -> tuple[Tensor, Tensor]:
         """Training losses `[K]` of one batch `[K, B, T]` and their gradients `[K, P]`."""
         with autocast(self.configs[0], self.device):
             losses = self.losses(
@@ -242,16 +254,17 @@ class _Pack:
                 targets,
                 layout=self.layout,
                 arch=self.arch,
-                loops=loops,
+                **looped,
                 injection=self.link.injection,
                 loss_on=self.link.loss_on,
+                backprop=self.link.backprop,
             )
         (grad,) = torch.autograd.grad(losses, self.weights, self.ones.to(losses.dtype))
         return losses.detach(), grad
 
-    def _update(self, inputs: Tensor, targets: Tensor, coefficients: Tensor, loops: int | list[int]) -> Tensor:
+    def _update(self, inputs: Tensor, targets: Tensor, coefficients: Tensor, looped: Looped) -> Tensor:
         """One update of all lanes that are alive; returns loss, gradient norm and weight norm before it, `[3, K]`."""
-        losses, grad = self._gradient(inputs, targets, loops)
+        losses, grad = self._gradient(inputs, targets, looped)
         with torch.no_grad():
             norm = optim.norms(grad)
             watched = torch.stack((losses.to(norm.dtype), norm, optim.norms(self.weights)))
@@ -362,7 +375,9 @@ class _Pack:
             self.fixed_batch = self._tokens(
                 [inputs[0] for inputs, _ in batches], [targets[0] for _, targets in batches]
             )
-        losses, grad = self._gradient(*self.fixed_batch, self.link.loops)
+        # The batch is that of update 0, whose problems have their lengths; drawn loops are taken at their mean.
+        looped: Looped = {"loops": self.link.loops} if self.link.draw is not None else self._looped(0, 1)[0]
+        losses, grad = self._gradient(*self.fixed_batch, looped)
         seen = torch.stack((losses.double(), optim.norms(grad).double())).cpu().numpy()
         for lane in lanes:
             check = Check(

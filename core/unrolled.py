@@ -186,6 +186,9 @@ def of_part(run: Products[T], loops: int, part: int) -> Products[T]:
 
 def loop_parts(probe: Probe) -> list[Finding]:
     """Traces and ends of the same-loop and the cross-loop part of the looped blocks' Hessian."""
+    if probe.by_sequence is not None:
+        reason = "sequences are looped by length: no loop is one of all of them"
+        return [failed(_columns(SAME, CROSS), "products", reason)] * probe.lanes
     unrolled = Unrolled(probe=probe)
     exact = probe.is_exact and unrolled.loops * unrolled.size <= probe.measure.exact
     found = _exact(unrolled) if exact else _sampled(unrolled)

@@ -12,6 +12,7 @@ left out; of many steps some stay, and how many there were.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -72,8 +73,9 @@ def earliest(watch: Watch) -> int:
 # --- groups ----------------------------------------------------------------------------------------------------------
 
 _Look = tuple[Any, ...]
-"""Loops, draw, (factor, rewarm, reset, decay), injection, place of the loss: all that makes lineages look different."""
-_ROOT: _Look = (0, None, 1.0, 0, False, False, "none", "last")
+"""Loops, draw, what else acts (as `terms_text` takes it), injection, place of the loss: all that makes lineages look
+different."""
+_ROOT: _Look = (0, None, 1.0, 0, False, False, None, 0, "none", "last")
 
 
 @dataclass(slots=True, eq=False)
@@ -111,6 +113,8 @@ def _add(group: _Group, trial: Trial) -> None:
             rewarm[1] if rewarm is not None and rewarm[0] == start else 0,
             start == link.reset > 0,
             link.decay is not None,
+            link.offset,
+            link.backprop,
             link.injection,
             link.loss_on,
         )
@@ -143,8 +147,8 @@ class _Names:
 
     def __init__(self, root: _Group) -> None:
         looped = [group.look for group in _all(root) if group.look[0] > 1]
-        self._injections = len({look[6] for look in looped}) > 1
-        self._losses = len({look[7] for look in looped}) > 1
+        self._injections = len({look[-2] for look in looped}) > 1
+        self._losses = len({look[-1] for look in looped}) > 1
 
     def acts(self, look: _Look) -> tuple[str, ...]:
         """What else acts."""
@@ -152,7 +156,7 @@ class _Names:
         looped = look[0] > 1
         words = [f"injection {injection}"] if looped and self._injections else []
         words += [f"loss on {loss_on}"] if looped and self._losses else []
-        return (*terms_text(*look[2:6]), *words)
+        return (*terms_text(*look[2:-2]), *words)
 
 
 def _all(group: _Group) -> Iterator[_Group]:
@@ -162,7 +166,11 @@ def _all(group: _Group) -> Iterator[_Group]:
 
 
 def _ordered(groups: Iterable[_Group]) -> list[_Group]:
-    return sorted(groups, key=lambda g: (min(g.begin.values()), g.look[0], g.look[1] or 0.0, *g.look[2:]))
+
+    def place(group: _Group) -> tuple[Any, ...]:
+        return min(group.begin.values()), *(-math.inf if term is None else term for term in group.look)
+
+    return sorted(groups, key=place)
 
 
 def _kept(root: _Group, most_lines: int) -> set[int]:

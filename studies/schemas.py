@@ -105,7 +105,13 @@ class Metric:
 
 STRATIFIED = (
     Metric(name="val_loss", unit="nats/token", better="lower", doc="mean loss on the validation set"),
-    Metric(name="val_accuracy", unit="fraction", better="higher", doc="share of tokens predicted right"),
+    Metric(name="val_accuracy", unit="fraction", better="higher", doc="share of predicted tokens that are right"),
+    Metric(
+        name="val_exact",
+        unit="fraction",
+        better="higher",
+        doc="share of problems whose whole answer is right; of tasks with an answer",
+    ),
     Metric(
         name="excess_loss",
         unit="nats/token",

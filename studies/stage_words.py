@@ -25,12 +25,27 @@ def acts_text(link: Link) -> tuple[str, ...]:
     """What begins to act with a link besides its loops, in words."""
     rewarm = link.rewarm[1] if link.rewarm is not None and link.rewarm[0] == link.start else 0
     look = (link.lr_factor, rewarm, link.start == link.reset > 0, link.decay is not None)
-    return terms_text(*look)
+    return terms_text(*look, link.offset, link.backprop)
 
 
-def terms_text(factor: float, rewarm: int, reset: bool, decay: bool) -> tuple[str, ...]:
-    """What acts besides loops: the learning rate's factor, updates of warm-up, a reset, a decay."""
+def terms_text(  # noqa: PLR0917 - all that makes two lineages look different, as it is kept in one tuple
+    factor: float, rewarm: int, reset: bool, decay: bool, offset: int | None, backprop: int
+) -> tuple[str, ...]:
+    """What acts besides the number of loops.
+
+    Args:
+        factor: of the learning rate.
+        rewarm: updates of warm-up.
+        reset: whether the optimiser state is set to zero.
+        decay: whether the learning rate decays.
+        offset: loops by length, more than it; None: all sequences are looped alike.
+        backprop: loops through which gradients flow; 0 = all.
+    """
     words = []
+    if offset is not None:
+        words.append(f"fewer by length (n{offset:+d})" if offset else "fewer by length (n)")
+    if backprop:
+        words.append(f"gradients through the last {'loop' if backprop == 1 else f'{backprop} loops'}")
     if factor != 1.0:
         words.append(f"learning rate × {factor:g}")
     if rewarm:
@@ -58,5 +73,5 @@ def steps_text(steps: Sequence[int], count: int | None = None) -> str:
 
 def acting_text(acting: Acting) -> str:
     """What acts in a stage, in words."""
-    words = terms_text(acting.lr_factor, acting.rewarm, acting.reset, False)
+    words = terms_text(acting.lr_factor, acting.rewarm, acting.reset, False, acting.offset, acting.backprop)
     return ", ".join((loops_text(acting.loops, acting.draw), *words))

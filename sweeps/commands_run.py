@@ -193,8 +193,8 @@ def _check_compiled(options: RunOptions, trials: Sequence[Trial]) -> None:
     problems = []
     if options.audit is not None:
         problems.append(Problem("--audit", "compares bits with eager training; leave it, or --engine compiled, out"))
-    for arm in dict.fromkeys(trial.arm for trial in trials if _draws(trial)):
-        message = f"compiled takes no loops that are drawn for each update, as in the arm {arm}; leave --engine out"
+    for arm in dict.fromkeys(trial.arm for trial in trials if _varies(trial)):
+        message = f"compiled takes no loops that are drawn or go by length, as in the arm {arm}; leave --engine out"
         problems.append(Problem("--engine", message))
     if options.on == "local":
         from core.engines import cpp_compiler
@@ -206,9 +206,11 @@ def _check_compiled(options: RunOptions, trials: Sequence[Trial]) -> None:
         raise InputError(problems)
 
 
-def _draws(trial: Trial) -> bool:
+def _varies(trial: Trial) -> bool:
+    """Whether updates of one stage are looped differently."""
     config = trial.config
-    return any(stage.acting.draw is not None for stage in declared(config.model, config.train, config.schedule))
+    acting = [stage.acting for stage in declared(config.model, config.train, config.schedule)]
+    return any(one.draw is not None or one.offset is not None for one in acting)
 
 
 def _executor(store: Store, options: RunOptions) -> AbstractContextManager[Executor]:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from core.config import TrialConfig
-from core.flops import link_flops, step_flops
+from core.flops import link_flops
 from core.lineage import Link
 from core.observation import Asked
 from core.schedule import Criterion
@@ -201,12 +201,13 @@ class _Costs:
 
     def between(self, config: TrialConfig, link: Link, start: int, end: int) -> int:
         """`core.flops.link_flops` from what is at hand; loops that are drawn are those of the seed."""
-        if link.draw is not None:
+        if link.draw is not None or link.offset is not None:
             return link_flops(config, link, start, end)
-        key = (config.model, config.train.batch, config.task.context, config.task.vocabulary, link.loops, link.loss_on)
+        acting = (link.loops, link.loss_on, link.backprop)
+        key = (config.model, config.train.batch, config.task.context, config.task.vocabulary, *acting)
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = step_flops(config, loops=link.loops, loss_on=link.loss_on)
+            found = self._known[key] = link_flops(config, link, 0, 1)
         return found * (end - start)
 
     def alone(self, trial: Trial) -> int:

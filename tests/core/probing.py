@@ -15,7 +15,7 @@ from core.config import TrialConfig, trial_config
 from core.curvature import Measured, measure
 from core.findings import Rows
 from core.lineage import links
-from core.probes import Probe
+from core.probes import Probe, longest_first
 from core.tasks import task_data
 from core.train import initial_state, train_segments
 
@@ -44,7 +44,7 @@ def config(model: str | dict[str, Any] = "toy", *, task: dict[str, Any] | None =
     """A trial with a model of the table, or another, that measures λ_max on 6 sequences, or as given."""
     return trial_config(
         {
-            "task": TINY | (task or {}),
+            "task": task if task and "kind" in task else TINY | (task or {}),
             "model": MODELS[model] if isinstance(model, str) else model,
             "measure": {"quantities": ("lambda_max",), "probe": 6} | measured,
         }
@@ -77,13 +77,14 @@ def held_out(configs: Sequence[TrialConfig]) -> tuple[Tensor, Tensor]:
 def probe(configs: Sequence[TrialConfig], states: Sequence[TrialState] | None = None) -> Probe:
     """A probe of these trials in their first link; at `state`, or at the states given."""
     inputs, targets = held_out(configs)
-    count = configs[0].measure.probe
+    order = longest_first(configs[0], links(configs[0])[0], configs[0].measure.probe)
+    chosen = slice(configs[0].measure.probe) if order is None else order[0]
     return Probe(
         configs=configs,
         chains=[links(config)[:1] for config in configs],
         states=[state(config) for config in configs] if states is None else states,
-        inputs=inputs[:, :count],
-        targets=targets[:, :count],
+        inputs=inputs[:, chosen],
+        targets=targets[:, chosen],
         train=TRAIN,
     )
 

@@ -16,11 +16,22 @@ from torch import Tensor, nn
 
 from core.config import TrialConfig, trial_config
 from core.draws import loop_draws
+from core.lengths import batch_lengths
 from core.lineage import stages
 from core.schedule import Stage
 from core.tasks import task_data
 
 SMALL = {"states": 8, "chains": 4, "length": 16, "train_size": 0, "val_size": 64, "data_seed": 7}
+
+PARITY = {
+    "kind": "parity",
+    "train_length": (2, 7),
+    "test_length": (1, 9),
+    "train_size": 0,
+    "val_size": 40,
+    "data_seed": 7,
+}
+BY_LENGTH = {"loops": 6, "loops_by": "length", "depth": 2, "heads": 2, "mlp_ratio": 2.0}
 
 CASES: dict[str, dict[str, dict]] = {
     "toy": {},
@@ -39,6 +50,16 @@ CASES: dict[str, dict[str, dict]] = {
     "rms_tied_mlp": {"model": {"norm": "rms", "mlp_ratio": 4.0, "output": "tied"}},
     "tied": {"model": {"output": "tied"}},
     "injection": {"model": {"injection": "add"}},
+    "injection_norm": {"model": {"injection": "add", "norm": "rms", "prelude": 1}},
+    "timestep": {"model": {"timestep": "sinusoidal", "width": 15}},
+    "backprop": {"model": {"backprop_loops": 1, "injection": "add", "norm": "layer", "prelude": 1}},
+    "masked": {"task": PARITY},
+    "masked_all": {"task": PARITY, "model": {"loss_on": "all", "coda": 1}},
+    "by_length": {"task": PARITY, "model": {"loops": 5, "loops_by": "length", "loops_offset": -1}},
+    "by_length_deep": {
+        "task": PARITY | {"format": "next-token", "curriculum": 6},
+        "model": BY_LENGTH | {"backprop_loops": 2, "injection": "add", "timestep": "sinusoidal", "norm": "layer"},
+    },
     "loss_on_all": {"model": {"loss_on": "all", "coda": 1}},
     "linear": {"model": {"attention": "linear", "attention_scale": "none", "init_scale": 0.5}},
     "linear_heads": {"model": {"attention": "linear", "heads": 2}},
@@ -90,6 +111,15 @@ SCHEDULES: dict[str, dict[str, dict]] = {
         }
     },
     "drawn": {"schedule": {"draw": "poisson-lognormal"}},
+    "drawn_backprop": {
+        "schedule": {"draw": "poisson-lognormal"},
+        "model": {"injection": "add", "backprop_loops": 2, "norm": "rms", "prelude": 1, "timestep": "sinusoidal"},
+    },
+    "by_length_shift": {
+        "task": PARITY,
+        "schedule": {"kind": "shift", "switch": 5},
+        "model": BY_LENGTH | {"loops_offset": 1},
+    },
     "drawn_shift": {
         "schedule": {"kind": "shift", "switch": 5, "draw": "poisson-lognormal", "sigma": 1.0},
         "model": {"injection": "add", "loss_on": "all", "norm": "rms", "mlp_ratio": 2.0, "coda": 1},
@@ -103,7 +133,7 @@ def case(name: str, **train: object) -> TrialConfig:
     given = (CASES | SCHEDULES)[name]
     return trial_config(
         {
-            "task": SMALL | given.get("task", {}),
+            "task": (given["task"] if "kind" in given.get("task", {}) else SMALL | given.get("task", {})),
             "model": {"width": 16, "loops": 3} | given.get("model", {}),
             "train": {"steps": 12, "batch": 8, "lr": 3e-3, "evaluate_every": 6} | given.get("train", {}) | train,
             "schedule": given.get("schedule", {}),
@@ -154,7 +184,9 @@ class PlainModel(nn.Module):
         self.model = model
         self.embedding = nn.Embedding(task.vocabulary, model.width)
         if model.position == "learned":
-            self.position = nn.Embedding(task.context, model.width)
+            self.position = nn.Embedding(task.longest, model.width)
+        if model.timestep != "none":
+            self.timestep = nn.Parameter(torch.zeros(model.width))
         self.prelude = nn.ModuleList(PlainBlock(config) for _ in range(model.prelude))
         self.blocks = nn.ModuleList(PlainBlock(config) for _ in range(model.depth))
         self.coda = nn.ModuleList(PlainBlock(config) for _ in range(model.coda))
@@ -162,8 +194,8 @@ class PlainModel(nn.Module):
         if model.output == "untied":
             self.head = nn.Linear(model.width, task.vocabulary, bias=False)
 
-    def forward(self, tokens: Tensor, *, loops: int, injection: str, every: bool) -> list[Tensor]:
-        """Logits `[B, T, V]` after each loop, or after the last only."""
+    def forward(self, tokens: Tensor, *, loops: int, injection: str, every: bool, backprop: int = 0) -> list[Tensor]:
+        """Logits `[B, T, V]` after each loop, or after the last only; gradients through the last `backprop` loops."""
         x = self.embedding(tokens)
         if self.model.position == "learned":
             x = x + self.position.weight[: tokens.shape[1]]
@@ -171,8 +203,12 @@ class PlainModel(nn.Module):
             x = block(x)
         start, outputs = x, []
         for loop in range(loops):
+            if backprop and loop == loops - backprop > 0:
+                x = x.detach()
             if loop > 0 and injection == "add":
                 x = x + start
+            if self.model.timestep != "none":
+                x = x + self.timestep * clock(loop, x.shape[-1]).to(x.dtype)
             for block in self.blocks:
                 x = block(x)
             if every or loop == loops - 1:
@@ -192,6 +228,8 @@ class PlainModel(nn.Module):
             owner, _, kind = name.rpartition(".")
             if owner.endswith("norm"):
                 yield f"{owner}.{'gain' if kind == 'weight' else 'bias'}", parameter, False
+            elif name == "timestep":
+                yield name, parameter, False
             else:
                 yield owner, parameter, owner not in {"embedding", "position"}
 
@@ -221,6 +259,13 @@ def plain_norm(kind: str, width: int) -> nn.Module:
             return nn.Identity()
 
 
+def clock(loop: int, width: int) -> Tensor:
+    """Sines of the loop's number times 10000^(−i/half), then the cosines."""
+    half = math.ceil(width / 2)
+    angles = [loop * 10_000.0 ** (-i / half) for i in range(half)]
+    return torch.tensor([*map(math.sin, angles), *map(math.cos, angles)], dtype=torch.float64)[:width]
+
+
 def turn(x: Tensor) -> Tensor:
     """Rotary positions as complex numbers: pair (i, i + half) turned by t · 10000^(−i/half)."""
     T, half = x.shape[-2], x.shape[-1] // 2
@@ -232,9 +277,23 @@ def turn(x: Tensor) -> Tensor:
 
 
 def plain_loss(
-    model: PlainModel, inputs: Tensor, targets: Tensor, *, loops: int, injection: str, loss_on: str
+    model: PlainModel,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    loops: int | list[int],
+    injection: str,
+    loss_on: str,
+    backprop: int = 0,
 ) -> Tensor:
-    outputs = model(inputs, loops=loops, injection=injection, every=loss_on == "all")
+    """Mean over the predicted tokens; `loops` of all sequences, or of each."""
+    if isinstance(loops, list):
+        each = [
+            model(x[None], loops=r, injection=injection, every=False, backprop=backprop)
+            for x, r in zip(inputs, loops, strict=True)
+        ]
+        return F.cross_entropy(torch.cat([y for (y,) in each]).flatten(0, 1), targets.flatten())
+    outputs = model(inputs, loops=loops, injection=injection, every=loss_on == "all", backprop=backprop)
     return sum(F.cross_entropy(y.flatten(0, 1), targets.flatten()) for y in outputs) / len(outputs)
 
 
@@ -277,7 +336,18 @@ def plain_training(config: TrialConfig, parameters: Mapping[str, Tensor]) -> tup
         if acting.draw is not None:
             loops = int(loop_draws(config.seed, mean=loops, sigma=acting.draw, start=step, count=1)[0])
         inputs, targets = (torch.from_numpy(np.asarray(a)[0]) for a in data.batches(step, 1))
-        loss = plain_loss(model, inputs, targets, loops=loops, injection=acting.injection, loss_on=acting.loss_on)
+        if acting.offset is not None:
+            lengths = batch_lengths(config.task, train.batch, step).tolist()
+            loops = [min(max(1, length + acting.offset), acting.loops) for length in lengths]
+        loss = plain_loss(
+            model,
+            inputs,
+            targets,
+            loops=loops,
+            injection=acting.injection,
+            loss_on=acting.loss_on,
+            backprop=acting.backprop,
+        )
         optimizer.zero_grad()
         loss.backward()
         if train.clip:

@@ -65,6 +65,10 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "injection": ["none", "add"],
         "output": ["untied", "tied"],
         "loss_on": ["last", "all"],
+        "loops_by": ["fixed"],  # "length" needs another task: tests/core/test_loops_by_length.py
+        "loops_offset": [0, 1],
+        "backprop_loops": [0, 1, 2],
+        "timestep": ["none", "sinusoidal"],
         "init_scale": [1.0, 0.5],
     },
     "train": {
@@ -188,6 +192,9 @@ def nested(draw: st.DrawFn) -> dict[str, Any]:
     }
     values["schedule"]["stages"] = draw(listed_stages()) if values["schedule"]["kind"] == "stages" else []
     values["seed"] = draw(st.integers(0, 3))
+    model = values["model"]
+    if model["injection"] == "none" or model["loss_on"] == "all":
+        model["backprop_loops"] = 0
     try:
         trial_config(values)
     except InputError:
@@ -239,14 +246,17 @@ def test_a_term_changes_the_trial_exactly_where_it_acts(values: dict[str, Any], 
         assert trial_id(changed) != trial_id(config)
 
 
-THROUGH_STAGES = ("model.loops", "model.injection", "model.loss_on", "train.decay", "train.evaluate_every")
+THROUGH_STAGES = (
+    *("model.loops", "model.injection", "model.loss_on", "model.backprop_loops"),
+    *("train.decay", "train.evaluate_every"),
+)
 """What acts through the stages that it gives, as all of the schedule does."""
 
 
 def decided(config: TrialConfig) -> tuple[Any, ...]:
     """Stages of a trial as far as known, what it waits for, and so on for every way in which its criteria may end."""
     chain = [(link.start, link.end, link.stage, link.loops, link.injection, link.loss_on) for link in links(config)]
-    acting = [(link.decay, link.draw, link.lr_factor, link.rewarm, link.reset) for link in links(config)]
+    acting = [(k.decay, k.draw, k.backprop, k.lr_factor, k.rewarm, k.reset) for k in links(config)]
     later = []
     ended: tuple[int, ...] = ()
     while (waits := watch(config, ended)) is not None:

@@ -16,7 +16,7 @@ from core.config import TrialConfig, trial_config
 from core.draws import loop_draws
 from core.flat import Layout
 from core.model import architecture, forward, init_parameters, loss, parameter_shapes
-from core.ragged import by_falling_loops, first
+from core.ragged import by_falling_loops, part
 from tests.core.reference import CASES, PlainModel, case, plain_loss
 
 Pack = tuple[TrialConfig, Tensor, Tensor, Tensor]
@@ -218,14 +218,11 @@ def test_lanes_are_active_exactly_as_often_as_they_ask(loops: list[int]) -> None
         for index in order[:active]:
             made[index] += 1
     assert made == loops
+    assert list(lanes.active) == sorted(lanes.active)
+    assert lanes.active[-1] == len(loops), "all end together"
     numbers = torch.arange(len(loops))
     assert lanes.sort(numbers).tolist() == order
-    ended = [(count, loop + 1) for loop, count in enumerate(lanes.active)]
-    pieces, rest = [], lanes.sort(numbers)
-    for (count, _), (following, _) in zip(ended, [*ended[1:], (0, 0)], strict=True):
-        if following < count:
-            pieces.append(rest[following:count])
-    assert torch.equal(lanes.join(pieces), numbers)
+    assert torch.equal(lanes.restore(lanes.sort(numbers)), numbers)
 
 
 def test_moves_of_lanes_keep_the_sign_of_zero() -> None:
@@ -233,10 +230,10 @@ def test_moves_of_lanes_keep_the_sign_of_zero() -> None:
     lanes = by_falling_loops([1, 3, 2])
     x = torch.ones(3, 4, requires_grad=True)
     placed = lanes.sort(x)
-    uses = [placed * 2, first(placed, 2) * 2, first(first(placed, 2), 1) * 2, lanes.join([placed]) * 2]
+    uses = [placed * 2, part(placed, 0, 2) * 2, part(part(placed, 1, 3), 0, 1) * 2, lanes.restore(placed) * 2]
     (grad,) = torch.autograd.grad(uses, x, [torch.full_like(use, -0.0) for use in uses])
     assert torch.signbit(grad).all()
-    (grad,) = torch.autograd.grad(first(lanes.sort(x), 2).sum(), x)
+    (grad,) = torch.autograd.grad(part(lanes.sort(x), 0, 2).sum(), x)
     assert grad[:, 0].tolist() == [0, 1, 1]
 
 

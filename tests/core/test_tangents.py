@@ -42,6 +42,7 @@ MORE: dict[str, dict[str, Any]] = {
         "output": "tied",
     },
     "gpt": {"width": 6, "heads": 2, "loops": 1, "depth": 2, "norm": "layer", "mlp_ratio": 2.0},
+    "timestep": {"width": 5, "loops": 3, "timestep": "sinusoidal", "injection": "add", "norm": "layer"},
     "width 1": {"width": 1, "loops": 2, "mlp_ratio": 1.0},
 }
 CASES = MODELS | MORE
@@ -50,7 +51,7 @@ CASES = MODELS | MORE
 def arbitrary(draw: random.Random) -> TrialConfig:
     """A trial of any shape; see the table in `core.config` for what acts."""
     heads, each = draw.choice([1, 1, 2, 3]), draw.randint(1, 6)
-    return config(
+    drawn = config(
         {
             "width": heads * each,
             "heads": heads,
@@ -70,6 +71,7 @@ def arbitrary(draw: random.Random) -> TrialConfig:
         task={"states": draw.choice([2, 3, 5, 8, 70]), "length": draw.choice([2, 3, 4, 7, 9])},
         probe=draw.choice([1, 2, 3, 5]),
     )
+    return replace(drawn, model=replace(drawn.model, timestep=draw.choice(["none", "none", "sinusoidal"])))
 
 
 def both(at: Probe) -> tuple[TangentHessian, StackedHessian]:
@@ -130,6 +132,12 @@ def test_products_are_those_of_double_backward(name: str) -> None:
     check(at)
     if name in MODELS:
         assert isinstance(at.hessian([0, 1, 2]), TangentHessian)
+
+
+@pytest.mark.parametrize("name", ["toy", "heads-all-tied", "prelude-injection-all-coda", "timestep"])
+def test_products_where_not_every_token_is_predicted(name: str) -> None:
+    problems = {"kind": "addition", "train_length": (1, 2), "test_length": (1, 3), "val_size": 12}
+    check(probe(seeds(config(CASES[name], task=problems), 3)))
 
 
 @pytest.mark.parametrize("low", range(0, 48, 12))
