@@ -16,7 +16,8 @@ the symbol looked for.
 from __future__ import annotations
 
 from functools import lru_cache
-from math import lgamma
+from itertools import accumulate
+from math import comb
 
 import numpy as np
 
@@ -57,16 +58,13 @@ def _totals(task: AlgorithmicTask, lengths: Tokens, uniform: Floats) -> Tokens:
 
 @lru_cache(maxsize=4096)
 def _total_shares(hops: int, symbols: int, length: int) -> Floats:
-    """P(s ≤ hops + i) for i = 0, 1, … `[length − 1 − hops]`, but for the last, which is 1."""
-    total = np.arange(hops, length - 1, dtype=np.float64)
-    if symbols == 2:  # every hop goes back by one
-        return np.ones(1)
-    ways = np.array([lgamma(s) - lgamma(s - hops + 1) for s in total])  # ln C(s − 1, hops − 1), but for a constant
-    logs = ways + (total - hops) * np.log1p(-1 / (symbols - 1))
-    shares: Floats = np.exp(logs - logs.max()).cumsum()
-    shares /= shares[-1]
-    shares[-1] = 1.0
-    return shares
+    """P(s ≤ hops + i) for i = 0, 1, … `[length − 1 − hops]`; in whole numbers, so equal on every machine."""
+    most = length - 2
+    ways = [
+        comb(s - 1, hops - 1) * (symbols - 2) ** (s - hops) * (symbols - 1) ** (most - s) for s in range(hops, most + 1)
+    ]
+    sums = list(accumulate(ways))
+    return np.array([upto / sums[-1] for upto in sums])
 
 
 def _found(task: AlgorithmicTask, total: Tokens, uniform: Floats) -> Mask:

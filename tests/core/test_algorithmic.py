@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import Counter
 from dataclasses import replace
@@ -267,6 +268,29 @@ def test_a_trial_says_its_data_seed() -> None:
     config = TrialConfig(task=task("copy"), seed=3)
     fixed = replace(config, task=task("copy", data_seed=3), seed=8)
     np.testing.assert_array_equal(task_data(config).batches(0, 2)[0], task_data(fixed).batches(0, 2)[0])
+
+
+PINNED = {
+    "addition": "5fbc507e8b4c81f7",
+    "binary_multiplication": "a0b16bc404d4eadf",
+    "binary_sum": "be5cf2e56963e159",
+    "copy": "c7bd3defca2937cd",
+    "nary_addition": "d5c4e7a86963cec3",
+    "p_hop": "1f1f1d7ed5bd7a21",
+    "parity": "3542e787aca5c3d6",
+    "unique_set": "e4e5c59d52341f87",
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_the_data_are_pinned(kind: str) -> None:
+    """A golden value: whoever changes it changes every recorded number, and raises NUMERICS_VERSION."""
+    asked = task(kind)
+    validation = data(asked).validation()
+    fixed = data(replace(asked, train_size=40))
+    found = [*data(asked).batches(5, 2), validation.inputs, validation.targets, fixed.batches(9, 1)[0]]
+    digest = hashlib.sha256(b"".join(array.astype("<i8").tobytes() for array in found)).hexdigest()
+    assert digest[:16] == PINNED[kind]
 
 
 # --- a fixed training set --------------------------------------------------------------------------------------------
