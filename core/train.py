@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from core import optim
+from core.ahead import Ahead
 from core.checkpoint import TrialState
 from core.config import AlgorithmicTask, TrialConfig
 from core.curvature import Measured, measure
@@ -57,6 +58,8 @@ BLOCK_TOKENS = 2**22
 
 Progress = Callable[[int, Sequence[float | None]], None]
 Keep = Callable[[int, TrialState], None]
+Batches = tuple[Tensor, Tensor]
+"""Inputs and targets of some updates, each `[count, K, B, T]`."""
 
 
 class Looped(TypedDict, total=False):
@@ -122,13 +125,8 @@ def train_segments(
     pack = _Pack(segments, states, torch.device(device), engine, keep)
     pack.switch()
     pack.observe()
-    while pack.step < pack.end:
-        pack.train_block()
-        pack.observe()
-        if progress is not None:
-            progress(pack.step, [finite(value) for value in pack.last_losses])
-        if pack.idle or (stop is not None and stop(pack.step)):
-            break
+    with Ahead(pack.batches, beside=device != "cpu") as ahead:
+        pack.run(ahead, progress, stop)
     return pack.results()
 
 
@@ -216,12 +214,29 @@ class _Pack:
 
     # --- training ------------------------------------------------------------------------------------------------
 
-    def train_block(self) -> None:
-        """Updates until the next observation, the end, or the block is full."""
-        K = len(self.segments)
-        batch_tokens = K * self.train.batch * self.configs[0].task.context
-        count = max(1, min(BLOCK_STEPS, BLOCK_TOKENS // batch_tokens, self._next_observation() - self.step))
-        inputs, targets = self._batches(count)
+    def run(self, ahead: Ahead[Batches], progress: Progress | None, stop: Callable[[int], bool] | None) -> None:
+        """Updates and observations to the end, or until nobody needs more."""
+        while self.step < self.end:
+            count = self._block(self.step)
+            batches = ahead.take(self.step, count)
+            if self.step + count < self.end:
+                ahead.foretell(self.step + count, self._block(self.step + count))
+            self._train_block(batches)
+            self.observe()
+            if progress is not None:
+                progress(self.step, [finite(value) for value in self.last_losses])
+            if self.idle or (stop is not None and stop(self.step)):
+                break
+
+    def _block(self, start: int) -> int:
+        """Updates from a step until the next observation, the end, or the block is full."""
+        batch_tokens = len(self.segments) * self.train.batch * self.configs[0].task.context
+        return max(1, min(BLOCK_STEPS, BLOCK_TOKENS // batch_tokens, self._next_observation(start) - start))
+
+    def _train_block(self, batches: Batches) -> None:
+        """The updates of a block."""
+        inputs, targets = batches
+        count = len(inputs)
         table = optim.coefficient_block(self.configs, self.links, self.step, count, self.weights)
         looped = self._looped(self.step, count)
         watched = []
@@ -298,9 +313,9 @@ class _Pack:
                 self.last_losses[lane], self.last_norms[lane] = map(float, watched[good - 1, :2, lane])
             self.reached[lane] = self.step + good
 
-    def _batches(self, count: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of the next updates, each `[count, K, B, T]`."""
-        drawn = {key: source.batches(self.step, count) for key, source in self.sources.items()}
+    def batches(self, start: int, count: int) -> Batches:
+        """Inputs and targets of the updates after step `start`, each `[count, K, B, T]`."""
+        drawn = {key: source.batches(start, count) for key, source in self.sources.items()}
         lanes = [drawn[key] for key in self.source_of]
         return self._tokens([inputs for inputs, _ in lanes], [targets for _, targets in lanes], axis=1)
 
@@ -313,10 +328,10 @@ class _Pack:
 
     # --- observation ---------------------------------------------------------------------------------------------
 
-    def _next_observation(self) -> int:
+    def _next_observation(self, start: int) -> int:
         steps = {step for s in self.segments for step in (*s.evaluate, *s.measure, *s.check, *s.states)}
         steps |= {watch.criterion.latest for waiting in self.waiting for watch in waiting}
-        return min((step for step in steps if step > self.step), default=self.end)
+        return min((step for step in steps if step > start), default=self.end)
 
     def observe(self) -> None:
         """The rows that somebody asked for at this step, and the stages that criteria end there.
