@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from core.quantities import COLUMNS
-from reports import curvature, paired, series, switches, words
+from core.quantities import COLUMNS, QUANTITY_OF
+from reports import curvature, front, lengths, loop_counts, maps, paired, series, switches, tasks, words
 from reports.claims import judge
 from reports.compare import ALPHA
 from reports.tables import Results, Tables
@@ -82,8 +82,17 @@ def _board(study: Study, tables: Tables) -> list[dict[str, Any]]:
 def _study(study: Study, tables: Tables, claims: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The section of one study: result columns only."""
     arms = _arms(study)
-    strata = sorted((c for c in tables.metrics.columns if c.startswith("val_loss_")), key=_stratum_order)
-    quantities = [q for q in COLUMNS if q in tables.curvature.columns and tables.curvature[q].notna().any()]
+    strata = sorted(
+        (c for c in tables.metrics.columns if c.startswith("val_loss_") and tasks.length_of(c) is None),
+        key=_stratum_order,
+    )
+    quantities = [
+        name
+        for name in COLUMNS
+        if name in tables.curvature.columns
+        and tables.curvature[name].notna().any()
+        and QUANTITY_OF[name] != loop_counts.QUANTITY  # which has a panel of its own
+    ]
     return {
         "name": study.name,
         "question": study.question,
@@ -99,6 +108,10 @@ def _study(study: Study, tables: Tables, claims: Sequence[Mapping[str, Any]]) ->
         ],
         "curvature": [_curve(tables, name, arms) for name in quantities],
         "panels": curvature.panels(tables, arms, _reference(study), study.claims),
+        "lengths": lengths.panels(tables, arms),
+        "loop_counts": loop_counts.panels(tables, arms),
+        "maps": maps.maps(tables, arms),
+        "costs": front.costs(tables, arms),
         "arm_means": series.arm_means(tables, study.name, arms),
         "switches": switches.switches(tables, arms, _reference(study)),
         "criteria": switches.criteria(tables, arms),
@@ -111,8 +124,8 @@ def _study(study: Study, tables: Tables, claims: Sequence[Mapping[str, Any]]) ->
 
 
 def _stratum_order(column: str) -> tuple[bool, str]:
-    """Simple before complex, then by name."""
-    return (not column.endswith("low_ic"), column)
+    """Simple before complex, trained lengths before longer ones, others by name."""
+    return (not column.endswith(("low_ic", "trained")), column)
 
 
 def _curve(tables: Tables, name: str, arms: Sequence[str]) -> dict[str, Any]:

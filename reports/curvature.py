@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from core.quantities import COLUMNS, CURVES
-from reports import components, measured, methods, paired, phases, series, spectra, surfaces
+from core.quantities import COLUMNS, CURVES, QUANTITY_OF
+from reports import components, last_curves, loop_counts, measured, methods, paired, phases, series, spectra, surfaces
 from reports.functionals import History, UnmeasuredError, entropy_dip, entropy_rise, phases_of
 from reports.tables import Tables
 from studies.claims import Claim
@@ -74,30 +74,14 @@ def threshold(claims: Iterable[Claim]) -> float:
 def curve(tables: Tables, name: str, arms: Sequence[str], reference: str) -> dict[str, Any] | None:
     """A quantity of the table curves over x at the last step that all lines have, and its differences; None without.
 
-    A point is there where every trial of a line that has the curve at that step has a value, above 0 on a log scale.
-    What the fans show over training is none of these.
+    What the fans show over training, and what other loops give, is none of these.
     """
-    if name in _FANS:
+    if name in _FANS or QUANTITY_OF[name] == loop_counts.QUANTITY:
         return None
-    rows = tables.curves[tables.curves["quantity"] == name]
-    lines = series.groups(tables, arms)
-    by_trial = {str(trial): set(own["step"].astype(int)) for trial, own in rows.groupby("trial_id")}
-    step = spectra.last_step([[list(by_trial.get(t, ())) for t in line.trials["trial_id"]] for line in lines])
-    if step is None:
+    found = last_curves.over_x(tables, name, arms, log=(log := name in _LOG))
+    if found is None:
         return None
-    wide = rows[rows["step"] == step].pivot_table(index="trial_id", columns="x", values="y")
-    log, found = name in _LOG, []
-    for line in lines:
-        own = line.trials[line.trials["trial_id"].isin(wide.index)]
-        if own.empty:
-            continue
-        values, points = wide.loc[own["trial_id"]].to_numpy(dtype=float), []
-        for place, x in enumerate(wide.columns):
-            at = values[:, place]
-            if not np.isnan(at).any() and not (log and (at <= 0).any()):
-                points.append({"x": float(x)} | series.summary(_by_seed(own["seed"], at), log=log))
-        lost = len(line.trials) - len(own)
-        found.append(line.head | {"n": int(own["seed"].nunique()), "lost": lost, "points": points})
+    step, wide, lines = found
     declared = CURVES[name]
     return {
         "quantity": name,
@@ -106,7 +90,7 @@ def curve(tables: Tables, name: str, arms: Sequence[str], reference: str) -> dic
         "doc": declared.doc,
         "log": log,
         "step": step,
-        "series": found,
+        "series": [line for _, line in lines],
         "paired": {"reference": reference, "series": paired.paired(tables, wide, arms, reference, x="x", log=log)},
     }
 

@@ -17,20 +17,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import words
+from reports.accuracy_figures import length_figures, loop_figures
 from reports.axis_figures import axis_figure, criterion_figure
+from reports.cost_figures import cost_figures
 from reports.curvature_figures import curvature_figures, valley_figures
+from reports.map_figures import map_figures
 from reports.panels import (
-    MOST_NAMES,
     SIZE,
     Drawing,
     finished,
     full_label,
-    label,
     lines,
     log_ticks,
-    mark,
     name_ends,
-    name_points,
     panel,
     plain_ticks,
     styled,
@@ -48,7 +47,6 @@ def draw(report: Mapping[str, Any]) -> list[Drawing]:
     drawings = []
     for study in report["studies"]:
         claims = [c for c in report["claims"] if c["study"] == study["name"]]
-        board = [r for r in report["leaderboard"] if r["study"] == study["name"]]
         prefix = re.sub(r"[^a-z0-9]+", "-", study["name"].lower())
         with styled():
             drawings += list(_claims(prefix, study, claims, colours))
@@ -56,9 +54,12 @@ def draw(report: Mapping[str, Any]) -> list[Drawing]:
             for curve in study["curves"]:
                 drawings += list(_learning(prefix, study, curve, colours))
                 drawings += list(_paired(prefix, study, curve, colours))
-            drawings += list(_cost(prefix, study, board, colours))
+            drawings += list(length_figures(prefix, study, colours))
+            drawings += list(loop_figures(prefix, study, colours))
+            drawings += list(cost_figures(prefix, study, colours))
             for entry in study["along_axes"]:
                 drawings.append(axis_figure(prefix, study, entry, colours))
+            drawings += list(map_figures(prefix, study, colours))
             drawings += list(switch_figures(prefix, study, colours))
             for entry in study["criterion_axes"]:
                 drawings.append(criterion_figure(prefix, study, entry, colours))
@@ -161,55 +162,6 @@ def _focus(axes: Axes, series: Sequence[Mapping[str, Any]], floor: float | None)
     top = max(late)
     room = 0.06 * (top - bottom) or 0.05 * abs(top) or 1.0
     axes.set_ylim(bottom - room, top + room)
-
-
-def _cost(
-    prefix: str,
-    study: Mapping[str, Any],
-    board: Sequence[Mapping[str, Any]],
-    colours: Mapping[str, str],
-) -> Iterator[Drawing]:
-    """A point a setting; of an arm with many the best has its name and interval, the others are plain."""
-    many = {row["arm"]: row["settings"] for row in study["arm_means"]}
-    points = [
-        (row["flops_alone"], row["metrics"]["final_val_loss"], row)
-        for row in board  # the best first
-        if row["flops_alone"] and row["metrics"].get("final_val_loss", {}).get("mean") is not None
-    ]
-    if not points:
-        return
-    figure, axes = panel()
-    named, best_of = [], dict.fromkeys(many, False)
-    for flops, loss, row in points:
-        colour, sign = colours[row["arm"]], mark(row["arm"], colours)
-        if best_of.get(row["arm"]):
-            axes.plot(flops, loss["mean"], sign, color=colour, markersize=3.5, alpha=0.45, markeredgewidth=0)
-            continue
-        half = [[loss["mean"] - loss["low"]], [loss["high"] - loss["mean"]]] if loss["low"] is not None else None
-        axes.errorbar(flops, loss["mean"], yerr=half, fmt=sign, color=colour, markersize=6, capsize=3, linewidth=1.5)
-        text = label(row)
-        if row["arm"] in many:
-            best_of[row["arm"]], text = True, f"{row['arm']}, best of {many[row['arm']]}"
-        named.append((flops, loss["mean"], text, colour))
-    axes.set_xscale("log")
-    costs = [f for f, _, _ in points]
-    room = (max(costs) / min(costs)) ** 0.1 * 1.1
-    axes.set_xlim(min(costs) / room, max(costs) * room**2)
-    log_ticks(axes, "x")
-    unit = "nats/token"
-    axes.set(title="Cost against loss", xlabel="FLOPs of a trial alone (log)", ylabel=f"final validation loss ({unit})")
-    if len(named) <= MOST_NAMES:
-        figure.draw_without_rendering()  # places the axes, so that data turn into points of the page
-        name_points(axes, named)
-    cheapest = min(points, key=lambda p: p[0])
-    best = points[0]
-    alt = (
-        f"Final validation loss against FLOPs alone: lowest is {label(best[2])}, "
-        f"{words.number(best[1]['mean'])} {unit} at {words.number(best[0])} FLOPs; "
-        f"the cheapest is {label(cheapest[2])}, {words.number(cheapest[1]['mean'])} at {words.number(cheapest[0])}."
-    )
-    name = f"{prefix}-cost"
-    yield finished(figure, name=name, study=study, kind="cost", title="Cost against loss", alt=alt)
 
 
 def _claims(

@@ -15,10 +15,11 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from reports import series, words
+from reports import lengths, series, words
 from reports.captions import how_found
 from reports.figures import arm_colours
-from reports.panels import Drawing, label
+from reports.map_figures import MOST as MOST_MAPS
+from reports.panels import Drawing, full_label, label
 from reports.svg import PALETTE, dark_rules
 
 MOST_BEST = 3
@@ -27,6 +28,8 @@ MOST_SENTENCES = 4
 """Arms whose switches are said one by one; of more the table says it."""
 MOST_FAILURES = 30
 """Trials that the table of failures shows."""
+_SHARES = 3
+"""Decimals of the shares of a range of lengths, whose sequences tell no more."""
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]#!|~<>$&])")
 
@@ -125,6 +128,11 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
         "methods": _methods,
         "how_found": how_found,
         "estimate": lambda summary: words.estimate(*(summary[name] for name in ("mean", "low", "high"))),
+        "share": lambda summary: _cell(summary, _SHARES),
+        "full_label": full_label,
+        "heads_of": _head,
+        "most_maps": MOST_MAPS,
+        "length_columns": _length_columns,
     }
 
 
@@ -162,9 +170,11 @@ def _switch_rows(arm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 _KINDS = (
-    *("claims", "tree", "curves", "cost", "axes", "switches", "criteria"),
+    *("claims", "tree", "curves", "lengths", "loops", "cost", "axes", "maps", "switches", "criteria"),
     *("curvature", "parts", "spectra", "ranks", "valleys", "surfaces"),
 )
+_SHOWN = ("val_loss", "val_accuracy", "val_exact", "val_bits_per_byte")
+"""Metrics of a leaderboard's columns, with their strata."""
 _VERDICTS = ("supported", "contradicted", "undecided")
 
 
@@ -189,33 +199,46 @@ def _methods(row: Mapping[str, Any]) -> str:
     return ", ".join(shown) + (f" and {len(counts) - 3} more" if len(counts) > 3 else "")
 
 
-def _columns(board: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The metrics that a leaderboard shows: losses before accuracies, whole before strata, simple before complex.
+def _length_columns(study: Mapping[str, Any]) -> list[str]:
+    """Columns of the table of accuracy over ranges of lengths: those of which some line has a value."""
+    names = [f"{metric}_{span}" for metric in lengths.METRICS for span in lengths.RANGES]
+    rows = [row["means"] for entry in study["lengths"] for row in entry["rows"]]
+    return [name for name in names if any(means.get(name, {}).get("mean") is not None for means in rows)]
 
-    Bits per byte stand there where any row has them.
+
+def _columns(board: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The metrics that a leaderboard shows and some row has: whole before strata, simple before complex.
+
+    Of ranges of lengths exact match alone; their table has the others.
     """
-    names = dict.fromkeys(name for row in board for name in row["metrics"])
-    shown = [name for name in names if name.startswith(("final_val_loss", "final_val_accuracy"))]
-    shown.sort(key=lambda name: ("accuracy" in name, name.count("_"), not name.endswith("low_ic"), name))
-    bits = "final_val_bits_per_byte"
-    known = any(row["metrics"].get(bits, {}).get("mean") is not None for row in board)
-    return [*shown, bits] if known else shown
+    names = dict.fromkeys(name for row in board for name, found in row["metrics"].items() if found["mean"] is not None)
+    shown = [
+        (_SHOWN.index(base), name.count("_"), not name.endswith(("low_ic", "trained")), name)
+        for name in names
+        if (base := _base(name)) is not None and (base == "val_exact" or not name.endswith(lengths.RANGES))
+    ]
+    return [name for *_, name in sorted(shown)]
+
+
+def _base(name: str) -> str | None:
+    """The metric of a column, without its stratum; None where a leaderboard does not show it."""
+    return next((base for base in _SHOWN if name.removeprefix("final_").startswith(base)), None)
 
 
 def _head(name: str) -> tuple[str, str]:
     """A column's head in two lines: ``val_loss``, ``low_ic``."""
-    bare = name.removeprefix("final_")
-    if bare == "val_bits_per_byte":
+    bare, base = name.removeprefix("final_"), _base(name) or ""
+    if base == "val_bits_per_byte":
         return "val_bits", "per_byte"
-    base = "val_accuracy" if bare.startswith("val_accuracy") else "val_loss"
     return base, bare.removeprefix(base).removeprefix("_")
 
 
 def _decimals(board: Sequence[Mapping[str, Any]], name: str) -> int:
-    """Decimals of a column: two digits of its narrowest interval, at least 3 and at most 6."""
+    """Decimals of a column: two digits of its narrowest interval, at least 3 and at most 6, or 4 of a share near 1."""
     summaries = [row["metrics"][name] for row in board if name in row["metrics"]]
     halves = [(s["high"] - s["low"]) / 2 for s in summaries if s["low"] is not None and s["high"] > s["low"]]
-    return min(6, max(3, 1 - math.floor(math.log10(min(halves))))) if halves else 4
+    most = 4 if name.startswith(("final_val_accuracy", "final_val_exact")) else 6
+    return min(most, max(3, 1 - math.floor(math.log10(min(halves))))) if halves else 4
 
 
 def _cell(summary: Mapping[str, Any] | None, decimals: int) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports import methods, stats
+from reports import methods, stats, tasks
 from reports.tables import Setting, Tables, plain
 from studies.schemas import metric
 
@@ -237,8 +237,8 @@ def _standing(rows: pd.DataFrame, tuned: Iterable[str]) -> dict[str, Any]:
         "seeds": int(ok["seed"].nunique()),
         "statuses": {str(k): int(v) for k, v in sorted(rows["status"].fillna("not run").value_counts().items())},
         "metrics": {c: by_seed(ok, c) for c in finals},
-        "parameters": _common(rows["parameters"]),
-        "flops_alone": _common(rows["flops_alone"]),
+        "parameters": common(rows["parameters"]),
+        "flops_alone": common(rows["flops_alone"]),
     }
 
 
@@ -249,10 +249,12 @@ def board_order(row: Mapping[str, Any]) -> tuple[bool, float]:
 
 
 def _is_metric(column: str) -> bool:
-    return column.removeprefix("final_").startswith(("val_loss", "val_accuracy", "val_bits_per_byte", "excess_loss"))
+    """Whether a leaderboard has a column; single lengths stand in a panel of their own."""
+    shown = ("val_loss", "val_accuracy", "val_exact", "val_bits_per_byte", "excess_loss")
+    return column.removeprefix("final_").startswith(shown) and tasks.length_of(column) is None
 
 
-def _common(column: pd.Series) -> float | int | None:
+def common(column: pd.Series) -> float | int | None:
     """The value that all rows share, else their mean."""
     values = sorted({plain(v) for v in column.dropna()})
     if len(values) <= 1:

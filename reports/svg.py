@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import io
 import re
+from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
@@ -32,13 +33,14 @@ def dark_rules(root: str = "svg.figure") -> str:
     return "@media screen and (prefers-color-scheme:dark){" + "".join(rules) + "}"
 
 
-def to_svg(figure: Figure, *, name: str, alt: str) -> str:
+def to_svg(figure: Figure, *, name: str, alt: str, parts: Mapping[str, str] | None = None) -> str:
     """A figure as an SVG document.
 
     Args:
         figure: drawn with the settings of `reports.panels.STYLE`.
         name: prefix of its ids; lower-case letters, digits, ``-`` and ``_``.
         alt: what it shows, for those who do not see it.
+        parts: by id of an artist (`set_gid`), what that part shows; a pointer on it brings it up.
     """
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -50,6 +52,8 @@ def to_svg(figure: Figure, *, name: str, alt: str) -> str:
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     text = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{name}-\1"', text)
     text = re.sub(r"(font(?:-family)?:[^;\"]*?)'DejaVu Sans'[^;\"]*", rf"\1{_FONT}", text)
+    for gid, said in (parts or {}).items():
+        text = text.replace(f'<g id="{name}-{gid}">', f'<g id="{name}-{gid}"><title>{html.escape(said)}</title>', 1)
     label = f'role="img" aria-labelledby="{name}-alt"'
     head = f'<title id="{name}-alt">{html.escape(alt)}</title>\n<style>{dark_rules()}</style>\n'
     text = re.sub(r"<svg ([^>]*)>", rf'<svg class="figure" {label} \1>', text, count=1)

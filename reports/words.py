@@ -75,7 +75,13 @@ def tick(value: float) -> str:
 
 def stratum(column: str) -> str:
     """How a stratum is called in a title."""
-    names = {"low_ic": "low-IC (simple) sequences", "high_ic": "high-IC (complex) sequences", "": "all sequences"}
+    names = {
+        "low_ic": "low-IC (simple) sequences",
+        "high_ic": "high-IC (complex) sequences",
+        "trained": "trained lengths",
+        "longer": "longer lengths",
+        "": "all sequences",
+    }
     suffix = column.removeprefix("val_loss").removeprefix("_")
     return names.get(suffix, suffix)
 

@@ -1,0 +1,113 @@
+"""The figure of cost against loss: a point a setting, and the Pareto front where costs differ enough to have one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from reports import words
+from reports.accuracy_figures import task_prefix, titled
+from reports.panels import (
+    MOST_NAMES,
+    Drawing,
+    finished,
+    label,
+    log_ticks,
+    mark,
+    name_points,
+    panel,
+    plain_ticks,
+)
+from reports.series import MOST_ROWS
+from reports.svg import INK
+
+MOST_INTERVALS = 64
+"""Points of a scatter that have intervals; more would hide the points."""
+MOST_SAID = 4
+"""Settings on the front that the caption says one by one."""
+
+Entry = Mapping[str, Any]
+
+
+def cost_figures(prefix: str, study: Entry, colours: Mapping[str, str]) -> Iterator[Drawing]:
+    """Cost against loss, a figure a task.
+
+    Of an arm of many settings the best has its name, the others are small and without one, but on the front.
+
+    Args:
+        prefix: of their names.
+        study: an entry of ``studies`` in ``report.json``.
+        colours: by arm.
+    """
+    for number, entry in enumerate(study["costs"], 1):
+        yield _cost(task_prefix(prefix, number, study["costs"]), study, entry, colours)
+
+
+def _cost(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -> Drawing:
+    points = entry["points"]
+    figure, axes = panel()
+    named = _points(axes, points, colours)
+    front = [point for point in points if point["front"]]
+    costs = [point["flops_alone"] for point in points]
+    room = (max(costs) / min(costs)) ** 0.1 * 1.1
+    axes.set_xscale("log")
+    axes.set_xlim(min(costs) / room, max(costs) * room**2)
+    log_ticks(axes, "x")
+    plain_ticks(axes, "y")
+    title, unit = titled("Cost against loss", entry["task"]), entry["unit"]
+    if front:
+        _front(axes, front)
+    axes.set(title=title, xlabel="FLOPs of a trial alone (log)", ylabel=f"final validation loss ({unit})")
+    if len(named) <= MOST_NAMES:
+        figure.draw_without_rendering()  # places the axes, so that data turn into points of the page
+        name_points(axes, named)
+    best = min(points, key=lambda point: point["loss"]["mean"])
+    alt = (
+        f"{titled('Final validation loss against FLOPs alone', entry['task'])}, a point a setting: lowest is "
+        f"{_said(best, unit)}; the cheapest is {_said(points[0], unit)}."
+    )
+    if front:
+        each = "; ".join(_said(point, unit) for point in front)
+        said = f": {each}." if len(front) <= MOST_SAID else "; the table has them."
+        alt += f" On the Pareto front (the line): {len(front)} of {words.plural(len(points), 'setting')}{said}"
+    return finished(figure, name=f"{prefix}-cost", study=study, kind="cost", title=title, alt=alt)
+
+
+def _points(
+    axes: Axes, points: Sequence[Entry], colours: Mapping[str, str]
+) -> list[tuple[float, float, str, str]]:
+    """Draws the settings; returns (cost, loss, name, colour) of those that are named."""
+    settings: dict[str, list[Entry]] = {}
+    for point in points:
+        settings.setdefault(point["arm"], []).append(point)
+    named = []
+    for arm, own in settings.items():
+        many, colour, sign = len(own) > MOST_ROWS, colours[arm], mark(arm, colours)
+        best = min(own, key=lambda point: point["loss"]["mean"])
+        for point in own:
+            flops, loss = point["flops_alone"], point["loss"]
+            plain = many and point is not best and not point["front"]
+            if loss["low"] is not None and (not plain or len(points) <= MOST_INTERVALS):
+                half = [[loss["mean"] - loss["low"]], [loss["high"] - loss["mean"]]]
+                look = {"linewidth": 1.0, "alpha": 0.35} if plain else {"linewidth": 1.5, "capsize": 3}
+                axes.errorbar(flops, loss["mean"], yerr=half, fmt="none", ecolor=colour, **look)
+            size = {"markersize": 3.5, "alpha": 0.6} if plain else {"markersize": 6 if not many or point is best else 4.5}
+            axes.plot(flops, loss["mean"], sign, color=colour, markeredgewidth=0, **size)
+            if point is best or not many:
+                text = f"{arm}, best of {len(own)}" if many else label(point)
+                named.append((flops, loss["mean"], text, colour))
+    return named
+
+
+def _front(axes: Axes, front: Sequence[Entry]) -> None:
+    """The front as stairs: at each cost the lowest mean loss that is to be had for it."""
+    right = axes.get_xlim()[1]
+    x = [*(point["flops_alone"] for point in front), right]
+    y = [*(point["loss"]["mean"] for point in front), front[-1]["loss"]["mean"]]
+    axes.plot(x, y, drawstyle="steps-post", color=INK, linewidth=1.1, alpha=0.7, zorder=1)
+
+
+def _said(point: Entry, unit: str) -> str:
+    return f"{label(point)}, {words.number(point['loss']['mean'])} {unit} at {words.number(point['flops_alone'])} FLOPs"
