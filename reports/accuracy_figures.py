@@ -6,7 +6,6 @@ A line an arm or setting. Shaded is the range of lengths of training; a dot mark
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from reports import words
-from reports.captions import counted
+from reports.captions import counted, task_prefix, titled
 from reports.panels import Drawing, finished, full_label, lines, name_ends, panel, plain_ticks, value_ticks
 from reports.svg import FAINT, PAPER
 
@@ -32,23 +31,17 @@ def length_figures(prefix: str, study: Entry, colours: Mapping[str, str]) -> Ite
         study: an entry of ``studies`` in ``report.json``.
         colours: by arm.
     """
-    for number, entry in enumerate(study["lengths"], 1):
+    tasks = [entry["task"] for entry in study["lengths"]]
+    for entry in study["lengths"]:
         for metric in entry["metrics"]:
-            yield _length(task_prefix(prefix, number, study["lengths"]), study, entry, metric, colours)
-
-
-def task_prefix(prefix: str, number: int, entries: Sequence[Entry]) -> str:
-    """The prefix of a figure of one task: its place among the study's tasks, where there are several."""
-    slug = re.sub(r"[^a-z0-9]+", "-", entries[number - 1]["task"].lower()).strip("-")
-    return f"{prefix}-task{number}{'-' if slug else ''}{slug}" if len(entries) > 1 else prefix
+            yield _length(task_prefix(prefix, entry["task"], tasks), study, entry, metric, colours)
 
 
 def loop_figures(prefix: str, study: Entry, colours: Mapping[str, str]) -> Iterator[Drawing]:
     """Accuracy and loss against the loops at test time, a figure a task and metric; terms as of `length_figures`."""
-    tasks = list(dict.fromkeys(entry["task"] for entry in study["loop_counts"]))
+    tasks = [entry["task"] for entry in study["loop_counts"]]
     for entry in study["loop_counts"]:
-        number = tasks.index(entry["task"]) + 1
-        yield _loops(task_prefix(prefix, number, [{"task": task} for task in tasks]), study, entry, colours)
+        yield _loops(task_prefix(prefix, entry["task"], tasks), study, entry, colours)
 
 
 def _length(prefix: str, study: Entry, entry: Entry, metric: Entry, colours: Mapping[str, str]) -> Drawing:
@@ -131,11 +124,6 @@ def _at_loops(one: Entry, *, lower: bool) -> str:
     trained = one["trained_loops"]
     outside = f" (trained with {trained})" if trained is not None and trained not in points else ""
     return f"{full_label(one)}{outside} {', '.join(at)}"
-
-
-def titled(text: str, task: str) -> str:
-    """A title with the task, where the study has several."""
-    return f"{text}: {task}" if task else text
 
 
 def fraction_axis(axes: Axes) -> None:

@@ -13,13 +13,14 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from reports import words
+from reports.captions import titled
 from reports.panels import Drawing, finished, name_ends, panel, plain_ticks, value_ticks
 
 
 def axis_figure(prefix: str, study: Mapping[str, Any], entry: Mapping[str, Any], colours: Mapping[str, str]) -> Drawing:
     """The final loss along an axis."""
     figure, axes = panel()
-    key, title = entry["axis"], f"{words.stratum(entry['metric'])}"
+    key, title = entry["axis"], titled(words.stratum(entry["metric"]), entry["task"])
     shown = _along(axes, entry, colours)
     axes.set(title=title, xlabel=key, ylabel=f"final validation loss ({entry['unit']})")
     best = min((p["mean"], s["arm"], p["x"]) for s in entry["series"] for p in s["points"] if p["mean"] is not None)

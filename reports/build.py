@@ -16,11 +16,10 @@ from typing import Any
 import pandas as pd
 
 from core.quantities import COLUMNS, QUANTITY_OF
-from reports import curvature, front, lengths, loop_counts, maps, paired, series, switches, tasks, words
+from reports import curvature, front, learning, lengths, loop_counts, maps, paired, series, switches, words
 from reports.claims import judge
 from reports.compare import ALPHA
 from reports.tables import Results, Tables
-from studies.schemas import metric
 from studies.study import Study
 
 FORMAT = 1
@@ -82,10 +81,7 @@ def _board(study: Study, tables: Tables) -> list[dict[str, Any]]:
 def _study(study: Study, tables: Tables, claims: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The section of one study: result columns only."""
     arms = _arms(study)
-    strata = sorted(
-        (c for c in tables.metrics.columns if c.startswith("val_loss_") and tasks.length_of(c) is None),
-        key=_stratum_order,
-    )
+    reference = paired.reference(study.claims, arms)
     quantities = [
         name
         for name in COLUMNS
@@ -102,50 +98,22 @@ def _study(study: Study, tables: Tables, claims: Sequence[Mapping[str, Any]]) ->
         "tuned": list(tuned_keys(study)),
         "counts": _counts(tables.trials),
         "roles": _tally(tables.trials["role"]),
-        "curves": [
-            _curve(tables, name, arms) | {"paired": _paired(tables, name, arms, _reference(study))}
-            for name in ("val_loss", *strata)
-        ],
-        "curvature": [_curve(tables, name, arms) for name in quantities],
-        "panels": curvature.panels(tables, arms, _reference(study), study.claims),
+        "curves": learning.curves(tables, arms, study.claims),
+        "curvature": [learning.curve(tables, name, arms) for name in quantities],
+        "panels": curvature.panels(tables, arms, reference, study.claims),
         "lengths": lengths.panels(tables, arms),
         "loop_counts": loop_counts.panels(tables, arms),
         "maps": maps.maps(tables, arms),
         "costs": front.costs(tables, arms),
         "arm_means": series.arm_means(tables, study.name, arms),
-        "switches": switches.switches(tables, arms, _reference(study)),
+        "switches": switches.switches(tables, arms, reference),
         "criteria": switches.criteria(tables, arms),
         "criterion_axes": switches.criterion_axes(tables, arms),
-        "along_axes": [entry for name in ("val_loss", *strata) for entry in series.along_axes(tables, name, arms)],
+        "along_axes": learning.along_axes(tables, arms),
         "failures": _failures(tables),
         "notes": _notes(claims),
         "warnings": _warnings(study, tables),
     }
-
-
-def _stratum_order(column: str) -> tuple[bool, str]:
-    """Simple before complex, trained lengths before longer ones, others by name."""
-    return (not column.endswith(("low_ic", "trained")), column)
-
-
-def _curve(tables: Tables, name: str, arms: Sequence[str]) -> dict[str, Any]:
-    bayes = name.replace("val_loss", "bayes_loss") if name.startswith("val_loss") else None
-    return {
-        "metric": name,
-        "unit": metric(name).unit,
-        "floor": series.floor(tables, bayes) if bayes else None,
-        "series": series.curves(tables, name, arms),
-    }
-
-
-def _reference(study: Study) -> str:
-    """The arm that claims compare with most often (the first of those, or of all)."""
-    named = Counter(part.against for claim in study.claims for part in claim.parts)
-    return max(_arms(study), key=lambda arm: named[arm])
-
-
-def _paired(tables: Tables, name: str, arms: Sequence[str], reference: str) -> dict[str, Any]:
-    return {"reference": reference, "series": paired.paired_curves(tables, name, arms, reference)}
 
 
 def _counts(trials: pd.DataFrame) -> dict[str, int]:

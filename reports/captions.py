@@ -1,14 +1,28 @@
-"""What the captions of several figures of the curvature say: of how many seeds, by which methods, without what."""
+"""What titles and captions of several figures say: of which task, of how many seeds, by which methods, without what."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from reports import methods, words
 from reports.panels import label
 
 Entry = Mapping[str, Any]
+
+
+def titled(text: str, task: str) -> str:
+    """A title with its task, where the study has several."""
+    return f"{task}: {text}" if task else text
+
+
+def task_prefix(prefix: str, task: str, tasks: Iterable[str]) -> str:
+    """The prefix of the figures of one of these tasks: with its place among them, as names may look alike."""
+    places = list(dict.fromkeys(tasks))
+    if not task or len(places) == 1:
+        return prefix
+    return f"{prefix}-task{places.index(task) + 1}-{re.sub(r'[^a-z0-9]+', '-', task.lower()).strip('-')}"
 
 
 def counted(series: Sequence[Entry]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from reports import words
-from reports.accuracy_figures import task_prefix, titled
+from reports.captions import task_prefix, titled
 from reports.panels import (
     MOST_NAMES,
     Drawing,
@@ -41,8 +41,9 @@ def cost_figures(prefix: str, study: Entry, colours: Mapping[str, str]) -> Itera
         study: an entry of ``studies`` in ``report.json``.
         colours: by arm.
     """
-    for number, entry in enumerate(study["costs"], 1):
-        yield _cost(task_prefix(prefix, number, study["costs"]), study, entry, colours)
+    tasks = [entry["task"] for entry in study["costs"]]
+    for entry in study["costs"]:
+        yield _cost(task_prefix(prefix, entry["task"], tasks), study, entry, colours)
 
 
 def _cost(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -> Drawing:
@@ -75,9 +76,7 @@ def _cost(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -
     return finished(figure, name=f"{prefix}-cost", study=study, kind="cost", title=title, alt=alt)
 
 
-def _points(
-    axes: Axes, points: Sequence[Entry], colours: Mapping[str, str]
-) -> list[tuple[float, float, str, str]]:
+def _points(axes: Axes, points: Sequence[Entry], colours: Mapping[str, str]) -> list[tuple[float, float, str, str]]:
     """Draws the settings; returns (cost, loss, name, colour) of those that are named."""
     settings: dict[str, list[Entry]] = {}
     for point in points:
@@ -91,10 +90,14 @@ def _points(
             plain = many and point is not best and not point["front"]
             if loss["low"] is not None and (not plain or len(points) <= MOST_INTERVALS):
                 half = [[loss["mean"] - loss["low"]], [loss["high"] - loss["mean"]]]
-                look = {"linewidth": 1.0, "alpha": 0.35} if plain else {"linewidth": 1.5, "capsize": 3}
-                axes.errorbar(flops, loss["mean"], yerr=half, fmt="none", ecolor=colour, **look)
-            size = {"markersize": 3.5, "alpha": 0.6} if plain else {"markersize": 6 if not many or point is best else 4.5}
-            axes.plot(flops, loss["mean"], sign, color=colour, markeredgewidth=0, **size)
+                width, alpha, cap = (1.0, 0.35, 0) if plain else (1.5, 1.0, 3)
+                axes.errorbar(
+                    flops, loss["mean"], yerr=half, fmt="none", ecolor=colour, linewidth=width, alpha=alpha, capsize=cap
+                )
+            size = 6.0 if point is best or not many else 3.5 if plain else 4.5
+            axes.plot(
+                flops, loss["mean"], sign, color=colour, markeredgewidth=0, markersize=size, alpha=0.6 if plain else 1.0
+            )
             if point is best or not many:
                 text = f"{arm}, best of {len(own)}" if many else label(point)
                 named.append((flops, loss["mean"], text, colour))

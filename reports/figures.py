@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from reports import words
 from reports.accuracy_figures import length_figures, loop_figures
 from reports.axis_figures import axis_figure, criterion_figure
+from reports.captions import task_prefix, titled
 from reports.cost_figures import cost_figures
 from reports.curvature_figures import curvature_figures, valley_figures
 from reports.map_figures import map_figures
@@ -52,13 +53,13 @@ def draw(report: Mapping[str, Any]) -> list[Drawing]:
             drawings += list(_claims(prefix, study, claims, colours))
             drawings += list(_tree(prefix, study))
             for curve in study["curves"]:
-                drawings += list(_learning(prefix, study, curve, colours))
-                drawings += list(_paired(prefix, study, curve, colours))
+                drawings += list(_learning(_of_task(prefix, study, curve), study, curve, colours))
+                drawings += list(_paired(_of_task(prefix, study, curve), study, curve, colours))
             drawings += list(length_figures(prefix, study, colours))
             drawings += list(loop_figures(prefix, study, colours))
             drawings += list(cost_figures(prefix, study, colours))
             for entry in study["along_axes"]:
-                drawings.append(axis_figure(prefix, study, entry, colours))
+                drawings.append(axis_figure(_of_task(prefix, study, entry), study, entry, colours))
             drawings += list(map_figures(prefix, study, colours))
             drawings += list(switch_figures(prefix, study, colours))
             for entry in study["criterion_axes"]:
@@ -88,6 +89,11 @@ def _tree(prefix: str, study: Mapping[str, Any]) -> Iterator[Drawing]:
     )  # fmt: skip
 
 
+def _of_task(prefix: str, study: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """The prefix of figures of one task, where the study has several."""
+    return task_prefix(prefix, entry["task"], [curve["task"] for curve in study["curves"]])
+
+
 # --- kinds -----------------------------------------------------------------------------------------------------------
 
 
@@ -105,7 +111,7 @@ def _learning(
         ends.append((floor, "Bayes-optimal", FAINT))
     # The first evaluations are far above all that matters; the axis covers what is left after a tenth of the steps.
     _focus(axes, drawn, floor)
-    title = f"{words.stratum(curve['metric'])}"
+    title = titled(words.stratum(curve["metric"]), curve["task"])
     axes.set(title=title, xlabel="step (updates)", ylabel=f"validation loss ({curve['unit']})")
     axes.set_xlim(0, max(p["step"] for s in drawn for p in s["points"]))
     plain_ticks(axes, "x")
@@ -135,7 +141,7 @@ def _paired(
     bottom, top = min(0.0, *late), max(0.0, *late)
     room = 0.06 * (top - bottom) or 1.0
     axes.set(
-        title=f"{words.stratum(curve['metric'])}, seed by seed",
+        title=titled(f"{words.stratum(curve['metric'])}, seed by seed", curve["task"]),
         xlabel="step (updates)",
         ylabel=f"loss − that of {reference} ({curve['unit']})",
         xlim=(0, last or 1),
@@ -145,7 +151,7 @@ def _paired(
     name_ends(axes, ends)
     finals = [(full_label(s), words.estimate(*(s["points"][-1][k] for k in ("mean", "low", "high")))) for s in drawn]
     shown = ", ".join(f"{name} {mean} [{low}, {high}]" for name, (mean, low, high) in finals)
-    title = f"Difference from {reference}, {words.stratum(curve['metric'])}"
+    title = titled(f"Difference from {reference}, {words.stratum(curve['metric'])}", curve["task"])
     alt = f"{title}, in {curve['unit']}, taken seed by seed: at the last evaluation {shown}."
     name = f"{prefix}-paired-{curve['metric'].replace('_', '-')}"
     yield finished(figure, name=name, study=study, kind="curves", title=title, alt=alt)

@@ -34,8 +34,7 @@ def panels(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
                 continue
             step, _, lines = curve
             drawn = [
-                line
-                | {"trained_loops": _trained(tables, own, step), "confident": _confident(tables, own, name, step)}
+                line | {"trained_loops": _trained(tables, own, step), "confident": _confident(tables, own, name, step)}
                 for own, line in lines
                 if line["points"]
             ]

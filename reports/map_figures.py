@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from reports import words
-from reports.accuracy_figures import titled
-from reports.panels import SIZE, Drawing, finished, plain_ticks
-from reports.svg import FAINT
+from reports.captions import titled
+from reports.panels import SIZE, Drawing, plain_ticks
+from reports.svg import FAINT, to_svg
 
 MOST = 12
 """Maps of a study that are drawn."""
@@ -74,7 +74,7 @@ def _map(name: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -> D
         axis.set_ticks([place + 0.5 for place in range(len(values))], _ticks(entry, side, power), rotation=0)
         axis.set_tick_params(length=0, labelsize=9)
     axes.set(xlabel=_axis(entry, "x", power), ylabel=_axis(entry, "y", power))
-    bar = axes.collections[0].colorbar
+    bar: Any = axes.collections[0].colorbar
     bar.outline.set_visible(False)
     plain_ticks(bar.ax, "y")
     what = _WHAT[entry["metric"]]
@@ -82,10 +82,9 @@ def _map(name: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -> D
     both = f"{_last(entry['x']['axis'])} × {_last(entry['y']['axis'])}"
     title = titled(f"{entry['arm']}, {both}: {what}", entry["task"])
     axes.set_title(title, color=colours[entry["arm"]])
-    return finished(
-        figure, name=name, study=study, kind="maps", title=title, alt=_alt(entry, known, best, title),
-        full=wide > 6.4, parts=parts,
-    )  # fmt: skip
+    alt = _alt(entry, known, best, title)
+    svg = to_svg(figure, name=name, alt=alt, parts=parts)
+    return Drawing(name=name, study=study["name"], kind="maps", title=title, alt=alt, svg=svg, full=wide > 6.4)
 
 
 def _overlay(axes: Axes, entry: Entry, known: Mapping[tuple[Any, Any], Entry], most: int) -> dict[str, str]:
@@ -97,14 +96,16 @@ def _overlay(axes: Axes, entry: Entry, known: Mapping[tuple[Any, Any], Entry], m
             cell = known.get((x, y))
             gid = f"cell-{row}-{column}"
             parts[gid] = _cell(entry, asked.get((x, y)), x, y)
+            where: dict[str, Any] = {"xy": (column, row), "width": 1, "height": 1, "gid": gid, "zorder": 4}
             if cell is None:
-                look = {"facecolor": "none", "edgecolor": FAINT, "hatch": "////", "linewidth": 0.0, "alpha": 0.6}
-            else:
-                look = {"facecolor": _DARK, "edgecolor": "none", "alpha": 0.0}
-                if cell["n"] < most:
-                    axes.annotate(f"n {cell['n']}", (column + 0.96, row + 0.03), ha="right", va="bottom",
-                                  fontsize=6.5, color=_DARK)  # fmt: skip
-            axes.add_patch(Rectangle((column, row), 1, 1, gid=gid, zorder=4, **look))
+                axes.add_patch(
+                    Rectangle(**where, facecolor="none", edgecolor=FAINT, hatch="////", linewidth=0.0, alpha=0.6)
+                )
+                continue
+            axes.add_patch(Rectangle(**where, facecolor=_DARK, edgecolor="none", alpha=0.0))
+            if cell["n"] < most:
+                axes.annotate(f"n {cell['n']}", (column + 0.96, row + 0.03), ha="right", va="bottom", fontsize=6.5,
+                              color=_DARK)  # fmt: skip
     return parts
 
 
@@ -135,8 +136,7 @@ def _alt(entry: Entry, known: Mapping[tuple[Any, Any], Entry], best: Entry, titl
     missing = len(across["values"]) * len(down["values"]) - len(known)
     hatched = f", {words.plural(missing, 'cell')} without a value hatched" if missing else ""
     said = [
-        f"{word} {words.number(cell['mean'])} at "
-        + words.setting({across["axis"]: cell["x"], down["axis"]: cell["y"]})
+        f"{word} {words.number(cell['mean'])} at " + words.setting({across["axis"]: cell["x"], down["axis"]: cell["y"]})
         for word, cell in (("lowest" if lower else "highest", best), ("highest" if lower else "lowest", worst))
     ]
     return (
@@ -181,7 +181,7 @@ def _ticks(entry: Entry, side: str, power: int) -> list[str]:
 
 
 def _notes(entry: Entry, side: str) -> tuple[bool, bool]:
-    """Whether parameters stand beside an axis, where they follow from its values alone, and FLOPs, where they differ."""
+    """Whether parameters stand beside an axis, where its values alone decide them, and FLOPs, where they differ."""
     of_value = [
         {cell["parameters"] for cell in entry["cells"] if cell[side] == value} for value in entry[side]["values"]
     ]

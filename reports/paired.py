@@ -6,8 +6,8 @@ Bands of the arms themselves hold all that differs between seeds, their data too
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,13 @@ import pandas as pd
 
 from reports import series
 from reports.tables import Setting, Tables
+from studies.claims import Claim
+
+
+def reference(claims: Iterable[Claim], arms: Sequence[str]) -> str:
+    """The arm that claims compare with most often (the first of those, or of all)."""
+    named = Counter(part.against for claim in claims for part in claim.parts)
+    return max(arms, key=lambda arm: named[arm])
 
 
 def paired_curves(tables: Tables, name: str, arms: Sequence[str], reference: str) -> list[dict[str, Any]]:

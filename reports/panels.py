@@ -58,8 +58,8 @@ class Drawing:
     """Of its file, without ``.svg``."""
     study: str
     kind: str
-    """claims | tree | curves | lengths | loops | axes | maps | cost | switches | criteria | curvature | parts | spectra |
-    ranks | valleys | surfaces"""
+    """claims | tree | curves | lengths | loops | axes | maps | cost | switches | criteria | curvature | parts |
+    spectra | ranks | valleys | surfaces"""
     title: str
     alt: str
     """What it shows, with the numbers that matter."""
@@ -68,20 +68,11 @@ class Drawing:
     """As wide as the page."""
 
 
-def finished(
-    figure: Figure,
-    *,
-    name: str,
-    study: Mapping[str, Any],
-    kind: str,
-    title: str,
-    alt: str,
-    full: bool = False,
-    parts: Mapping[str, str] | None = None,
-) -> Drawing:
-    """A finished figure; the terms are those of `Drawing`, `parts` those of `to_svg`."""
-    svg = to_svg(figure, name=name, alt=alt, parts=parts)
-    return Drawing(name=name, study=study["name"], kind=kind, title=title, alt=alt, svg=svg, full=full)
+def finished(figure: Figure, *, name: str, study: Mapping[str, Any], kind: str, title: str, alt: str) -> Drawing:
+    """A finished figure; the terms are those of `Drawing`."""
+    return Drawing(
+        name=name, study=study["name"], kind=kind, title=title, alt=alt, svg=to_svg(figure, name=name, alt=alt)
+    )
 
 
 @contextmanager

@@ -40,11 +40,13 @@ def length_of(column: str) -> int | None:
 
 
 def split(tables: Tables) -> list[Task]:
-    """The tasks of a study's compared trials, by kind and then by the terms that differ within it.
+    """The tasks of a study's compared trials, by kind and then by the terms that differ within it; at least one.
 
     Axes that tell tasks apart are none within a task, so no setting names them again.
     """
     rows = tables.compared().reset_index(drop=True)
+    if rows.empty:
+        return [Task(name="", terms=(), tables=tables)]
     terms = [json.loads(text).get("task", {}) for text in rows["config"]]
     of_kind: dict[str, list[int]] = defaultdict(list)
     for place, one in enumerate(terms):
@@ -61,12 +63,13 @@ def split(tables: Tables) -> list[Task]:
         for own in sorted(groups.values(), key=lambda own: [_order(terms[own[0]].get(key)) for key in differ]):
             values = {key: terms[own[0]].get(key) for key in differ}
             named = [*([kind] if len(of_kind) > 1 else []), *([words.setting(values)] if values else [])]
-            axes = tuple(axis for axis in tables.axes if axis not in inside)
+            trials = rows.loc[own].reset_index(drop=True)
+            axes = tuple(axis for axis in tables.axes if axis not in inside and trials[axis].notna().any())
             found.append(
                 Task(
                     name=", ".join(named),
                     terms=tuple(terms[place] for place in own),
-                    tables=replace(tables, trials=rows.loc[own].reset_index(drop=True), axes=axes),
+                    tables=replace(tables, trials=trials, axes=axes),
                 )
             )
     return found

@@ -40,6 +40,7 @@ def on_lengths(
     for trial in frames.trials_.to_dict("records"):
         span = train[trial["arm"]] if isinstance(train, Mapping) else train
         axes = {key.removeprefix("task."): value for key, value in trial.items() if key.startswith("task.")}
+        axes = {key: json.loads(value) if "length" in key else value for key, value in axes.items()}  # lists are texts
         task = {"kind": kind, "train_length": list(span), "test_length": list(test)} | terms | axes
         model = {key.removeprefix("model."): value for key, value in trial.items() if key.startswith("model.")}
         trial["config"] = json.dumps({"model": model, "seed": trial["seed"], "task": task})
