@@ -14,6 +14,7 @@ A task carries the digest of its files, found when the study was planned; who lo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -70,23 +71,33 @@ def load(patterns: tuple[str, ...], tokenizer: str | None, digest: str, tokens: 
         InputError: where a file cannot be read, or anything has changed.
     """
     content = None if tokenizer is None else files.read(Path(tokenizer), "task.tokenizer")
-    texts = [(file.name, file.read()) for file in files.listed(patterns)]
-    if (there := files.digest(texts, content)) != digest:
+    made = tokenizer_of(content, tokenizer)
+    train: list[Codes] = []
+    held_out: list[Codes] = []
+    size, restored = 0, True
+
+    def contents() -> Iterator[tuple[str, bytes]]:  # one file at a time: a text is held once, as tokens
+        nonlocal size, restored
+        for file in files.listed(patterns):
+            text = file.read()
+            yield file.name, text
+            place = cut(text, val_share, characters=tokenizer is not None)
+            train.append(made.encode(text[:place], file.name))
+            held_out.append(made.encode(text[place:], file.name))
+            size += len(text) - place
+            restored = restored and made.restores(text[place:])
+
+    if (there := files.digest(contents(), content)) != digest:
         what = f"digest {digest} was planned, {there} is there"
         message = f"the files of task.files have changed since the study was planned: {what}; run plan again"
         raise InputError(message)
-    made = tokenizer_of(content, tokenizer)
     if made.size != tokens:
         raise InputError([Problem("task.tokens", f"must be what the tokenizer has, {made.size}, got {tokens}")])
-    places = [cut(text, val_share, characters=tokenizer is not None) for _, text in texts]
-    train = [made.encode(text[:at], name) for (name, text), at in zip(texts, places, strict=True)]
-    ends = [text[at:] for (_, text), at in zip(texts, places, strict=True)]
-    held_out = np.concatenate([made.encode(end, name) for end, (name, _) in zip(ends, texts, strict=True)])
-    restored = len(held_out) > 0 and all(map(made.restores, ends))
+    count = sum(map(len, held_out))
     return Text(
         train=np.concatenate(train),
-        held_out=held_out,
-        bytes_per_token=sum(map(len, ends)) / len(held_out) if restored else None,
+        held_out=np.concatenate(held_out),
+        bytes_per_token=size / count if count and restored else None,
     )
 
 

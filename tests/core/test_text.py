@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +43,7 @@ def planned(folder: Path, *, tokenizer: Path | None = None, **terms: object) -> 
 
 
 def config(task: TextTask, **sections: dict[str, object]) -> TrialConfig:
-    terms = {name: getattr(task, name) for name in task.__dataclass_fields__}
-    return trial_config({"train": {"batch": 6}, **sections, "task": terms})
+    return trial_config({"train": {"batch": 6}, **sections, "task": asdict(task)})
 
 
 # --- the two parts ---------------------------------------------------------------------------------------------------
