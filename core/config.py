@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, get_args
 
 from core import token_layout
@@ -42,7 +43,7 @@ class MarkovTask:
     data_seed: int | None = term(None, "seed of chains and sequences; silent = the trial's own seed", ge=0)
 
     own_metrics: ClassVar[tuple[str, ...]] = ("excess_loss", "bayes_loss", "bayes_accuracy")
-    """Metrics that its evaluations have beside those of every task."""
+    """Metrics that its evaluations and measurements have beside those of every task."""
 
     @property
     def low_chains(self) -> int:
@@ -132,8 +133,8 @@ class AlgorithmicTask:
     )
     data_seed: int | None = term(None, "seed of the problems; silent = the trial's own seed", ge=0)
 
-    own_metrics: ClassVar[tuple[str, ...]] = ()
-    """Metrics that its evaluations have beside those of every task."""
+    own_metrics: ClassVar[tuple[str, ...]] = ("val_exact", "oracle_loops")
+    """Metrics that its evaluations and measurements have beside those of every task."""
 
     def rules(self) -> list[tuple[str, str]]:
         """Rules between terms that are broken: (term, message)."""
@@ -249,7 +250,7 @@ class TextTask:
     data_seed: int | None = term(None, "seed of the training windows; silent = the trial's own seed", ge=0)
 
     own_metrics: ClassVar[tuple[str, ...]] = ("val_bits_per_byte",)
-    """Metrics that its evaluations have beside those of every task."""
+    """Metrics that its evaluations and measurements have beside those of every task."""
 
     def rules(self) -> list[tuple[str, str]]:
         """Rules between terms that are broken: (term, message)."""
@@ -567,6 +568,15 @@ class MeasureConfig:
     window: int = term(16, "updates over which motion is watched", ge=2, le=1000, identity=False)
     decay: int = term(100, "hill: updates of the decay branch", ge=1, le=10**6, identity=False)
     lag: int = term(50, "mutual information: updates between the two Hessians", ge=1, le=10**6, identity=False)
+    test_loops: tuple[int, ...] = term(
+        (1, 2, 4, 8), "loops at which the outputs are evaluated, ascending", ge=1, le=4096, identity=False
+    )
+
+    def rules(self) -> list[tuple[str, str]]:
+        """Rules between terms that are broken: (term, message)."""
+        if not self.test_loops or any(low >= high for low, high in pairwise(self.test_loops)):
+            return [("test_loops", f"must be numbers of loops that ascend, got {list(self.test_loops)!r}")]
+        return []
 
     @property
     def how(self) -> MeasureConfig:

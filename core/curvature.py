@@ -20,6 +20,7 @@ from core import (
     branches,
     densities,
     ends,
+    halting,
     information,
     motion,
     sharpness,
@@ -74,6 +75,7 @@ ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
         "river_share": motion.river_share,
         "valley_hopping": motion.valley_hopping,
         "hill": branches.hill,
+        "test_loops": halting.test_loops,
     }
 )
 """By quantity."""
@@ -144,7 +146,7 @@ def _group(probe: Probe) -> list[Rows]:
     First derivatives are found for every lane: what one quantity gets does not depend on which are asked beside it.
     """
     names = probe.measure.quantities
-    curved = {name for name in names if QUANTITIES[name].means != "gradient"}
+    curved = {name for name in names if QUANTITIES[name].curved}
     symmetry = probe.symmetry if curved else [(None, None)] * probe.lanes
     sound = [lane for lane, (_, wrong) in enumerate(symmetry) if wrong is None]
     fit = probe if len(sound) == probe.lanes else probe.pick(sound)

@@ -65,7 +65,7 @@ def evaluate(
             part, truth = inputs[:, some], targets[:, some]
             by_sequence = None if link.offset is None else loops_by_length(_lengths(sets)[some], link)
             logits = forward(params, part, arch, loops=link.loops, by_sequence=by_sequence, injection=link.injection)
-            losses.append(token_losses(logits, truth).double().sum(-1))
+            losses.append(summed_losses(logits, truth))
             hits.append((logits.argmax(-1) == truth).sum(-1))
     back = np.argsort(order)
     sequence_losses = torch.cat(losses, 1).cpu().numpy()[:, back]
@@ -75,6 +75,11 @@ def evaluate(
         lane_columns(loss, right, count, validation, masked=arch.masked)
         for loss, right, count, validation in zip(sequence_losses, sequence_hits, predicted, sets, strict=True)
     ]
+
+
+def summed_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """The losses of each sequence `[K, B]`, summed over the predicted tokens in float64."""
+    return token_losses(logits, targets).double().sum(-1)
 
 
 def _lengths(sets: Sequence[Validation]) -> Counts:

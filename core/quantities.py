@@ -2,7 +2,8 @@
 
 Apart from `core.curvature`, which measures them, so that planning knows names, costs and limits without torch. All are
 properties of the mean loss on the probe batch (the first `measure.probe` sequences of the validation set, at the loops
-of the stage), and of nothing that training goes through later, but for those that follow a short branch of it.
+of the stage), and of nothing that training goes through later, but for those that follow a short branch of it, and for
+what the whole validation set says of the outputs at other loops.
 
 Each quantity says which terms of ``[measure]`` act on its value, and which version of its estimator found it: a
 recorded value answers for another study exactly where these agree (`settings`).
@@ -10,7 +11,8 @@ recorded value answers for another study exactly where these agree (`settings`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,9 +29,9 @@ THRESHOLDS = tuple(10 ** (quarter / 4) for quarter in range(-48, 13))
 NULL = 1e-12
 """Eigenvalues below this share of the largest |λ| are zero within the rounding of an exact spectrum: the null space."""
 
-Means = Literal["gradient", "products", "spectrum", "exact"]
-"""What it takes: first derivatives; Hessian products; an exact spectrum or, for larger models, stochastic quadrature;
-the exact spectrum and nothing less (what happens near zero, which no sampling settles)."""
+Means = Literal["outputs", "gradient", "products", "spectrum", "exact"]
+"""What it takes: the model's outputs; first derivatives; Hessian products; an exact spectrum or, for larger models,
+stochastic quadrature; the exact spectrum and nothing less (what happens near zero, which no sampling settles)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +53,10 @@ class Curve:
     """What x is."""
     unit: str
     doc: str
+    listed: str | None = None
+    """The term of ``[measure]`` that lists its x, whole numbers. The view `curvature` then has its points as columns
+    too, ``<curve>_<x>`` (`points`), so that a claim may name one."""
+    better: Literal["lower", "higher"] = "lower"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +75,11 @@ class Quantity:
     """On the probe batch; False: on the whole validation set."""
     version: int = 1
     """Of its estimator: raised when its numbers change, other than by rounding, so that none found before answers."""
+
+    @property
+    def curved(self) -> bool:
+        """Whether it takes Hessian products."""
+        return self.means not in ("outputs", "gradient")
 
 
 def _one(
@@ -100,6 +111,10 @@ def _curve(
 ) -> dict[str, Quantity]:
     curve = Curve(x=x, unit=unit, doc=doc)
     return {name: Quantity(doc=doc, means=means, curves={name: curve}, terms=terms, updates=updates)}
+
+
+def _over_loops(unit: str, doc: str, better: Literal["lower", "higher"]) -> Curve:
+    return Curve(x="loops", unit=unit, doc=doc, listed="test_loops", better=better)
 
 
 _SAMPLED = ("exact", "vectors", "nodes")
@@ -280,6 +295,34 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
             updates="decay",
             probed=False,
         ),
+        "test_loops": Quantity(
+            doc="the outputs after each of `test_loops` loops, and rules that choose among them for each sequence",
+            means="outputs",
+            columns={
+                "val_accuracy_confident": Column(
+                    unit="fraction",
+                    better="higher",
+                    doc="accuracy where sequences halt at their most confident output",
+                ),
+                "val_exact_confident": Column(
+                    unit="fraction", better="higher", doc="share of sequences that are all right there"
+                ),
+                "confident_loops": Column(unit="loops", doc="loops at which they halt, on average"),
+                "val_exact_oracle": Column(
+                    unit="fraction", better="higher", doc="share of sequences that are all right at some of these loops"
+                ),
+                "oracle_loops": Column(unit="loops", doc="the fewest of these loops at which they are, on average"),
+            },
+            curves={
+                "val_loss_loops": _over_loops(_NATS, "validation loss", "lower"),
+                "val_accuracy_loops": _over_loops("fraction", "share of tokens predicted right", "higher"),
+                "val_exact_loops": _over_loops("fraction", "share of sequences that are all right", "higher"),
+                "val_exact_trained_loops": _over_loops("fraction", "the same of lengths trained on", "higher"),
+                "val_exact_longer_loops": _over_loops("fraction", "the same of longer ones", "higher"),
+            },
+            terms=("test_loops",),
+            probed=False,
+        ),
     }
 )
 """By the name under which a study asks for it."""
@@ -300,14 +343,62 @@ QUANTITY_OF: Mapping[str, str] = MappingProxyType(
 """By column or curve: the quantity that gives it."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """A point of a curve whose x are listed: a column of the view `curvature`."""
+
+    curve: str
+    x: int
+
+    @property
+    def column(self) -> Column:
+        """What the number is."""
+        curve = CURVES[self.curve]
+        return Column(unit=curve.unit, better=curve.better, doc=f"{curve.doc}, at {self.x} {curve.x}")
+
+
+_LISTED = {name: curve.listed for name, curve in CURVES.items() if curve.listed is not None}
+_POINT = re.compile(rf"({'|'.join(_LISTED)})_([1-9][0-9]{{0,8}})")
+
+
+def point(name: str) -> Point | None:
+    """The point of a curve that a column of the view `curvature` holds; None for any other name."""
+    found = _POINT.fullmatch(name)
+    return None if found is None else Point(curve=found[1], x=int(found[2]))
+
+
+def points(measures: Iterable[MeasureConfig]) -> dict[str, Point]:
+    """The points that some trials ask for, by column of the view `curvature`: curve by curve, x ascending."""
+    known = list(measures)
+    return {
+        f"{name}_{x}": Point(curve=name, x=x)
+        for name, listed in _LISTED.items()
+        for x in sorted({x for m in known if QUANTITY_OF[name] in m.quantities for x in getattr(m, listed)})
+    }
+
+
+def quantity_of(name: str) -> str:
+    """The quantity that gives a column or curve of the view `curvature`, points of curves included.
+
+    Raises:
+        KeyError: no quantity does.
+    """
+    found = point(name)
+    return QUANTITY_OF[name if found is None else found.curve]
+
+
 def settings(measure: MeasureConfig, quantity: str) -> dict[str, Any]:
     """What acts on a quantity's value: two measurements with equal settings at one state are equal.
 
-    Its terms, and ``version`` where its estimator is not the first.
+    Its terms, as JSON gives them back, and ``version`` where its estimator is not the first.
     """
     found = QUANTITIES[quantity]
-    terms = {name: getattr(measure, name) for name in (*(("probe",) if found.probed else ()), *found.terms)}
+    terms = {name: _json(getattr(measure, name)) for name in (*(("probe",) if found.probed else ()), *found.terms)}
     return terms | ({"version": found.version} if found.version > 1 else {})
+
+
+def _json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def exact(measure: MeasureConfig, quantities: Collection[str], parameters: int) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from core.quantities import QUANTITY_OF, point
 from reports import methods
 from reports.functionals import FUNCTIONALS, History, UnmeasuredError, evaluate, failure
 from reports.tables import Tables
@@ -122,6 +123,8 @@ def _value(ref: MetricRef, trial: Mapping[Any, Any], history: History) -> float:
 def _methods(ref: MetricRef, trial: Mapping[Any, Any], history: History) -> frozenset[str]:
     """How a value was found: at its step, or over the history where it is made of several steps."""
     name = SIGNATURES[ref.name].quantity if ref.source == "functional" else ref.name
+    if ref.source == "curvature" and (of_curve := point(ref.name)) is not None:
+        name = QUANTITY_OF[of_curve.curve]
     rows = history.curvature
     if ref.source not in ("curvature", "functional") or name is None or rows.empty:
         return frozenset()
@@ -135,7 +138,9 @@ def _failure(frame: pd.DataFrame, name: str, step: int | str | None) -> str | No
     if "method" not in frame.columns:
         return None
     methods = frame.loc[frame["step"] == step, "method"]
-    return next((why for method in methods if (why := failure(method, name))), None)
+    of_curve = point(name)
+    names = [name] if of_curve is None else [of_curve.curve, QUANTITY_OF[of_curve.curve]]
+    return next((why for method in methods for one in names if (why := failure(method, one))), None)
 
 
 def _no_switch(name: str, trial: Mapping[Any, Any]) -> str | None:

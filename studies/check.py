@@ -16,7 +16,7 @@ from typing import Any
 
 from core.config import MeasureConfig, TrialConfig, section_class
 from core.errors import InputError, Problem
-from core.quantities import QUANTITIES, QUANTITY_OF
+from core.quantities import QUANTITIES, QUANTITY_OF, point, quantity_of
 from core.streams import derived_seed
 from core.terms import build, hints, nearest, terms
 from studies.claims import Claim, metric_names, parse_claims
@@ -322,9 +322,9 @@ class _Check:
             self.found += error.problems
             return MeasureConfig()
         for name in measure.quantities:
-            if name in QUANTITY_OF and name not in QUANTITIES:
+            if (name in QUANTITY_OF or point(name)) and name not in QUANTITIES:
                 self.wrong(
-                    "measure.quantities", f"{name!r} comes with the quantity {QUANTITY_OF[name]!r}; ask for that"
+                    "measure.quantities", f"{name!r} comes with the quantity {quantity_of(name)!r}; ask for that"
                 )
             elif name not in QUANTITIES:
                 self.wrong("measure.quantities", f"unknown quantity, got {name!r}; {nearest(name, QUANTITIES)}")

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal, cast, get_args
 
 from core.errors import Problem
-from core.quantities import COLUMNS, THRESHOLDS
+from core.quantities import COLUMNS, CURVES, THRESHOLDS, point
 from core.terms import nearest
 from studies.schemas import COST, METRICS, STRATIFIED
 from studies.schemas import metric as registered
@@ -245,11 +245,10 @@ def _metric(text: Any, at: Any, strata: Collection[str], wrong: Any) -> MetricRe
         return _functional(text, name, arguments, at, wrong)
     prefix, column = next(((p, text[len(p) + 1 :]) for p in ("final", "best") if text.startswith(f"{p}_")), ("", text))
     known = metric_names(strata)
-    if column not in known:
-        hint = "it is a share of what happened to run; claim flops_alone or alone_s" if column in SPENT else None
-        wrong("metric", f"unknown metric, got {text!r}; {hint or nearest(column, [*known, *FUNCTIONALS])}")
+    source: Source | None = "curvature" if point(column) is not None else known.get(column)
+    if source is None:
+        wrong("metric", f"unknown metric, got {text!r}; {_hint(column, known)}")
         return None
-    source = known[column]
     if at is not None:
         if prefix:
             wrong("at", f"{text!r} says already when, got at = {at!r}; drop one of the two")
@@ -260,6 +259,15 @@ def _metric(text: Any, at: Any, strata: Collection[str], wrong: Any) -> MetricRe
     if source == "trials":
         return MetricRef(text=text, source=source, name=column)
     return MetricRef(text=text, source=source, name=column, at=cast("At", prefix or ("final" if at is None else at)))
+
+
+def _hint(column: str, known: Collection[str]) -> str:
+    """What may be meant by a metric that there is not."""
+    if column in SPENT:
+        return "it is a share of what happened to run; claim flops_alone or alone_s"
+    if column in CURVES and CURVES[column].listed is not None:
+        return f"it is a curve over {CURVES[column].x}; claim a point of it, as {column}_8"
+    return nearest(column, [*known, *FUNCTIONALS])
 
 
 def _functional(text: str, name: str, arguments: str, at: Any, wrong: Any) -> MetricRef | None:
@@ -291,7 +299,10 @@ def _functional(text: str, name: str, arguments: str, at: Any, wrong: Any) -> Me
 
 
 def metric_names(strata: Collection[str]) -> dict[str, Source]:
-    """Every column that a claim may name, without `final_` and `best_`, and the table or view it is read from."""
+    """Every column that a claim may name, without `final_` and `best_`, and the table or view it is read from.
+
+    But for the points of curves over listed x, which are any number of columns (`core.quantities.point`).
+    """
     names: dict[str, Source] = dict.fromkeys(METRICS, "metrics")
     names |= {f"{metric.name}_{stratum}": "metrics" for metric in STRATIFIED for stratum in strata}
     names |= {metric.name: "trials" for metric in COST if metric.name != "flops_alone"}

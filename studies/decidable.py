@@ -11,7 +11,7 @@ from functools import partial
 
 from core.config import TASKS, TrialConfig
 from core.observation import evaluation_grid, measurement_steps
-from core.quantities import QUANTITY_OF
+from core.quantities import CURVES, point, points, quantity_of
 from studies.claims import FUNCTIONALS, MetricRef, Part
 from studies.study import Study
 
@@ -64,7 +64,7 @@ def undecidable(study: Study, observed: Mapping[str, Observed]) -> Iterator[tupl
 
 def _part(study: Study, part: Part, observed: Mapping[str, Observed]) -> Iterator[tuple[str, str]]:
     metric = part.metric
-    quantity = quantity_of(metric)
+    quantity = _quantity(metric)
     if quantity is not None and quantity not in study.measure.quantities:
         if metric.source == "functional":
             message = f"{metric.text} needs the quantity {quantity}; add it to measure.quantities"
@@ -76,6 +76,10 @@ def _part(study: Study, part: Part, observed: Mapping[str, Observed]) -> Iterato
     if metric.name == "hopping_at" and metric.arguments[0] > top:
         rank = f"{metric.arguments[0]:g}"
         yield "metric", f"{metric.text} looks beyond measure.top = {top} eigenvectors; raise measure.top to {rank}"
+        return
+    if metric.source == "curvature" and (of_curve := point(metric.name)) and metric.name not in points([study.measure]):
+        term = CURVES[of_curve.curve].listed
+        yield "metric", f"{metric.name} is not measured; add {of_curve.x} to measure.{term}"
         return
     known = {arm: observed[arm] for arm in (part.arm, part.against) if arm is not None and arm in observed}
     for arm, seen in known.items():
@@ -134,11 +138,11 @@ def _no_end(metric: MetricRef, known: Mapping[str, Observed]) -> Iterator[tuple[
         )
 
 
-def quantity_of(metric: MetricRef) -> str | None:
+def _quantity(metric: MetricRef) -> str | None:
     """The quantity that a metric is read from; None where it needs no measurement."""
     if metric.source == "functional":
         return FUNCTIONALS[metric.name].quantity
-    return QUANTITY_OF[metric.name] if metric.source == "curvature" else None
+    return quantity_of(metric.name) if metric.source == "curvature" else None
 
 
 def _distance(wanted: int, step: int) -> tuple[int, int]:

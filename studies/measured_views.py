@@ -3,13 +3,16 @@
 Mostly one row of the store answers a measurement whole: it was measured with just what the trial asks (`observed` is
 the same text), and is taken as it is. Where quantities were added later, or another study asked for others, several
 rows answer, each for the quantities whose settings agree; each quantity comes from the first of them.
+
+Curves whose x a study lists (loops at test time) are columns of the view `curvature` too, one for each x that some
+trial asks for; a trial that does not has NULL there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from core.quantities import COLUMNS, CURVES, QUANTITIES, QUANTITY_OF
+from core.quantities import COLUMNS, CURVES, QUANTITIES, QUANTITY_OF, Point
 
 _NOTES = ("method", "error", "products")
 
@@ -34,11 +37,14 @@ _QUANTITY = "MAP {" + ", ".join(f"'{name}': '{quantity}'" for name, quantity in 
 _AT = "c.lineage = asked.lineage AND c.step = asked.step"
 
 
-def _view(name: str, columns: Sequence[str], pieces: Sequence[str], where: str, *, by: Sequence[str] = ()) -> str:
+def _view(
+    name: str, table: str, columns: Sequence[str], pieces: Sequence[str], where: str, *, by: Sequence[str] = ()
+) -> str:
     """SQL of one view.
 
     Args:
-        name: of the view, and with ``_`` of the table's dataset.
+        name: of the view.
+        table: the dataset that it reads.
         columns: of the table, where one row answers whole.
         pieces: the same columns, where several rows answer: aggregates.
         where: which rows answer in part.
@@ -47,10 +53,10 @@ def _view(name: str, columns: Sequence[str], pieces: Sequence[str], where: str, 
     keys = ["asked.trial_id", "asked.step", *_quoted(by)]
     return f"""CREATE VIEW {name} AS
         SELECT {", ".join([*keys, *_quoted(columns)])}
-        FROM _probed AS asked JOIN _{name} AS c ON {_AT} AND c.observed = asked.observed
+        FROM _probed AS asked JOIN {table} AS c ON {_AT} AND c.observed = asked.observed
         UNION ALL
         SELECT {", ".join([*keys, *(f'{piece} AS "{c}"' for piece, c in zip(pieces, columns, strict=True))])}
-        FROM _pieced AS asked JOIN _{name} AS c ON {_AT} WHERE {where} GROUP BY {", ".join(keys)}"""  # noqa: S608 - names are ours
+        FROM _pieced AS asked JOIN {table} AS c ON {_AT} WHERE {where} GROUP BY {", ".join(keys)}"""  # noqa: S608 - names are ours
 
 
 def _first(names: Iterable[str]) -> list[str]:
@@ -66,11 +72,37 @@ def _joined(note: str) -> str:
     return f"list_reduce({listed}, lambda a, b: map_concat(a, b))"
 
 
-MEASURED = (
+def _with_points(points: Mapping[str, Point]) -> str:
+    """SQL of the view ``curvature``: what was measured, and points of curves as columns."""
+    if not points:
+        return "CREATE VIEW curvature AS SELECT * FROM _measured"
+    chosen = [
+        f"any_value(y) FILTER (quantity = '{point.curve}' AND x = {point.x}) AS \"{name}\""
+        for name, point in points.items()
+    ]
+    curves = ", ".join(f"'{name}'" for name in dict.fromkeys(point.curve for point in points.values()))
+    notes = ("asymmetry", *_NOTES)
+    columns = [f"m.* EXCLUDE ({', '.join(notes)})", *(f'p."{name}"' for name in points), *(f"m.{n}" for n in notes)]
+    return f"""CREATE VIEW curvature AS SELECT {", ".join(columns)} FROM _measured AS m LEFT JOIN (
+            SELECT trial_id, step, {", ".join(chosen)} FROM curves WHERE quantity IN ({curves}) GROUP BY trial_id, step
+        ) AS p USING (trial_id, step)"""  # noqa: S608 - names are ours
+
+
+def measured_views(points: Mapping[str, Point]) -> tuple[str, ...]:
+    """SQL, in order, over `_probed` (`studies.own_rows`), `_curvature`, `_curves`, `_spectra` and `_surfaces`.
+
+    Args:
+        points: of curves that are columns of the view ``curvature``, by name (`core.quantities.points`).
+    """
+    return (*_OF_TABLES, _with_points(points))
+
+
+_OF_TABLES = (
     f"""CREATE VIEW _pieced AS SELECT asked.* FROM _probed AS asked
         ANTI JOIN _curvature AS c ON {_AT} AND c.observed = asked.observed""",  # noqa: S608 - names are ours
     _view(
-        "curvature",
+        "_measured",
+        "_curvature",
         [*COLUMNS, "asymmetry", *_NOTES],
         [
             *(f'arg_min(c."{name}", c.observed) FILTER ({_same(QUANTITY_OF[name])})' for name in COLUMNS),
@@ -81,6 +113,7 @@ MEASURED = (
     ),
     _view(
         "curves",
+        "_curves",
         ["y"],
         _first(["y"]),
         " OR ".join(f"c.quantity = '{name}' AND {_same(QUANTITY_OF[name])}" for name in CURVES),
@@ -88,11 +121,12 @@ MEASURED = (
     ),
     _view(
         "spectra",
+        "_spectra",
         ["eigenvalues", "weights"],
         _first(["eigenvalues", "weights"]),
         _any(name for name, quantity in QUANTITIES.items() if quantity.means in {"spectrum", "exact"}),
         by=["kind"],
     ),
-    _view("surfaces", ["x", "y", "z"], _first(["x", "y", "z"]), _same("loss_surface"), by=["kind"]),
+    _view("surfaces", "_surfaces", ["x", "y", "z"], _first(["x", "y", "z"]), _same("loss_surface"), by=["kind"]),
 )
-"""SQL, in order, over `_probed` (`studies.own_rows`), `_curvature`, `_curves`, `_spectra` and `_surfaces`."""
+"""All but the view ``curvature``, which lies over what is named `_measured` here."""

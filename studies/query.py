@@ -26,7 +26,7 @@ import duckdb
 import pyarrow as pa
 
 from core.errors import InputError, StoreError
-from core.quantities import CURVES, QUANTITIES
+from core.quantities import CURVES, QUANTITIES, point, quantity_of
 from core.terms import nearest
 from studies.views import VIEWS
 
@@ -156,10 +156,16 @@ def _hinted(message: str) -> str:
     missed = _MISSED.search(message)
     name = missed[1].lower() if missed else ""
     quantity = QUANTITIES.get(name)
+    if (of_curve := point(name)) is not None:
+        way = f"ask for {quantity_of(name)}, with {of_curve.x} in measure.{CURVES[of_curve.curve].listed}"
+        return f"{name} is no column here: no trial of the study measures it; {way}"
     if name in CURVES or (quantity is not None and quantity.curves):
         curves = [name] if name in CURVES or quantity is None else list(quantity.curves)
         place = f"points in the view curves: WHERE quantity = '{curves[0]}'"
         place += "".join(f" or '{other}'" for other in curves[1:])
+        listed = next((curve for curve in curves if CURVES[curve].listed), None)
+        place += f", and a column for each of measure.{CURVES[listed].listed}, as {listed}_8" if listed else ""
+        place += f"; columns {', '.join(quantity.columns)}" if quantity is not None and quantity.columns else ""
     elif name in _OWN_VIEWS:
         place = f"rows in the view {_OWN_VIEWS[name]}"
     elif quantity is not None and name not in quantity.columns:

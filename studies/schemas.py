@@ -21,7 +21,8 @@ import pyarrow as pa
 from core.config import MeasureConfig
 from core.errors import InputError, Problem
 from core.lineage import canonical_json
-from core.quantities import COLUMNS, settings
+from core.quantities import COLUMNS, point, settings
+from core.quantities import Column as Measured
 from core.terms import nearest
 
 ColumnClass = Literal["result", "execution"]
@@ -164,17 +165,17 @@ COST = (
 )
 """What a trial costs, and what its first switch costs it: columns of the view trials alone."""
 
+
+def _measured(name: str, column: Measured) -> Metric:
+    scale: Literal["linear", "log"] = "log" if column.log else "linear"
+    return Metric(name=name, unit=column.unit, better=column.better, scale=scale, doc=column.doc)
+
+
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (*TRAINING, *STRATIFIED, *TEXT, *COST)} | {
-    name: Metric(
-        name=name,
-        unit=column.unit,
-        better=column.better,
-        scale="log" if column.log else "linear",
-        doc=column.doc,
-    )
-    for name, column in COLUMNS.items()
+    name: _measured(name, column) for name, column in COLUMNS.items()
 }
-"""The registry: every metric that a claim or a figure may name, without `final_`, `best_` and stratum."""
+"""The registry: every metric that a claim or a figure may name, without `final_`, `best_`, stratum and points of curves
+(`core.quantities.point`)."""
 
 HISTORY = tuple(m.name for m in (*TRAINING, *STRATIFIED, *TEXT))
 """Metrics of the table metrics that have a `final_` and a `best_` value per trial (as have their strata)."""
@@ -189,6 +190,8 @@ def metric(name: str) -> Metric:
     bare = name.removeprefix("final_").removeprefix("best_")
     if bare in METRICS:
         return replace(METRICS[bare], name=name)
+    if (of_curve := point(bare)) is not None:  # before the strata, none of which is `loops_…`
+        return _measured(name, of_curve.column)
     for base in STRATIFIED:
         if bare.startswith(f"{base.name}_"):
             stratum = bare[len(base.name) + 1 :]
@@ -277,7 +280,7 @@ METRICS_TABLE = Table(
 
 CURVATURE = Table(
     name="curvature",
-    doc="quantities of the Hessian on the probe batch",
+    doc="quantities of the Hessian on the probe batch, and what else is measured at a state",
     key=("lineage", "step", "observed"),
     extent=("step", "step"),
     columns=(
@@ -334,14 +337,14 @@ SURFACES = Table(
 
 CURVES = Table(
     name="curves",
-    doc="quantities that depend on a threshold or a rank",
+    doc="quantities that depend on a threshold, a rank or a number of loops",
     key=("lineage", "step", "quantity", "x", "observed"),
     extent=("step", "step"),
     columns=(
         _LINEAGE,
         _STEP,
         _text("quantity", "kappa_valley, cumulative_force, top_eigenvalue, …"),
-        _number("x", "the threshold ε or τ, or the rank", "1"),
+        _number("x", "the threshold ε or τ, the rank, or the number of loops", "1"),
         _OBSERVED,
         _number("y", "the value", "1"),
     ),

@@ -16,10 +16,11 @@ import duckdb
 import pyarrow as pa
 
 from core.errors import InputError, Problem
+from core.quantities import point, points
 from core.terms import nearest
 from studies.coverage import Coverage
 from studies.drops import DROPS, EVENTS, FIRST_DROPS, SWITCH_COLUMNS
-from studies.measured_views import MEASURED
+from studies.measured_views import measured_views
 from studies.own_rows import grouped, known_ends, own_rows
 from studies.schemas import HISTORY, STRATIFIED, metric, table
 from studies.store import Store
@@ -90,7 +91,7 @@ _ORDER: Mapping[str, tuple[str, ...]] = {
 
 def _described(view: str, field: pa.Field) -> pa.Field:
     """A column of a view with unit, class and meaning, as far as a table or the registry of metrics declares them."""
-    if view != "trials":
+    if view != "trials" and not (view == "curvature" and point(field.name)):
         try:
             return field.with_metadata(table(view).column(field.name).field.metadata)
         except InputError:  # trial_id, which no table has
@@ -122,7 +123,8 @@ def _define(connection: Any, trials: Sequence[Trial], store: Store) -> None:
         f"""CREATE VIEW metrics AS SELECT asked.trial_id, asked.step, {", ".join(columns)}
         FROM _asked AS asked JOIN _metrics AS m ON m.lineage = asked.lineage AND m.step = asked.step"""  # noqa: S608
     )
-    for statement in (*MEASURED, _CHECKS, DROPS, EVENTS):
+    asked = {id(trial.config.measure): trial.config.measure for trial in trials}.values()
+    for statement in (*measured_views(points(asked)), _CHECKS, DROPS, EVENTS):
         connection.execute(statement)
     rows, varied = trial_rows(trials, chains, coverage, ends, store.read("calibrations"))
     connection.register("_trials", rows)

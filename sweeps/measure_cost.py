@@ -1,4 +1,4 @@
-"""What measuring curvature costs: products, seconds and memory of one trial at one step, estimated before it is run.
+"""What measuring costs: products, seconds and memory of one trial at one step, estimated before it is run.
 
 A product is worth so many updates on the same tokens (`PRODUCT_WORK`), whose time is known from calibrations, or stated
 as in `sweeps.packs`. What a step takes whatever its size counts once for each turn: products of many vectors are taken
@@ -16,7 +16,7 @@ from core.config import MeasureConfig, TrialConfig
 from core.flops import looped_parameters, parameters, step_flops
 from core.lineage import Link
 from core.observation import Asked, with_measure
-from core.quantities import MATRICES, QUANTITIES, exact
+from core.quantities import MATRICES, QUANTITIES, THRESHOLDS, Curve, exact
 from studies.coverage import Coverage
 from studies.tree import Node, shape_key
 from sweeps.packs import Pace, stated_pace
@@ -27,6 +27,8 @@ GRADIENT_WORK = 2.5
 """Work of a quantity of first derivatives over that: one or two gradients in float64."""
 LOSS_WORK = 1.0
 """Work of a loss in float64 over that."""
+OUTPUT_WORK = 0.4
+"""Work of outputs, in the precision of training, over that of an update of as many FLOPs; 0.29 to 0.43 measured."""
 END_PRODUCTS = 40
 """Products until both ends of a spectrum have converged; so many more for every five eigenvalues from each end."""
 EIGEN_RATE = 5e10
@@ -61,7 +63,7 @@ def measure_cost(config: TrialConfig, link: Link, pace: Pace | None) -> MeasureC
     size = parameters(config)
     spectrum = exact(measure, names, size)
     matrices = 0
-    turns = 2 if any(QUANTITIES[name].means != "gradient" for name in names) else 0  # products one after the other
+    turns = 2 if any(QUANTITIES[name].curved for name in names) else 0  # products one after the other
     together = rounds = 0  # products of many vectors at once, and in how many turns they are taken
     if names & {"lambda_max", "lambda_min"}:
         turns += END_PRODUCTS
@@ -101,18 +103,33 @@ def measure_cost(config: TrialConfig, link: Link, pace: Pace | None) -> MeasureC
     pace = stated_pace(flops) if pace is None else pace
     one, work = pace.seconds(1), pace.work(flops)
     # The least of all sizes: a pack holds what every step takes once, and one bad reading says nothing.
-    calls = (turns + rounds + gradients) * max(0.0, min(pace.step_s.values()) - work)
+    outputs = _outputs(config) / flops if "test_loops" in names else 0.0
+    calls = (turns + rounds + gradients + bool(outputs)) * max(0.0, min(pace.step_s.values()) - work)
     lifted = (turns + together) * PRODUCT_WORK + gradients * GRADIENT_WORK + surface * LOSS_WORK
+    probe_s = lifted * work * measure.probe / config.train.batch
     eigen_s = matrices * (5 if vectors else 4 / 3) * size**3 / EIGEN_RATE
     return MeasureCost(
         products=turns + together,
-        seconds=calls + lifted * work * measure.probe / config.train.batch + updates * one + eigen_s,
+        seconds=calls + probe_s + outputs * OUTPUT_WORK * work + updates * one + eigen_s,
         memory_bytes=(8 * size**2) * (3 if vectors else 2) if spectrum else 0,
         exact=spectrum,
         numbers=(2 * size if spectrum else measure.vectors * measure.nodes if "spectrum" in names else 0)
-        + 2 * sum(61 if QUANTITIES[name].curves else 0 for name in names)
+        + sum(_points(measure, curve) for name in names for curve in QUANTITIES[name].curves.values())
         + surface,
     )
+
+
+def _outputs(config: TrialConfig) -> float:
+    """FLOPs of an update on as many tokens as the validation set has, with the outputs after each of `test_loops`."""
+    loops, task = config.measure.test_loops, config.task
+    each = step_flops(config, loops=2, loss_on="all") - step_flops(config, loops=2)
+    tokens = task.val_size * task.longest / (config.train.batch * task.context)
+    return (step_flops(config, loops=loops[-1]) + (len(loops) - 1) * each) * tokens
+
+
+def _points(measure: MeasureConfig, curve: Curve) -> int:
+    """Numbers that a curve records, x and y of each point; at most one for each threshold, or eigenvalue."""
+    return 2 * (len(THRESHOLDS) if curve.listed is None else len(getattr(measure, curve.listed)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,17 @@ MODELS: dict[str, dict[str, Any]] = {
     "coda": {"width": 2, "loops": 2, "coda": 1, "prelude": 1, "loss_on": "all"},
 }
 """Every term of the model is in one of them."""
+WITHOUT_ANSWERS = frozenset(
+    {
+        "val_exact_confident",
+        "val_exact_oracle",
+        "oracle_loops",
+        "val_exact_loops",
+        "val_exact_trained_loops",
+        "val_exact_longer_loops",
+    }
+)
+"""Columns and curves that a task has no value for that predicts every token, as the one of these trials."""
 TRAIN = partial(train_segments, device="cpu")
 
 

@@ -134,6 +134,7 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "window": [16, 2],
         "decay": [100, 1],
         "lag": [50, 1],
+        "test_loops": [[1, 2, 4, 8], [3]],
     },
 }
 """Some values of every term, the default first; any combination makes a trial unless a rule forbids it.

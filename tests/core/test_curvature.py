@@ -21,20 +21,21 @@ import core.probes
 from core.config import TrialConfig, trial_config
 from core.errors import InputError
 from core.findings import Rows
+from core.halting import UNMASKED
 from core.lineage import links
 from core.numerics import THREAD_VARIABLES
 from core.observation import with_measure
-from core.quantities import QUANTITIES
+from core.quantities import QUANTITIES, QUANTITY_OF
 from core.tangents import TangentHessian
 from core.train import initial_state, train_segments
 from tests.core.packs import bits, segment
-from tests.core.probing import MODELS, TINY, config, held_out, measured, probe, seeds, state
+from tests.core.probing import MODELS, TINY, WITHOUT_ANSWERS, config, held_out, measured, probe, seeds, state
 
 SETTINGS = {"products": 64, "top": 3, "vectors": 4, "nodes": 8, "lag": 2, "window": 2, "decay": 2, "points": 1}
 """Small, and within a few updates."""
 
 
-CURVED = tuple(name for name in QUANTITIES if QUANTITIES[name].means != "gradient")
+CURVED = tuple(name for name in QUANTITIES if QUANTITIES[name].curved)
 SAMPLED = tuple(name for name in QUANTITIES if QUANTITIES[name].means != "exact")
 """Those that are had of models above the limit of exact spectra too."""
 
@@ -59,7 +60,11 @@ def test_a_quantity_gives_its_own_columns_curves_and_nothing_else(name: str) -> 
     method, error, products = (found.pop(part) for part in ("method", "error", "products"))
     assert set(found) == set(quantity.columns), "a number or None for each column"
     assert row.curvature["step"] == 3
-    assert set(method) == set(products) == (set(quantity.columns) or {name})
+    lacking = WITHOUT_ANSWERS & set(method)
+    assert set(method) == set(products) == own_names(name) | lacking
+    for column in lacking:
+        assert method.pop(column).endswith(UNMASKED)
+        assert found.pop(column, None) is None
     for column, number in found.items():
         assert number is not None, method[column]
         assert type(number) is float
@@ -68,7 +73,7 @@ def test_a_quantity_gives_its_own_columns_curves_and_nothing_else(name: str) -> 
     assert set(error) <= set(method)
     assert all(value >= 0 and math.isfinite(value) for value in error.values())
     assert all(type(count) is int and count >= 0 for count in products.values())
-    assert {point["quantity"] for point in row.curves} == set(quantity.curves)
+    assert {point["quantity"] for point in row.curves} == set(quantity.curves) - WITHOUT_ANSWERS
     keys = [(point["quantity"], point["x"]) for point in row.curves]
     assert len(set(keys)) == len(keys)
     assert all(point["step"] == 3 and math.isfinite(point["y"]) for point in row.curves)
@@ -79,6 +84,12 @@ def test_a_quantity_gives_its_own_columns_curves_and_nothing_else(name: str) -> 
         assert len(values) == len(weights)
         assert sum(weights) == pytest.approx(1.0)
     assert json.loads(json.dumps([row.curvature, row.curves, row.spectra], allow_nan=False))
+
+
+def own_names(name: str) -> set[str]:
+    """What a quantity's methods stand under: its columns, and itself where it has more than those."""
+    quantity = QUANTITIES[name]
+    return set(quantity.columns) | ({name} if quantity.curves or not quantity.columns else set())
 
 
 def after_updates(base: TrialConfig) -> Any:
@@ -183,7 +194,8 @@ def test_products_that_are_not_symmetric_give_null_and_say_why(monkeypatch: pyte
             assert found["products"][column] == 2
             assert column not in found["error"]
     assert row.curvature["asymmetry"] > 1e-4
-    assert row.curves == row.spectra == []
+    assert not {QUANTITY_OF[point["quantity"]] for point in row.curves} & set(CURVED)
+    assert row.spectra == []
     for name in set(QUANTITIES) - set(CURVED):
         (alone,) = measured([trial(name, model="layer-mlp")], [at])
         assert all(found[column] == alone.curvature[column] for column in QUANTITIES[name].columns)

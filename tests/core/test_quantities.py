@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,8 +16,22 @@ import core.quantities
 from core.config import MeasureConfig
 from core.curvature import ESTIMATORS
 from core.findings import Finding, Rows
+from core.lineage import canonical_json
 from core.probes import Probe
-from core.quantities import COLUMNS, CURVES, MATRICES, QUANTITIES, QUANTITY_OF, THRESHOLDS, exact, settings
+from core.quantities import (
+    COLUMNS,
+    CURVES,
+    MATRICES,
+    QUANTITIES,
+    QUANTITY_OF,
+    THRESHOLDS,
+    Point,
+    exact,
+    point,
+    points,
+    quantity_of,
+    settings,
+)
 from core.terms import terms
 from tests.core.probing import config, measured
 from tests.core.test_curvature import SETTINGS, after_updates
@@ -38,6 +53,7 @@ OTHER = {
     "window": 3,
     "decay": 3,
     "lag": 3,
+    "test_loops": (1, 3),
 }
 """Another value for each of the others."""
 TINIEST = {"width": 2, "loops": 2, "mlp_ratio": 1.0}
@@ -87,7 +103,8 @@ def test_a_quantity_says_what_it_is_and_what_it_takes(name: str) -> None:
         assert "exact" in quantity.terms
     if quantity.means == "products":
         assert "products" in quantity.terms
-    if quantity.means == "gradient":
+    assert quantity.curved == (quantity.means not in ("outputs", "gradient"))
+    if not quantity.curved:
         assert not {"exact", "products", "vectors", "nodes", "top"} & set(quantity.terms)
 
 
@@ -135,7 +152,7 @@ def test_settings_are_the_terms_that_act(name: str) -> None:
     measure = MeasureConfig(quantities=(name,))
     found = settings(measure, name)
     assert set(found) == {*(("probe",) if QUANTITIES[name].probed else ()), *QUANTITIES[name].terms}
-    assert all(value == getattr(measure, term) for term, value in found.items())
+    assert found == json.loads(canonical_json({term: getattr(measure, term) for term in found})), "as read back"
     assert settings(replace(measure, quantities=("lambda_max", name), every=7, at=(3,)), name) == found
     for term, value in OTHER.items():
         assert (settings(replace(measure, **{term: value}), name) != found) == (term in found)
@@ -159,6 +176,41 @@ def test_what_is_measured_of_the_loss_is_in_its_unit() -> None:
     assert {CURVES[name].unit for name in ("top_eigenvalue", "bottom_eigenvalue")} == {"nats/token"}
     assert CURVES["cumulative_force"].unit == "token/nats"
     assert [COLUMNS[name].unit for name in ("entropy", "mutual_information")] == ["nats", "nats"]
+
+
+# --- points of curves that are columns -----------------------------------------------------------------------------
+
+
+def test_a_point_of_a_curve_is_a_column_for_each_x_that_is_asked() -> None:
+    asked = MeasureConfig(quantities=("lambda_max", "test_loops"), test_loops=(2, 8))
+    found = points([asked, MeasureConfig(test_loops=(1, 64)), replace(asked, test_loops=(1, 8))])
+    curves = [name for name, curve in CURVES.items() if curve.listed == "test_loops"]
+    assert list(found) == [f"{name}_{loops}" for name in curves for loops in (1, 2, 8)], (
+        "and of whom none is asked, none"
+    )
+    for name, of_curve in found.items():
+        assert point(name) == of_curve
+        assert quantity_of(name) == "test_loops"
+    assert points([MeasureConfig(quantities=("eigenvalues", "kappa_valley"))]) == {}
+
+
+def test_what_a_point_is_follows_from_its_curve() -> None:
+    found = point("val_exact_longer_loops_16")
+    assert found == Point(curve="val_exact_longer_loops", x=16)
+    assert (found.column.unit, found.column.better) == ("fraction", "higher")
+    assert found.column.doc.endswith("at 16 loops")
+    assert [point(f"{name}_4").column.better for name in ("val_loss_loops", "val_accuracy_loops")] == [
+        "lower",
+        "higher",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["val_loss_loops", "val_loss_loops_", "val_loss_loops_0", "val_loss_loops_08", "val_loss_8", "edge_8", "", "8"],
+)
+def test_other_names_are_no_points(name: str) -> None:
+    assert point(name) is None
 
 
 def taken(row: Rows, name: str) -> Any:

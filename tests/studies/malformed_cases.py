@@ -426,6 +426,66 @@ CASES = [
     ),
     Case("claim-unknown-functional", _study(_claim(metric='"platau_step(1)"')), "claims[1].metric", "'plateau_step'"),
     Case("claim-functional-arguments", _study(_claim(metric='"force_at()"')), "claims[1].metric", "takes (tau)"),
+    Case(
+        "test-loops-fall",
+        _study('[measure]\nquantities = ["test_loops"]\ntest_loops = [1, 4, 2]\n'),
+        "measure.test_loops",
+        "must be numbers of loops that ascend, got [1, 4, 2]",
+    ),
+    Case(
+        "test-loops-repeat",
+        _study('[measure]\nquantities = ["test_loops"]\ntest_loops = [1, 1]\n'),
+        "measure.test_loops",
+        "must be numbers of loops that ascend, got [1, 1]",
+    ),
+    Case(
+        "test-loops-none",
+        _study('[measure]\nquantities = ["test_loops"]\ntest_loops = []\n'),
+        "measure.test_loops",
+        "must be numbers of loops that ascend, got []",
+    ),
+    Case(
+        "test-loops-zero",
+        _study('[measure]\nquantities = ["test_loops"]\ntest_loops = [0, 1]\n'),
+        "measure.test_loops",
+        "must be at least 1, got 0",
+    ),
+    Case(
+        "measure-a-column",
+        _study('[measure]\nquantities = ["val_loss_loops_8"]\n'),
+        "measure.quantities",
+        "'val_loss_loops_8' comes with the quantity 'test_loops'; ask for that",
+    ),
+    Case(
+        "claim-loops-not-asked",
+        _measured("val_loss_loops_16", 'quantities = ["test_loops"]'),
+        "claims[1].metric",
+        "val_loss_loops_16 is not measured; add 16 to measure.test_loops",
+    ),
+    Case(
+        "claim-loops-unmeasured",
+        _measured("val_loss_loops_8", 'quantities = ["lambda_max"]'),
+        "claims[1].metric",
+        "val_loss_loops_8 is not measured; add test_loops to measure.quantities",
+    ),
+    Case(
+        "claim-exact-where-every-token-is-predicted",
+        _measured("val_exact_loops_8", 'quantities = ["test_loops"]'),
+        "claims[1].metric",
+        "val_exact_loops_8 is only had of tasks of kind parity, copy,",
+    ),
+    Case(
+        "claim-an-oracle-where-every-token-is-predicted",
+        _measured("oracle_loops", 'quantities = ["test_loops"]'),
+        "claims[1].metric",
+        "oracle_loops is only had of tasks of kind parity, copy,",
+    ),
+    Case(
+        "claim-a-curve",
+        _measured("val_accuracy_loops", 'quantities = ["test_loops"]'),
+        "claims[1].metric",
+        "it is a curve over loops; claim a point of it, as val_accuracy_loops_8",
+    ),
     Case("claim-unmeasured", _study(_claim(metric='"lambda_max"')), "claims[1].metric", "to measure.quantities"),
     *(
         Case(

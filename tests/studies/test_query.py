@@ -255,6 +255,11 @@ def test_a_damaged_store_is_no_error_of_the_query(tmp_path):
         ("spectrum", "rows in the view spectra"),
         ("loss_surface", "rows in the view surfaces"),
         ("gradient_curvature", "columns top_cosine, top_share"),
+        (
+            "val_loss_loops",
+            "points in the view curves: WHERE quantity = 'val_loss_loops', "
+            "and a column for each of measure.test_loops, as val_loss_loops_8",
+        ),
     ],
 )
 def test_a_quantity_that_is_no_column_is_said_with_its_place(ask, column, said):
