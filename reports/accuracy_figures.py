@@ -14,11 +14,19 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from reports import words
-from reports.captions import counted, task_prefix, titled
+from reports.captions import counted, task_prefix, titled, wrapped
 from reports.panels import Drawing, finished, full_label, lines, name_ends, panel, plain_ticks, value_ticks
 from reports.svg import FAINT, PAPER
 
-TITLES = {"val_accuracy": "Tokens right", "val_exact": "Exact match", "val_loss": "Validation loss"}
+TITLES = {
+    "val_accuracy": "Tokens right",
+    "val_exact": "Exact match",
+    "val_exact_trained": "Exact match, trained lengths",
+    "val_exact_longer": "Exact match, longer lengths",
+    "val_loss": "Validation loss",
+}
+MOST = 10
+"""Figures of loops at test time; of more, tasks with exact match have its own alone, on all and on longer lengths."""
 
 Entry = Mapping[str, Any]
 
@@ -39,8 +47,13 @@ def length_figures(prefix: str, study: Entry, colours: Mapping[str, str]) -> Ite
 
 def loop_figures(prefix: str, study: Entry, colours: Mapping[str, str]) -> Iterator[Drawing]:
     """Accuracy and loss against the loops at test time, a figure a task and metric; terms as of `length_figures`."""
-    tasks = [entry["task"] for entry in study["loop_counts"]]
-    for entry in study["loop_counts"]:
+    entries = study["loop_counts"]
+    tasks = [entry["task"] for entry in entries]
+    exact = {entry["task"] for entry in entries if entry["metric"] == "val_exact"}
+    if len(entries) > MOST:
+        kept = ("val_exact", "val_exact_longer")
+        entries = [entry for entry in entries if entry["metric"] in kept or entry["task"] not in exact]
+    for entry in entries:
         yield _loops(task_prefix(prefix, entry["task"], tasks), study, entry, colours)
 
 
@@ -56,7 +69,7 @@ def _length(prefix: str, study: Entry, entry: Entry, metric: Entry, colours: Map
     if span is None:
         _ends_of_training(axes, drawn, colours)
     title = titled(TITLES[name], entry["task"])
-    axes.set(title=title, xlabel="length of the problem", ylabel=f"{name} (fraction)")
+    axes.set(title=wrapped(title), xlabel="length of the problem", ylabel=f"{name} (fraction)")
     places = [p["x"] for s in drawn for p in s["points"]]
     axes.set_xlim(min(places) - 0.5, max(places) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -86,8 +99,8 @@ def _loops(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) 
         if confident is not None:
             axes.plot(confident["loops"], confident["mean"], "D", color=colour, markersize=6, markerfacecolor="none",
                       markeredgewidth=1.5, zorder=5)  # fmt: skip
-    title = titled(f"{TITLES[name]} by loops at test time", entry["task"])
-    axes.set(title=title, xlabel="loops at test time", ylabel=f"{name} ({entry['unit']})")
+    title = titled(TITLES[name], entry["task"])
+    axes.set(title=wrapped(title), xlabel="loops at test time", ylabel=f"{name} ({entry['unit']})")
     if entry["unit"] == "fraction":
         fraction_axis(axes)
     else:
@@ -96,8 +109,8 @@ def _loops(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) 
     said = "; ".join(_at_loops(one, lower=name == "val_loss") for one in drawn)
     halting = ", diamond: halting by confidence" if any(one["confident"] for one in drawn) else ""
     alt = (
-        f"{title}, at step {words.count(entry['step'])}, mean over seeds with 95 % t interval ({counted(drawn)}; dot: "
-        f"the loops of training{halting}): {said}."
+        f"{title}, by loops at test time, at step {words.count(entry['step'])}, mean over seeds with 95 % t interval "
+        f"({counted(drawn)}; dot: the loops of training{halting}): {said}."
     )
     slug = name.replace("_", "-")
     return finished(figure, name=f"{prefix}-loops-{slug}", study=study, kind="loops", title=title, alt=alt)
@@ -113,15 +126,16 @@ def _on_line(one: Entry, scale: Callable[[float], float]) -> tuple[float, float]
 
 def _at_loops(one: Entry, *, lower: bool) -> str:
     """A line in words: at the loops of training, at its best and at the most loops."""
-    points = {p["x"]: p["mean"] for p in one["points"]}
-    best = (min if lower else max)(points, key=lambda x: points[x])
-    wanted = {one["trained_loops"]: "of training", best: "the best", max(points): ""}
+    points, trained = {p["x"]: p["mean"] for p in one["points"]}, one["trained_loops"]
+    best = (min if lower else max)(points, key=lambda x: (points[x], (x != trained) == lower))
+    said: dict[float, list[str]] = {}
+    for x, word in ((trained, "trained"), (best, "the best"), (max(points), "")):
+        if x in points:
+            said.setdefault(x, []).extend([word] if word else [])
     at = [
-        f"{words.number(points[x])} at {words.tick(x)}{f' ({word})' if word else ''}"
-        for x, word in wanted.items()
-        if x in points
+        f"{words.number(points[x])} at {words.tick(x)}" + (f" ({', '.join(about)})" if about else "")
+        for x, about in said.items()
     ]
-    trained = one["trained_loops"]
     outside = f" (trained with {trained})" if trained is not None and trained not in points else ""
     return f"{full_label(one)}{outside} {', '.join(at)}"
 

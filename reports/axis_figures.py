@@ -13,7 +13,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from reports import words
-from reports.captions import titled
+from reports.captions import titled, wrapped
 from reports.panels import Drawing, finished, name_ends, panel, plain_ticks, value_ticks
 
 
@@ -22,7 +22,7 @@ def axis_figure(prefix: str, study: Mapping[str, Any], entry: Mapping[str, Any],
     figure, axes = panel()
     key, title = entry["axis"], titled(words.stratum(entry["metric"]), entry["task"])
     shown = _along(axes, entry, colours)
-    axes.set(title=title, xlabel=key, ylabel=f"final validation loss ({entry['unit']})")
+    axes.set(title=wrapped(title), xlabel=key, ylabel=f"final validation loss ({entry['unit']})")
     best = min((p["mean"], s["arm"], p["x"]) for s in entry["series"] for p in s["points"] if p["mean"] is not None)
     alt = (
         f"Final validation loss along {key}, {title}: lowest at {shown[best[2]]} for {best[1]}, "

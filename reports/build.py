@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from core.quantities import COLUMNS, QUANTITY_OF
+from core.quantities import COLUMNS
 from reports import curvature, front, learning, lengths, loop_counts, maps, paired, series, switches, words
 from reports.claims import judge
 from reports.compare import ALPHA
@@ -87,7 +87,7 @@ def _study(study: Study, tables: Tables, claims: Sequence[Mapping[str, Any]]) ->
         for name in COLUMNS
         if name in tables.curvature.columns
         and tables.curvature[name].notna().any()
-        and QUANTITY_OF[name] != loop_counts.QUANTITY  # which has a panel of its own
+        and not loop_counts.shown_here(name)
     ]
     return {
         "name": study.name,

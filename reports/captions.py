@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from reports import methods, words
 from reports.panels import label
+
+WIDTH = 48
+"""Letters of a title that fit over a panel."""
 
 Entry = Mapping[str, Any]
 
@@ -15,6 +19,11 @@ Entry = Mapping[str, Any]
 def titled(text: str, task: str) -> str:
     """A title with its task, where the study has several."""
     return f"{task}: {text}" if task else text
+
+
+def wrapped(title: str) -> str:
+    """A title in lines that fit over a panel."""
+    return textwrap.fill(title, WIDTH)
 
 
 def task_prefix(prefix: str, task: str, tasks: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from reports import words
-from reports.captions import task_prefix, titled
+from reports.captions import task_prefix, titled, wrapped
 from reports.panels import (
     MOST_NAMES,
     Drawing,
@@ -60,7 +60,7 @@ def _cost(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -
     title, unit = titled("Cost against loss", entry["task"]), entry["unit"]
     if front:
         _front(axes, front)
-    axes.set(title=title, xlabel="FLOPs of a trial alone (log)", ylabel=f"final validation loss ({unit})")
+    axes.set(title=wrapped(title), xlabel="FLOPs of a trial alone (log)", ylabel=f"final validation loss ({unit})")
     if len(named) <= MOST_NAMES:
         figure.draw_without_rendering()  # places the axes, so that data turn into points of the page
         name_points(axes, named)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from core.quantities import COLUMNS, CURVES, QUANTITY_OF
+from core.quantities import COLUMNS, CURVES
 from reports import components, last_curves, loop_counts, measured, methods, paired, phases, series, spectra, surfaces
 from reports.functionals import History, UnmeasuredError, entropy_dip, entropy_rise, phases_of
 from reports.tables import Tables
@@ -75,7 +75,7 @@ def curve(tables: Tables, name: str, arms: Sequence[str], reference: str) -> dic
 
     What the fans show over training, and what other loops give, is none of these.
     """
-    if name in _FANS or QUANTITY_OF[name] == loop_counts.QUANTITY:
+    if name in _FANS or loop_counts.shown_here(name):
         return None
     found = last_curves.over_x(tables, name, arms, log=(log := name in _LOG))
     if found is None:

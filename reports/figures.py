@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from reports import words
 from reports.accuracy_figures import length_figures, loop_figures
 from reports.axis_figures import axis_figure, criterion_figure
-from reports.captions import task_prefix, titled
+from reports.captions import task_prefix, titled, wrapped
 from reports.cost_figures import cost_figures
 from reports.curvature_figures import curvature_figures, valley_figures
 from reports.map_figures import map_figures
@@ -112,7 +112,7 @@ def _learning(
     # The first evaluations are far above all that matters; the axis covers what is left after a tenth of the steps.
     _focus(axes, drawn, floor)
     title = titled(words.stratum(curve["metric"]), curve["task"])
-    axes.set(title=title, xlabel="step (updates)", ylabel=f"validation loss ({curve['unit']})")
+    axes.set(title=wrapped(title), xlabel="step (updates)", ylabel=f"validation loss ({curve['unit']})")
     axes.set_xlim(0, max(p["step"] for s in drawn for p in s["points"]))
     plain_ticks(axes, "x")
     name_ends(axes, ends)
@@ -141,7 +141,7 @@ def _paired(
     bottom, top = min(0.0, *late), max(0.0, *late)
     room = 0.06 * (top - bottom) or 1.0
     axes.set(
-        title=titled(f"{words.stratum(curve['metric'])}, seed by seed", curve["task"]),
+        title=wrapped(titled(f"{words.stratum(curve['metric'])}, seed by seed", curve["task"])),
         xlabel="step (updates)",
         ylabel=f"loss − that of {reference} ({curve['unit']})",
         xlim=(0, last or 1),

@@ -12,12 +12,24 @@ from typing import Any
 
 import pandas as pd
 
+from core.quantities import QUANTITY_OF
 from reports import last_curves, series, tasks
 from reports.tables import Tables
 
 QUANTITY = "test_loops"
-METRICS = {"val_accuracy": "fraction", "val_exact": "fraction", "val_loss": "nats/token"}
+METRICS = {
+    "val_accuracy": "fraction",
+    "val_exact": "fraction",
+    "val_exact_trained": "fraction",
+    "val_exact_longer": "fraction",
+    "val_loss": "nats/token",
+}
 """By metric, its unit. Its curve is ``<metric>_loops``; what halting by confidence gives, ``<metric>_confident``."""
+
+
+def shown_here(name: str) -> bool:
+    """Whether a column, curve or quantity is of `QUANTITY`, which no panel of the curvature shows."""
+    return QUANTITY_OF.get(name, name) == QUANTITY
 
 
 def panels(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:

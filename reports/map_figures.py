@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from reports import words
-from reports.captions import titled
+from reports.captions import titled, wrapped
 from reports.panels import SIZE, Drawing, plain_ticks
 from reports.svg import FAINT, to_svg
 
@@ -81,7 +81,7 @@ def _map(name: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -> D
     bar.set_label(f"{entry['unit']}, darker is better")
     both = f"{_last(entry['x']['axis'])} × {_last(entry['y']['axis'])}"
     title = titled(f"{entry['arm']}, {both}: {what}", entry["task"])
-    axes.set_title(title, color=colours[entry["arm"]])
+    axes.set_title(wrapped(title), color=colours[entry["arm"]])
     alt = _alt(entry, known, best, title)
     svg = to_svg(figure, name=name, alt=alt, parts=parts)
     return Drawing(name=name, study=study["name"], kind="maps", title=title, alt=alt, svg=svg, full=wide > 6.4)

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from reports import lengths, series, words
+from reports import lengths, loop_counts, series, words
 from reports.captions import how_found
 from reports.figures import arm_colours
 from reports.map_figures import MOST as MOST_MAPS
@@ -107,6 +107,8 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
                 "tree": words.tree(study["tree"]) if study["tree"] is not None else None,
                 "switches": [(arm, words.switch(arm), _switch_rows(arm)) for arm in study["switches"]],
                 "switching": words.switches(study["switches"]) if len(study["switches"]) > MOST_SENTENCES else None,
+                "how": [row for row in study["panels"]["how"] if not loop_counts.shown_here(row["quantity"])],
+                "loops_failed": _loops_failed(study),
                 "failures": study["failures"][:MOST_FAILURES],
                 "drawings": {kind: [d for d in mine if d.kind == kind] for kind in _KINDS},
             }
@@ -197,6 +199,16 @@ def _methods(row: Mapping[str, Any]) -> str:
         each = ", ".join(f"{arm} {words.count(n)}" for arm, n in arms[name].items()) if differ else words.count(count)
         shown.append(f"{name} ({each})" if len(counts) > 1 else name)
     return ", ".join(shown) + (f" and {len(counts) - 3} more" if len(counts) > 3 else "")
+
+
+def _loops_failed(study: Mapping[str, Any]) -> list[str]:
+    """What other loops than those of training gave no number for, a sentence a reason."""
+    names: dict[str, list[str]] = {}
+    for row in study["panels"]["how"]:
+        for one in row["failures"] if loop_counts.shown_here(row["quantity"]) else ():
+            count = sum(one["arms"].values())
+            names.setdefault(one["reason"], []).append(f"{row['quantity']} in {count} of {row['measurements']}")
+    return [f"No number for {', '.join(failed)} measurements: {reason}." for reason, failed in names.items()]
 
 
 def _length_columns(study: Mapping[str, Any]) -> list[str]:

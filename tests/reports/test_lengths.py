@@ -9,6 +9,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from reports.build import build, to_text
+from reports.captions import wrapped
 from reports.figures import arm_colours, draw
 from reports.render import html_report, markdown_report
 from tests.reports.algorithmic import on_lengths
@@ -148,6 +149,7 @@ def test_each_kind_of_task_has_its_figures_curves_and_rows():
     assert len(names) == len(set(names))
     assert "quickstart-task3-parity-length-val-exact" in names
     assert sum(d.kind == "lengths" for d in drawings) == 6
+    assert wrapped("binary_multiplication, hops = 16: longer lengths, seed by seed").count("\n") == 1
     markdown = markdown_report(report, drawings)
     rows = [line for line in markdown.splitlines() if line.startswith("| p\\_hop | looped | 2 |")]
     assert len(rows) == 1

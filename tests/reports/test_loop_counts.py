@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from reports.accuracy_figures import _on_line
+from reports.accuracy_figures import _at_loops, _on_line
 from reports.build import build, to_text
 from reports.figures import draw
 from reports.render import html_report, markdown_report
@@ -86,10 +86,39 @@ def test_trials_without_the_measurement_are_counted(frames):
 def test_the_figure_says_where_each_arm_is_best_and_marks_the_loops_of_training(report):
     exact = next(d for d in draw(report) if d.name.endswith("loops-val-exact"))
     means = {s["arm"]: [p["mean"] for p in s["points"]] for s in report["studies"][0]["loop_counts"][1]["series"]}
-    assert f"single {means['single'][0]:.3f} at 1 (the best), {means['single'][3]:.3f} at 8" in exact.alt
+    assert f"single {means['single'][0]:.3f} at 1 (trained, the best), {means['single'][3]:.3f} at 8" in exact.alt
     assert f"looped (trained with 3) {means['looped'][2]:.3f} at 4 (the best), " in exact.alt
     texts = {t.text for t in ElementTree.fromstring(exact.svg).iter(f"{SVG}text")}
     assert {"1", "2", "4", "8", "loops at test time"} <= texts
+
+
+def test_of_equal_numbers_of_loops_those_of_training_are_the_best():
+    line = {"arm": "a", "setting": {}, "settings": 1, "best": False, "trained_loops": 2}
+    flat = line | {"points": [{"x": float(x), "mean": 0.5} for x in (1, 2, 4)]}
+    assert _at_loops(flat, lower=False) == _at_loops(flat, lower=True) == "a 0.500 at 2 (trained, the best), 0.500 at 4"
+
+
+def test_many_tasks_have_exact_match_alone():
+    arms = [Arm(name="a", axes={"task.kind": ["parity", "copy", "addition", "binary_sum"]})]
+    found = report_of(over_loops(on_lengths(results(arms, seeds=range(2), curvature=False))), arms)
+    assert len(found["studies"][0]["loop_counts"]) == 12
+    names = [d.name for d in draw(found) if d.kind == "loops"]
+    assert len(names) == 4
+    assert all(name.endswith("loops-val-exact") for name in names)
+
+
+def test_what_has_no_number_is_said_with_its_reason_and_under_its_own_heading(frames):
+    rows = frames.curvature_.copy()
+    failed = {"test_loops": "forward passes failed: no output is finite"}
+    rows["method"] = [failed] * len(rows)
+    object.__setattr__(other := over_loops(frames, confident=True), "curvature_", rows)
+    found = report_of(other)
+    drawings = draw(found)
+    for form in (html_report(found, drawings), markdown_report(found, drawings).replace("\\", "")):
+        assert "No number for test_loops in 12 of 12 measurements: no output is finite." in form
+        assert "How it was measured" not in form
+        assert ">Curvature<" not in form
+        assert "### Curvature" not in form
 
 
 def test_the_mark_lies_on_the_line_between_measured_loops_and_nowhere_outside():
