@@ -30,7 +30,7 @@ from core.config import AlgorithmicTask, ModelConfig, TrialConfig
 from core.draws import drawn_total
 from core.lengths import looped_total
 from core.lineage import Link, links
-from core.schedule import Stage
+from core.schedule import Acting, Stage
 
 
 def parameters(config: TrialConfig) -> int:
@@ -111,13 +111,10 @@ def expected_flops(config: TrialConfig, stages: Sequence[Stage]) -> int:
         config: the trial; of `train` only the batch is read.
         stages: all of it, in order.
     """
-    return sum(
-        step_flops(config, loops=stage.acting.loops, loss_on=stage.acting.loss_on) * (stage.end - stage.start)
-        for stage in stages
-    )
+    return sum(link_flops(config, replace(stage.acting, draw=None), stage.start, stage.end) for stage in stages)
 
 
-def link_flops(config: TrialConfig, link: Link, start: int, end: int) -> int:
+def link_flops(config: TrialConfig, link: Link | Acting, start: int, end: int) -> int:
     """Training FLOPs of the updates start + 1 … end, which lie in a link; loops are counted as drawn, or by length."""
     if link.draw is None and link.offset is None:
         return step_flops(config, loops=link.loops, loss_on=link.loss_on, backprop=link.backprop) * (end - start)

@@ -14,9 +14,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from core.config import TrialConfig, trial_config
 from core.draws import loop_draws
 from core.errors import InputError
-from core.flops import flops_alone, link_flops, step_flops
+from core.flops import expected_flops, flops_alone, link_flops, step_flops
 from core.lengths import batch_lengths, loops_by_length
-from core.lineage import acting_keys, links, trial_id
+from core.lineage import acting_keys, links, stages, trial_id
 from core.model import architecture, init_parameters, loss
 from core.tasks import IGNORE, task_data
 from tests.core import probing
@@ -248,3 +248,9 @@ def test_loops_by_length_are_another_trial_and_act_where_a_stage_loops() -> None
 def test_what_does_not_go_together_is_refused(values: dict, told: str) -> None:
     with pytest.raises(InputError, match=told.replace("(", r"\(")):
         trial_config(values)
+
+
+@pytest.mark.parametrize("name", ["by_length", "by_length_deep", "by_length_shift", "backprop"])
+def test_what_a_control_is_matched_to_is_what_the_trial_costs(name: str) -> None:
+    config = case(name)
+    assert expected_flops(config, stages(config)) == flops_alone(config)
