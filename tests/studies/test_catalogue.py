@@ -173,3 +173,37 @@ def test_the_settings_of_scp_are_at_least_64_and_wait_on_one_trunk_a_seed():
     trials = [trial for trial in expand(load_study("scp-ablation")) if trial.arm == "scp"]
     assert len({tuple(trial.varied.items()) for trial in trials}) >= 64
     assert len({trial.links[0].lineage for trial in trials}) == len(load_study("scp-ablation").seeds) == 10
+
+
+PRACTICAL = ("loops-by-depth", "length-generalisation", "shift-algorithmic", "p-hop", "n-ary-addition", "text-lm")
+"""Claims 6 and 7 of the paper, and its close relatives: each small enough for two cores, and large for a cluster."""
+
+
+@pytest.mark.parametrize("name", PRACTICAL)
+def test_a_practical_study_has_a_size_for_a_cluster_that_asks_the_same(name):
+    small, paper = load_study(name), load_study(f"{name}@paper")
+    assert [claim.text for claim in paper.claims] == [claim.text for claim in small.claims]
+    assert {trial.arm for trial in expand(paper)} == {trial.arm for trial in expand(small)}
+    costs = [
+        sum(flops_alone(trial.config) for trial in expand(study) if trial.watch is None) for study in (small, paper)
+    ]
+    assert costs[0] < 5e13, "some minutes of two cores"
+    assert costs[1] > 100 * costs[0]
+    assert len(paper.seeds) >= 10
+
+
+def test_shift_on_algorithms_shares_its_trials_with_length_generalisation():
+    def by_arm(name):
+        return {
+            arm: {t.trial_id for t in expand(load_study(name)) if t.arm == arm} for arm in ("single", "looped", "shift")
+        }
+
+    assert by_arm("shift-algorithmic") == by_arm("length-generalisation")
+
+
+def test_controls_in_the_catalogue_are_as_deep_as_loops_are_many():
+    depths = {t.config.model.depth for t in expand(load_study("length-generalisation")) if t.arm == "deep"}
+    assert depths == {5}, "trained on the lengths 1 to 9"
+    for name in ("p-hop", "n-ary-addition"):
+        assert {t.config.model.depth for t in expand(load_study(name)) if t.arm == "deep"} == {4}
+        assert {t.config.model.depth for t in expand(load_study(name)) if t.arm == "once"} == {1}
