@@ -21,7 +21,10 @@ from sweeps.tables import cell, pairs, plural, table
 if TYPE_CHECKING:
     from studies.store import Store
 
-HIDDEN = ("lineage", "tokens", "flops_alone", "excess_loss", "bayes_", "excess_loss_", "val_accuracy_")
+HIDDEN = (
+    *("lineage", "tokens", "flops_alone", "excess_loss", "bayes_", "excess_loss_", "val_accuracy_"),
+    *("val_loss_len_", "val_exact_len_"),
+)
 """Columns of the history, or with ``_`` at the end families of them, that people are not shown."""
 HIDDEN_CURVATURE = ("method", "error", "products", "block_lambda_max_", "gradient_alignment_")
 

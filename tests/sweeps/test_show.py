@@ -16,6 +16,7 @@ from studies.store import Store
 from studies.wanted import wanted
 from studies.watchers import ended_at, resolved
 from sweeps.cli import execute
+from sweeps.commands_results import HIDDEN, _grid
 from sweeps.show import chain, facts, said, shared_steps
 from sweeps.show_curvature import failures
 from tests.studies.rows import of_config, recorded, segment
@@ -222,3 +223,10 @@ def test_the_text_has_numbers_and_failures_of_the_study_that_is_named(
         assert [word for word in ("first", "2.5", "second", "7.5") if word in section.split("not measured")[0]] == shown
         assert "lanczos" not in section
         assert "step 4: edge: the moments are zero" in section
+
+
+def test_people_are_shown_ranges_of_lengths_and_no_single_ones() -> None:
+    names = ["step", "val_loss", "val_exact", "val_exact_trained", "val_exact_longer"]
+    lengths = [f"{name}_len_{n}" for name in ("val_loss", "val_accuracy", "val_exact") for n in (1, 12)]
+    head = _grid([dict.fromkeys([*names, *lengths], 0.5)], hidden=HIDDEN).splitlines()[0]
+    assert head.split() == names
