@@ -33,8 +33,8 @@ from tests.core.probing import MODELS, TINY, WITHOUT_ANSWERS, config, held_out, 
 
 SETTINGS = {"products": 64, "top": 3, "vectors": 4, "nodes": 8, "lag": 2, "window": 2, "decay": 2, "points": 1}
 """Small, and within a few updates."""
-
-
+EVERY_KIND = MODELS["layer-mlp"] | {"timestep": "sinusoidal"}
+"""A model with parameters of every kind: no column lacks its matrices."""
 CURVED = tuple(name for name in QUANTITIES if QUANTITIES[name].curved)
 SAMPLED = tuple(name for name in QUANTITIES if QUANTITIES[name].means != "exact")
 """Those that are had of models above the limit of exact spectra too."""
@@ -54,7 +54,7 @@ def without_step(row: Rows) -> dict[str, Any]:
 @pytest.mark.parametrize("name", QUANTITIES)
 def test_a_quantity_gives_its_own_columns_curves_and_nothing_else(name: str) -> None:
     quantity = QUANTITIES[name]
-    base = trial(name, model="layer-mlp")
+    base = trial(name, model=EVERY_KIND)
     (row,) = measured([base], [after_updates(base)])
     found = without_step(row)
     method, error, products = (found.pop(part) for part in ("method", "error", "products"))
@@ -128,7 +128,7 @@ def test_lanes_of_several_groups_have_the_bits_of_their_own(monkeypatch: pytest.
 
 @pytest.mark.parametrize("name", QUANTITIES)
 def test_a_quantity_has_the_value_it_has_beside_others(name: str, everything: Rows) -> None:
-    base = trial(name, model="layer-mlp")
+    base = trial(name, model=EVERY_KIND)
     (row,) = measured([base], [after_updates(base)])
     columns = without_step(row)
     for part in ("method", "error", "products"):
@@ -142,7 +142,7 @@ def test_a_quantity_has_the_value_it_has_beside_others(name: str, everything: Ro
 @pytest.fixture(scope="module")
 def everything() -> Rows:
     """All quantities of one trial, in one measurement."""
-    base = trial(*reversed(QUANTITIES), model="layer-mlp")
+    base = trial(*reversed(QUANTITIES), model=EVERY_KIND)
     (row,) = measured([base], [after_updates(base)])
     return row
 
@@ -182,7 +182,7 @@ class _Twisted(TangentHessian):
 
 def test_products_that_are_not_symmetric_give_null_and_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever takes them. First derivatives are what they are."""
-    base = trial(*QUANTITIES, model="layer-mlp")
+    base = trial(*QUANTITIES, model=EVERY_KIND)
     at = after_updates(base)
     monkeypatch.setattr(core.probes, "TangentHessian", _Twisted)
     (row,) = measured([base], [at])
@@ -197,13 +197,13 @@ def test_products_that_are_not_symmetric_give_null_and_say_why(monkeypatch: pyte
     assert not {QUANTITY_OF[point["quantity"]] for point in row.curves} & set(CURVED)
     assert row.spectra == []
     for name in set(QUANTITIES) - set(CURVED):
-        (alone,) = measured([trial(name, model="layer-mlp")], [at])
+        (alone,) = measured([trial(name, model=EVERY_KIND)], [at])
         assert all(found[column] == alone.curvature[column] for column in QUANTITIES[name].columns)
 
 
 @pytest.mark.parametrize("name", QUANTITIES)
 def test_weights_that_overflow_give_null_beside_a_sound_lane(name: str) -> None:
-    configs = seeds(trial(name, model="layer-mlp"), 3)
+    configs = seeds(trial(name, model=EVERY_KIND), 3)
     states = [after_updates(lane) for lane in configs]
     parameters = {**states[1].parameters, "embedding": torch.full((5, 4), float("inf"))}
     wild = replace(states[1], parameters=parameters)
@@ -297,7 +297,7 @@ def rich_trial(name: str, **train: Any) -> TrialConfig:
     return trial_config(
         {
             "task": TINY | {"train_size": 12},
-            "model": MODELS["layer-mlp"],
+            "model": EVERY_KIND,
             "train": {
                 "steps": 6,
                 "batch": 4,
@@ -358,7 +358,7 @@ def test_a_lane_is_measured_as_alone_whoever_diverges_or_is_not_measured_beside_
 
 
 def test_generators_gradients_weights_and_modes_are_left_alone() -> None:
-    configs = seeds(trial(*QUANTITIES, model="layer-mlp"), 2)
+    configs = seeds(trial(*QUANTITIES, model=EVERY_KIND), 2)
     states = [after_updates(lane) for lane in configs]
     tensors = [tensor for at in states for tensor in (*at.parameters.values(), *at.optimizer.values())]
     before = [tensor.clone() for tensor in tensors]

@@ -279,13 +279,15 @@ def test_kinds_hold_every_weight_once(name: str) -> None:
 
 
 def test_a_kind_holds_all_its_parameters_in_all_blocks() -> None:
-    at = probe([config({"width": 2, "loops": 1, "depth": 2, "prelude": 1, "norm": "layer", "mlp_ratio": 1.5})])
+    more = {"norm": "layer", "mlp_ratio": 1.5, "timestep": "sinusoidal"}
+    at = probe([config({"width": 2, "loops": 1, "depth": 2, "prelude": 1} | more)])
     assert set(at.kinds) == set(MATRICES)
     marked = {name: torch.full_like(p[0], index).view(-1) for index, (name, p) in enumerate(at.params.items())}
     vector, names = torch.cat(list(marked.values())), list(marked)
     expected = {
         "embedding": ["embedding"],
         "position": ["position"],
+        "timestep": ["timestep"],
         "head": ["head"],
         "mlp": [f"{block}.mlp_{side}" for block in at.arch.blocks for side in ("in", "out")],
         "norm": [name for name in names if name.endswith((".gain", ".bias"))],
