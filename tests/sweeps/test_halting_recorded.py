@@ -203,3 +203,60 @@ def test_a_claim_on_a_column_is_decided_by_its_numbers_and_the_list_grows_by_mea
     assert claim["methods"] == {arm: ["forward passes"] for arm in ("looped", "single")}
     segments = Store.open(store).read("segments").to_pylist()
     assert sorted({row["end"] - row["start"] for row in segments}) == [0, 60], "trained once"
+
+
+PARITY = """
+name = "halting"
+question = "Does halting by confidence find the loops that the length asks for?"
+seeds = 2
+
+[base]
+task = { kind = "parity", train_length = [1, 4], test_length = [1, 6], val_size = 48 }
+model = { width = 8, loops = 4 }
+train = { steps = 40, batch = 16, evaluate_every = 40, lr = 0.02 }
+
+[arms.fixed]
+
+[arms.length]
+model.loops_by = "length"
+
+[measure]
+quantities = ["test_loops"]
+test_loops = [1, 4, 6]
+
+[[claims]]
+text = "Loops by length leave more problems solved after more loops than were ever trained"
+metric = "val_exact_longer_loops_6"
+arm = "length"
+against = "fixed"
+expect = "higher"
+
+[[claims]]
+text = "Halting by confidence is as good as the last output"
+metric = "val_exact_confident"
+arm = "length"
+value = 0.0
+expect = "higher"
+"""
+
+
+def test_problems_with_answers_have_exact_columns_that_agree_with_their_metrics(call: Any, tmp_path: Path) -> None:
+    path, store = tmp_path / "study.toml", tmp_path / "results"
+    path.write_text(PARITY)
+    assert call("run", path, "--store", store, "--workers", 1).code == 0
+    sql = "SELECT t.*, c.* EXCLUDE (error, trial_id) FROM curvature AS c JOIN trials AS t USING (trial_id)"
+    rows = json.loads(call("query", path, sql, "--store", store, "--format", "json").out)
+    assert len(rows) == 4
+    for row in rows:
+        names = ("val_exact", "val_exact_trained", "val_exact_longer", "val_loss")
+        at_four, final = [row[f"{name}_loops_4"] for name in names], [row[f"final_{name}"] for name in names]
+        assert (at_four == final) == (row["arm"] == "fixed"), "where loops go by length, no one number of loops does"
+        several = [row[f"val_exact_loops_{loops}"] for loops in (1, 4, 6)]
+        assert max(*several, row["val_exact_confident"]) <= row["val_exact_oracle"] <= 1
+        assert 1 <= row["confident_loops"] <= 6
+    assert call("report", path, "--store", store, "--out", tmp_path / "report").code == 0
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    longer, _ = report["claims"]
+    found = {(row["arm"], row["seed"]): row["val_exact_longer_loops_6"] for row in rows}
+    assert longer["differences"] == pytest.approx([found["length", seed] - found["fixed", seed] for seed in (0, 1)])
+    assert call("run", path, "--store", store, "--workers", 1, "--audit", "100%").code == 0
