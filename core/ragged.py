@@ -232,8 +232,8 @@ class _Some(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        around = [grad.new_full((count, *grad.shape[1:]), -0.0) for count in (ctx.before, ctx.after)]
-        return torch.cat((around[0], grad, around[1])), None, None
+        beside = (0, 0) * (grad.dim() - 1) + (ctx.before, ctx.after)
+        return torch.constant_pad_nd(grad, beside, -0.0), None, None
 
 
 # torch leaves `apply` untyped.
