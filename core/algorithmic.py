@@ -22,11 +22,11 @@ from functools import lru_cache
 import numpy as np
 
 from core import arithmetic, bits, p_hop, symbols
-from core.config import AlgorithmicTask
 from core.epochs import Epochs
 from core.lengths import batch_lengths, length_counts, spread_lengths, validation_lengths
 from core.problems import Problems, written
 from core.streams import stream
+from core.task_terms import AlgorithmicTask
 from core.tasks import Floats, Mask, Tokens, Validation
 
 _CHUNK = 1024

@@ -26,11 +26,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from core.config import AlgorithmicTask, ModelConfig, TrialConfig
+from core.config import ModelConfig, TrialConfig
 from core.draws import drawn_total
 from core.lengths import looped_total
 from core.lineage import Link, links
 from core.schedule import Acting, Stage
+from core.task_terms import AlgorithmicTask
 
 
 def parameters(config: TrialConfig) -> int:

@@ -18,8 +18,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from core.config import AlgorithmicTask
 from core.lineage import Link
+from core.task_terms import AlgorithmicTask
 
 Lengths = npt.NDArray[np.int64]
 

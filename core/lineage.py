@@ -18,17 +18,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from core.config import (
-    STAGE_TERMS,
-    CriterionConfig,
-    ModelConfig,
-    ScheduleConfig,
-    TrainConfig,
-    TrialConfig,
-    step_of,
-)
+from core.config import STAGE_TERMS, ModelConfig, TrainConfig, TrialConfig
 from core.errors import InputError
 from core.schedule import Acting, Declared, Stage, Watch, declared, placed
+from core.schedule_terms import CriterionConfig, ScheduleConfig, step_of
 from core.terms import terms
 
 NUMERICS_VERSION = 1

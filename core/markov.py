@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from core.alias import alias_tables
-from core.config import MarkovTask
 from core.epochs import Epochs
 from core.streams import stream
+from core.task_terms import MarkovTask
 from core.tasks import Floats, Tokens, Validation
 
 _CHUNK = 1024

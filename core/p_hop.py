@@ -21,8 +21,8 @@ from math import comb
 
 import numpy as np
 
-from core.config import AlgorithmicTask
 from core.problems import Problems
+from core.task_terms import AlgorithmicTask
 from core.tasks import Floats, Mask, Tokens
 
 

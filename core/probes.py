@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from core.checkpoint import TrialState
-from core.config import AlgorithmicTask, MeasureConfig, TrialConfig
+from core.config import MeasureConfig, TrialConfig
 from core.gradients import gradients, losses
 from core.hessian import Hessian, Products, StackedHessian, drive
 from core.lengths import loops_by_length, validation_lengths
@@ -28,6 +28,7 @@ from core.model import Architecture, architecture, loss, parameter_shapes
 from core.segments import LaneResult, Segment
 from core.streams import stream
 from core.tangents import TangentHessian
+from core.task_terms import AlgorithmicTask
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core import token_layout
-from core.config import AlgorithmicTask
+from core.task_terms import AlgorithmicTask
 from core.tasks import IGNORE, Tokens
 
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from core.config import CriterionConfig, ModelConfig, ScheduleConfig, StageConfig, TrainConfig, step_of
+from core.config import ModelConfig, TrainConfig
+from core.schedule_terms import CriterionConfig, ScheduleConfig, StageConfig, step_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Criterion:
-    """A criterion with its steps worked out; see `core.config.CriterionConfig` for the terms."""
+    """A criterion with its steps worked out; see `core.schedule_terms.CriterionConfig` for the terms."""
 
     delta1: float | None
     """None: the loss does not matter."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from core.config import AlgorithmicTask
 from core.problems import Problems
+from core.task_terms import AlgorithmicTask
 from core.tasks import Floats, Tokens
 
 

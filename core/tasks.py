@@ -16,7 +16,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from core.config import AlgorithmicTask, MarkovTask, TextTask, TrialConfig
+from core.config import TrialConfig
+from core.task_terms import AlgorithmicTask, MarkovTask, TextTask
 
 Tokens = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from core import files
-from core.config import TextTask
 from core.epochs import Epochs
 from core.errors import InputError, Problem
 from core.streams import stream
+from core.task_terms import TextTask
 from core.tasks import Tokens, Validation
 from core.tokenizer import Codes, tokenizer_of
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from core.config import AlgorithmicTask
+    from core.task_terms import AlgorithmicTask
 
 FACTOR_BITS = 2
 """Bits of the first number of binary_multiplication (Fan et al. 2024: up to two)."""

@@ -28,7 +28,7 @@ from torch import Tensor
 from core import optim
 from core.ahead import Ahead
 from core.checkpoint import TrialState
-from core.config import AlgorithmicTask, TrialConfig
+from core.config import TrialConfig
 from core.curvature import Measured, measure
 from core.draws import loop_draws
 from core.engines import losses_by
@@ -48,6 +48,7 @@ from core.model import (
 )
 from core.numerics import Engine
 from core.segments import LaneResult, Segment, refuse_misfits
+from core.task_terms import AlgorithmicTask
 from core.tasks import TaskData, task_data
 from core.watch import Check, ends_at
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from core.config import TASKS, TrialConfig
+from core.config import TrialConfig
 from core.observation import evaluation_grid, measurement_steps
 from core.quantities import CURVES, point, points, quantity_of
+from core.task_terms import TASKS
 from studies.claims import FUNCTIONALS, MetricRef, Part
 from studies.study import Study
 

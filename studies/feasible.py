@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Mapping
 
-from core.config import MAX_ROWS, TrialConfig
+from core.config import TrialConfig
 from core.errors import Problem
 from core.flops import parameters
 from core.quantities import QUANTITIES
 from core.schedule import declared
+from core.schedule_terms import MAX_ROWS
 from studies.decidable import Observed, undecidable
 from studies.grid import Grid, joined
 from studies.settings import sound_settings

@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from dataclasses import MISSING
 from typing import Any, Literal, Union, get_args, get_origin
 
-from core.config import TASKS, MeasureConfig, ScheduleConfig, section_class
+from core.config import MeasureConfig, section_class
 from core.quantities import QUANTITIES
+from core.schedule_terms import ScheduleConfig
+from core.task_terms import TASKS
 from core.terms import Bounds, fixed_count, hints, terms
 from studies.claims import EXPECTATIONS, FUNCTIONALS, metric_names
 from studies.grammar import NAME, StudyTable

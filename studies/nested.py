@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, cast, get_args, get_origin
 
-from core.config import ScheduleConfig, StageConfig, TrainConfig, cross_rules
+from core.config import TrainConfig, cross_rules
 from core.errors import Problem
 from core.lineage import canonical_json
+from core.schedule_terms import ScheduleConfig, StageConfig
 from core.terms import check, hints, nearest, terms
 
 

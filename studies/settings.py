@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.config import SECTIONS, TASKS, MeasureConfig, TrialConfig, overlaid, section_class
+from core.config import SECTIONS, MeasureConfig, TrialConfig, section_class
 from core.errors import InputError, Problem
 from core.lineage import acting_keys
+from core.schedule_terms import overlaid
+from core.task_terms import TASKS
 from core.terms import build, check, nearest, terms
 from studies.grid import Assignment, Convert
 from studies.nested import checked, shown, written

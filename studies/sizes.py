@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from core.config import overlaid
 from core.errors import Problem
+from core.schedule_terms import overlaid
 from core.terms import nearest
 from studies.grammar import NAME, NAME_RULE, SizeTable
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from core import files
-from core.config import TextTask, TrialConfig
+from core.config import TrialConfig
 from core.errors import InputError, Problem
+from core.task_terms import TextTask
 from core.terms import build
 from core.text import too_short
 from core.tokenizer import tokenizer_of

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from core.config import TrialConfig, step_of
+from core.config import TrialConfig
 from core.flops import link_flops
 from core.lineage import Link
 from core.schedule import Criterion
+from core.schedule_terms import step_of
 from studies.coverage import Coverage, asked_of
 from studies.expand import Trial
 from studies.outline import earliest

@@ -6,7 +6,7 @@ Nothing is taken from `core.token_layout` or the generators.
 
 from __future__ import annotations
 
-from core.config import AlgorithmicTask
+from core.task_terms import AlgorithmicTask
 
 ALPHABETS = {"parity": 2, "binary_sum": 2, "addition": 2, "binary_multiplication": 2, "nary_addition": 10}
 

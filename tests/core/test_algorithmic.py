@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.algorithmic import KINDS, AlgorithmicData, sequences
-from core.config import TASKS, AlgorithmicTask, MarkovTask, TrialConfig, trial_config
+from core.config import TrialConfig, trial_config
 from core.errors import InputError
 from core.lengths import batch_lengths, validation_lengths
 from core.lineage import acting_keys, links, pack_shape, trial_id
 from core.p_hop import p_hop
+from core.task_terms import TASKS, AlgorithmicTask, MarkovTask
 from core.tasks import IGNORE, task_data
 from tests.core.solvers import base, hopped, problem_length, read, solve
 

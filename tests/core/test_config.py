@@ -11,16 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from core.config import (
-    SECTIONS,
-    CriterionConfig,
-    MarkovTask,
-    MeasureConfig,
-    ScheduleConfig,
-    StageConfig,
-    TrialConfig,
-    trial_config,
-)
+from core.config import SECTIONS, MeasureConfig, TrialConfig, trial_config
 from core.errors import InputError
 from core.lineage import (
     acting_keys,
@@ -35,6 +26,8 @@ from core.lineage import (
     watch,
 )
 from core.observation import Asked, asked, evaluation_steps, measurement_steps, with_measure
+from core.schedule_terms import CriterionConfig, ScheduleConfig, StageConfig
+from core.task_terms import MarkovTask
 from core.terms import check, hints, terms
 
 VALUES: dict[str, dict[str, list[Any]]] = {

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config import AlgorithmicTask
 from core.lengths import batch_lengths, length_counts, spread_lengths, validation_lengths
+from core.task_terms import AlgorithmicTask
 
 
 def task(low: int, high: int, curriculum: int = 0) -> AlgorithmicTask:

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config import TrialConfig, overlaid, trial_config
+from core.config import TrialConfig, trial_config
 from core.errors import InputError
 from core.lineage import acting_keys, links, stages, trial_id, watch
 from core.schedule import Criterion
+from core.schedule_terms import overlaid
 
 CRITERION = {"criterion": "scp", "delta1": 0.02, "patience": 2}
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from core.config import ScheduleConfig, TrainConfig, TrialConfig
+from core.config import TrainConfig, TrialConfig
 from core.lineage import links, trial_id, watch
+from core.schedule_terms import ScheduleConfig
 from studies.coverage import asked_of
 from studies.expand import Trial
 from studies.schemas import probe_observed

@@ -8,8 +8,8 @@ import tomllib
 import jsonschema
 import pytest
 
-from core.config import CriterionConfig, StageConfig
 from core.flops import flops_alone
+from core.schedule_terms import CriterionConfig, StageConfig
 from core.terms import terms
 from studies.expand import count, expand
 from studies.json_schema import schema, text

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from core.config import ModelConfig, ScheduleConfig, TrainConfig, TrialConfig
+from core.config import ModelConfig, TrainConfig, TrialConfig
 from core.errors import InputError
 from core.flops import expected_flops, flops_alone, parameters
 from core.lineage import acting_keys, stages
+from core.schedule_terms import ScheduleConfig
 from studies.expand import count, expand, slots
 from studies.match import TOLERANCE, WAYS, allowed, cost, cost_by, nearest_whole
 from studies.spec import parse_study

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config import ModelConfig, ScheduleConfig, TrainConfig, TrialConfig
+from core.config import ModelConfig, TrainConfig, TrialConfig
 from core.lineage import under_seeds, watch
+from core.schedule_terms import ScheduleConfig
 from studies.branches import MOST_STEPS, Branch, outline_dict
 from studies.expand import Trial
 from studies.outline import MOST_LINES, outline

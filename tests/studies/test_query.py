@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from core.config import ScheduleConfig, TrainConfig, TrialConfig
+from core.config import TrainConfig, TrialConfig
 from core.errors import InputError, StoreError
+from core.schedule_terms import ScheduleConfig
 from studies.formats import FORMS, formatted
 from studies.query import check_query, run_query
 from studies.query_process import close_off

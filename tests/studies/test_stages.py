@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config import CriterionConfig, ScheduleConfig, StageConfig, trial_config
+from core.config import trial_config
 from core.errors import InputError
 from core.lineage import acting_keys, canonical_json, stages, watch
+from core.schedule_terms import CriterionConfig, ScheduleConfig, StageConfig
 from core.terms import hints, terms
 from studies.expand import expand, slots
 from studies.nested import checked, written

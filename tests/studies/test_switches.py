@@ -10,16 +10,10 @@ import pandas as pd
 import pytest
 
 from core.alone import train_alone
-from core.config import (
-    CriterionConfig,
-    MarkovTask,
-    ModelConfig,
-    ScheduleConfig,
-    StageConfig,
-    TrainConfig,
-    TrialConfig,
-)
+from core.config import ModelConfig, TrainConfig, TrialConfig
 from core.flops import flops_alone, link_flops
+from core.schedule_terms import CriterionConfig, ScheduleConfig, StageConfig
+from core.task_terms import MarkovTask
 from core.watch import Check, ending
 from studies.expand import Trial
 from studies.schemas import TABLES

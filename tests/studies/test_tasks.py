@@ -9,8 +9,8 @@ from typing import get_args
 
 import pytest
 
-from core.config import TASKS, AlgorithmicTask, MarkovTask
 from core.errors import InputError
+from core.task_terms import TASKS, AlgorithmicTask, MarkovTask
 from core.terms import hints, terms
 from studies.expand import expand
 from studies.spec import parse_study

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from core import files
-from core.config import TextTask
 from core.errors import InputError
+from core.task_terms import TextTask
 from studies.expand import expand
 from studies.json_schema import schema
 from studies.spec import load_sizes, load_study

@@ -9,9 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from core.config import MarkovTask, MeasureConfig, ModelConfig, ScheduleConfig, TrainConfig, TrialConfig
+from core.config import MeasureConfig, ModelConfig, TrainConfig, TrialConfig
 from core.errors import InputError
 from core.lineage import links, trial_id
+from core.schedule_terms import ScheduleConfig
+from core.task_terms import MarkovTask
 from studies.coverage import Coverage
 from studies.expand import Trial
 from studies.schemas import SEGMENTS

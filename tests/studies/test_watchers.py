@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.config import CriterionConfig, ScheduleConfig, StageConfig, TrainConfig, TrialConfig
+from core.config import TrainConfig, TrialConfig
 from core.lineage import links, watch
+from core.schedule_terms import CriterionConfig, ScheduleConfig, StageConfig
 from core.watch import Check
 from studies.expand import Trial
 from studies.store import Store

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config import ScheduleConfig
+from core.schedule_terms import ScheduleConfig
 from studies.expand import Trial
 from studies.store import Store
 from studies.watchers import resolved

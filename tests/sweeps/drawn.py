@@ -8,16 +8,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from core.config import (
-    CriterionConfig,
-    MarkovTask,
-    MeasureConfig,
-    ModelConfig,
-    ScheduleConfig,
-    StageConfig,
-    TrainConfig,
-    TrialConfig,
-)
+from core.config import MeasureConfig, ModelConfig, TrainConfig, TrialConfig
+from core.schedule_terms import CriterionConfig, ScheduleConfig, StageConfig
+from core.task_terms import MarkovTask
 
 Draw = st.DrawFn
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from core.config import ScheduleConfig
+from core.schedule_terms import ScheduleConfig
 from studies.expand import Trial
 from studies.store import Store
 from studies.watchers import resolved

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from core.config import ModelConfig, ScheduleConfig, TrialConfig
+from core.config import ModelConfig, TrialConfig
 from core.flops import flops_alone, step_flops
+from core.schedule_terms import ScheduleConfig
 from studies.expand import Trial
 from studies.store import Store
 from studies.watchers import resolved

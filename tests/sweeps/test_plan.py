@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config import CriterionConfig, MeasureConfig, ModelConfig, ScheduleConfig, StageConfig
+from core.config import MeasureConfig, ModelConfig
 from core.flops import flops_alone, parameters, step_flops
 from core.observation import with_measure
+from core.schedule_terms import CriterionConfig, ScheduleConfig, StageConfig
 from studies.coverage import Coverage
 from studies.expand import Trial
 from studies.schemas import SEGMENTS

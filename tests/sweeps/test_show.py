@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from core.config import MeasureConfig, ScheduleConfig, StageConfig, TrainConfig, TrialConfig
+from core.config import MeasureConfig, TrainConfig, TrialConfig
+from core.schedule_terms import ScheduleConfig, StageConfig
 from studies.expand import Trial
 from studies.spec import load_study
 from studies.store import Store

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from core.config import MeasureConfig, ScheduleConfig
+from core.config import MeasureConfig
+from core.schedule_terms import ScheduleConfig
 from studies.coverage import Coverage
 from studies.expand import Trial
 from studies.store import Store

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from core.config import ScheduleConfig, TrainConfig, TrialConfig
+from core.config import TrainConfig, TrialConfig
 from core.lineage import links, trial_id, watch
 from core.observation import Asked
+from core.schedule_terms import ScheduleConfig
 from studies.expand import Trial
 from sweeps.executor import LaneOutcome
 from sweeps.units import Bundle, Lane, Unit, unit
@@ -25,7 +26,8 @@ POISON = 13
 
 
 def config(seed: int = 0, *, steps: int = 20, kind: str = "single", switch: float = 0.5, **train: Any) -> TrialConfig:
-    from core.config import MarkovTask, ModelConfig
+    from core.config import ModelConfig
+    from core.task_terms import MarkovTask
 
     return TrialConfig(
         task=MarkovTask(states=4, chains=2, length=8, train_size=64, val_size=16),
