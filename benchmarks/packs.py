@@ -81,14 +81,16 @@ def plain_steps(config: TrialConfig, steps: int) -> Callable[[], None]:
     return run
 
 
-def pack_steps(config: TrialConfig, lanes: int, steps: int, *, engine: Engine = "eager") -> Callable[[], None]:
+def pack_steps(
+    config: TrialConfig, lanes: int, steps: int, *, engine: Engine = "eager", device: str = "cpu"
+) -> Callable[[], None]:
     """So many updates of a pack of trials that differ in their seeds."""
     configs = [replace(config, seed=seed) for seed in range(lanes)]
     states = [initial_state(c) for c in configs]
     segments = [Segment(config=c, chain=links(c)[:1], start=0, end=steps, evaluate=()) for c in configs]
 
     def run() -> None:
-        train_segments(segments, states, engine=engine)
+        train_segments(segments, states, engine=engine, device=device)
 
     return run
 

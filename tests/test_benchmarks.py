@@ -9,17 +9,19 @@ from itertools import pairwise
 import pytest
 import torch
 
-from benchmarks import curvature
+from benchmarks import curvature, model
 from benchmarks.curvature_tools import double_backward
 from benchmarks.plain_tune import PlainTrial
 from benchmarks.stage_grids import SIZES, settings_of, study_of
 from core.alone import train_alone
 from core.config import TrialConfig, trial_config
+from core.model import init_parameters
 from studies.expand import expand
 from studies.store import Store
 from sweeps.plan import plan
 from tests.core import probing
 
+SMALL_GPT = model.GPT2 | {"width": 32, "heads": 2, "depth": 2, "loops": 2}
 TASK = {"states": 8, "chains": 8, "length": 16, "train_size": 0, "val_size": 64}
 SCHEDULES = {
     "shift": {"kind": "shift", "switch": 0.5},
@@ -76,3 +78,28 @@ def test_what_is_timed_are_the_largest_eigenvalues_and_a_pack_has_the_bits_of_it
         exact = torch.linalg.eigvalsh(packed.dense(lane)).abs().sort(descending=True).values[: curvature.COUNT].numpy()
         assert curvature.worst_error(found, exact) < 3e-6
     assert curvature.packed(packed, rounds=1)["parameters"] == packed.size
+
+
+def test_the_plain_gpt_is_the_model_that_it_is_compared_with():
+    config = model.gpt(SMALL_GPT, length=64, batch=2, vocabulary=5000, weight_decay=0.1)
+    weights, batch, cpu = init_parameters(config), model.tokens(config, torch.device("cpu")), torch.device("cpu")
+    plain, ours = (make(config, weights, cpu) for make in model.STEPS.values())
+    losses = [(float(plain(*batch)), float(ours(*batch))) for _ in range(4)]
+    assert [a for a, _ in losses] == pytest.approx([b for _, b in losses], abs=1e-5)
+    assert losses[3][0] < losses[0][0] - 1e-2
+
+
+def test_another_function_is_not_timed():
+    config = model.gpt(SMALL_GPT, length=16, batch=2, vocabulary=100)
+    weights, batch, cpu = init_parameters(config), model.tokens(config, torch.device("cpu")), torch.device("cpu")
+    other = weights | {"blocks.0.query": -weights["blocks.0.query"]}
+    steps = {"plain": model.plain_step(config, weights, cpu), "ours": model.our_step(config, other, cpu)}
+    with pytest.raises(SystemExit, match="not the same function"):
+        model.refuse_others(config, steps, batch)
+
+
+def test_steps_of_bfloat16_are_timed_too():
+    config = model.gpt(SMALL_GPT, length=16, batch=2, vocabulary=100, precision="bf16")
+    done = model.timed(config, torch.device("cpu"), rounds=1)
+    assert done["ratio"] > 0
+    assert set(done["seconds"]) == set(model.STEPS)
