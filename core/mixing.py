@@ -69,10 +69,11 @@ def _weights_backward(grad: Tensor, weights: Tensor, softmax: bool) -> Tensor:
     return cast(Tensor, torch.ops.aten._softmax_backward_data(grad, weights, -1, weights.dtype))
 
 
-def _refuse_second_derivative() -> None:
+def refuse_second_derivative() -> None:
+    """To be called in a hand-written backward pass, which has none of its own."""
     # torch's once_differentiable stays silent, and the second derivative wrong, under torch.autograd.grad(…, inputs).
     if torch.is_grad_enabled():
-        raise RuntimeError("this attention has no second derivative; call the model with math_attention=True")
+        raise RuntimeError("this pass has no second derivative; call the model with math_attention=True")
 
 
 class _OneHead(torch.autograd.Function):
@@ -92,7 +93,7 @@ class _OneHead(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor, None, None]:
-        _refuse_second_derivative()
+        refuse_second_derivative()
         h, scores, mixture, q, v, weights = ctx.saved_tensors
         grad_y = grad.reshape(q.shape)
         grad_v = torch.bmm(weights.mT, grad_y)
@@ -118,7 +119,7 @@ class _Heads(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        _refuse_second_derivative()
+        refuse_second_derivative()
         q, k, v, weights = ctx.saved_tensors
         grad = grad.contiguous()
         grad_scores = _weights_backward(torch.bmm(grad, v.mT), weights, ctx.softmax)

@@ -49,6 +49,7 @@ from core.config import TrialConfig
 from core.ragged import Parameters, Rows
 from core.streams import stream
 from core.tasks import IGNORE
+from core.tied import tied_logits
 
 NORM_EPS = 1e-5
 """Added to the variance (layer) or mean square (rms), as in GPT-2."""
@@ -505,8 +506,10 @@ class _Layers:
 
     def logits(self, x: Tensor) -> Tensor:
         """Coda, norm and head: `[K, B·T, D]` → `[K, B·T, V]`."""
-        head = self.weights["embedding"].mT if self.arch.tied else self.weights["head"]
-        return torch.bmm(self.normalise(self.apply(x, self.arch.group("coda")), "norm"), head)
+        x = self.normalise(self.apply(x, self.arch.group("coda")), "norm")
+        if self.arch.tied:
+            return tied_logits(x, self.weights["embedding"], math=self.math)
+        return torch.bmm(x, self.weights["head"])
 
     def attend(self, h: Tensor, block: str) -> Tensor:
         """Attention by heads, `[K, B·T, D]` → the same."""
