@@ -3,7 +3,7 @@
 Width 768, 12 heads, an MLP of ratio 4, layer norm, learned positions, tied output, V = 50,257; 12 blocks applied once
 (12⊗1) and 4 blocks looped three times (4⊗3). The plain GPT is what one would write without loopsweep: an nn.Module with
 one product for queries, keys and values, torch's fused attention, `torch.optim.AdamW` as it comes. Ours is the step of
-`core.train` on a pack of one: flat buffers, `core.engines.losses`, `core.optim`. Neither has biases but the norms' own,
+`core.train` on a pack of one: `core.flat`, `core.engines`, `core.optim`. Neither has biases but the norms' own,
 so both are one function, which is checked before anything is timed: equal losses before and after an update. Steps are
 taken in turns on one core, by CPU time; the ratio is the median over rounds. On a CPU the batch is one sequence of 256
 tokens (GPT-2's is 1,024: four times the time); memory is the peak of a process of its own that takes two steps.
@@ -40,7 +40,7 @@ from benchmarks.packs import CASES, calibrated, pack_steps, seconds  # noqa: E40
 from core import optim  # noqa: E402
 from core.config import TrialConfig, trial_config  # noqa: E402
 from core.engines import losses_by  # noqa: E402
-from core.flat import Layout  # noqa: E402
+from core.flat import Layout, Leaves  # noqa: E402
 from core.flops import parameters, step_flops  # noqa: E402
 from core.lineage import links  # noqa: E402
 from core.model import architecture, autocast, init_parameters, parameter_shapes  # noqa: E402
@@ -150,15 +150,16 @@ def our_step(config: TrialConfig, weights: Mapping[str, Tensor], device: torch.d
     """Updates of a pack of one as `core.train` makes them, on given tokens."""
     arch, (link, *_), updates = architecture(config), links(config), iter(range(10**9))
     layout = Layout(shapes=parameter_shapes(arch))
-    flat = layout.stack([weights], device=device, dtype=torch.float32).requires_grad_()
-    slots = [torch.zeros_like(flat, requires_grad=False) for _ in optim.SLOTS[config.train.optimizer]]
-    losses, ones = losses_by("eager", device), torch.ones(1, device=device)
+    flat = layout.stack([weights], device=device, dtype=torch.float32)
+    leaves = Leaves(layout, flat)
+    slots = [torch.zeros_like(flat) for _ in optim.SLOTS[config.train.optimizer]]
+    losses = losses_by("eager", device)
     terms = {"loops": link.loops, "injection": link.injection, "loss_on": link.loss_on}
 
     def step(inputs: Tensor, targets: Tensor) -> Tensor:
         with autocast(config, device):
-            loss = losses(flat, inputs[None], targets[None], layout=layout, arch=arch, **terms)
-        (grad,) = torch.autograd.grad(loss, flat, ones.to(loss.dtype))
+            loss = losses(leaves.params, inputs[None], targets[None], arch, **terms)
+        grad = leaves.gradient(loss)
         with torch.no_grad():
             optim.norms(grad)
             optim.norms(flat)

@@ -25,47 +25,44 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.flat import Layout
-from core.model import Architecture, loss
+from core.model import loss
 from core.numerics import Engine
+from core.ragged import Parameters
 
 PROGRAMS = 256
 """Programs that a process makes at most; each takes seconds to compile, and torch looks through them at each call."""
 
 
-def losses(
-    weights: Tensor, inputs: Tensor, targets: Tensor, *, layout: Layout, arch: Architecture, **terms: Any
-) -> Tensor:
-    """Mean loss `[K]` of each lane by its flat weights `[K, P]`; `terms` are those of `core.model.loss`."""
-    return loss(layout.views(weights), inputs, targets, arch, **terms)
-
-
 def losses_by(engine: Engine, device: torch.device) -> Callable[..., Tensor]:
-    """`losses` as an engine computes it, with its backward pass, on a kind of device."""
+    """`core.model.loss` as an engine computes it, with its backward pass, on a kind of device."""
     if engine == "eager":
-        return losses
+        return loss
     program = _program(device.type)
 
     def compiled(
-        *tensors: Tensor, loops: int | Sequence[int], by_sequence: Sequence[int] | None = None, **terms: Any
+        params: Parameters,
+        *given: Any,
+        loops: int | Sequence[int],
+        by_sequence: Sequence[int] | None = None,
+        **terms: Any,
     ) -> Tensor:
         if not isinstance(loops, int) or by_sequence is not None:
             raise ValueError(
                 f"the compiled engine needs one number of loops for all updates, got {by_sequence or loops}"
             )
-        return program(*tensors, loops=loops, **terms)
+        return program(params, *given, loops=loops, **terms)
 
     return compiled
 
 
 @cache
 def _program(kind: str) -> Callable[..., Tensor]:
-    """`losses`, compiled for each shape that comes."""
+    """`core.model.loss`, compiled for each shape that comes."""
     torch._inductor.config.compile_threads = 1  # a worker is one process; torch would start a pool of them beside it
     torch._dynamo.config.recompile_limit = PROGRAMS
     options: dict[str, Any] = {"triton.cudagraphs": True} if kind == "cuda" else {}
     # dynamic=False: after two sizes torch would make one program for any number of lanes, with other bits again.
-    return torch.compile(losses, fullgraph=True, dynamic=False, options=options)
+    return torch.compile(loss, fullgraph=True, dynamic=False, options=options)
 
 
 def cpp_compiler() -> str | None:

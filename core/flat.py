@@ -1,7 +1,7 @@
 """One flat buffer per pack: all weights of a lane side by side, `[K, P]`, and the named parameters as views into it.
 
-So the optimiser is a handful of elementwise passes over `[K, P]` whatever the number of parameters, the gradient comes
-back as one buffer (the backward pass of the split), and its norm is one reduction over the inner axis.
+So the optimiser is a handful of elementwise passes over `[K, P]` whatever the number of parameters, and the norm of the
+gradient, which is gathered in a second buffer, is one reduction over the inner axis.
 
 Every parameter begins at a multiple of `ALIGN` elements and P is one too. Kernels that work in whole vectors then see
 each lane as whole vectors, alone or in a pack, and each matrix at the same alignment: a lane's bits cannot depend on
@@ -78,3 +78,24 @@ class Layout:
         """The parameters of one trial, no trial axis: copies on the CPU."""
         row = flat.detach()[index : index + 1].cpu()
         return {name: view[0].clone(memory_format=torch.contiguous_format) for name, view in self.views(row).items()}
+
+
+class Leaves:
+    """The weights of a flat buffer by name, as leaves of autograd, with a second buffer for their gradient.
+
+    The leaves share the weights' memory, so they follow updates in place. The gradient's buffer is filled anew each
+    time: at 10^8 weights, memory that is new costs as much as an optimiser's pass over it.
+    """
+
+    def __init__(self, layout: Layout, flat: Tensor) -> None:
+        """Of weights `[K, P]`."""
+        self.params = {name: view.detach().requires_grad_() for name, view in layout.views(flat).items()}
+        self._gradient = torch.zeros_like(flat)
+        self._places = list(layout.views(self._gradient).values())
+
+    def gradient(self, losses: Tensor) -> Tensor:
+        """Gradients `[K, P]` of losses `[K]`, each lane's of its own; the next call overwrites them."""
+        ones = torch.ones_like(losses)
+        found = torch.autograd.grad(losses, list(self.params.values()), ones, materialize_grads=True)
+        torch._foreach_copy_(self._places, found)
+        return self._gradient

@@ -148,7 +148,8 @@ def differs_alone(config: TrialConfig) -> bool:
 def autocast(config: TrialConfig, device: torch.device) -> AbstractContextManager[Any]:
     """The context in which forward passes of a trial run, in training and evaluation."""
     if config.train.precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+        # A cast that were kept for all loops would sum their gradients in bf16.
+        return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
     return nullcontext()
 
 

@@ -34,7 +34,7 @@ from core.draws import loop_draws
 from core.engines import losses_by
 from core.evaluate import evaluate, finite
 from core.findings import Rows
-from core.flat import Layout
+from core.flat import Layout, Leaves
 from core.flops import flops_alone
 from core.lengths import batch_lengths, loops_by_length
 from core.lineage import Link, canonical_json, links
@@ -157,7 +157,7 @@ class _Pack:
 
         K, dtype = len(segments), training_dtype(first.config)
         self.weights = self.layout.stack([state.parameters for state in states], device=device, dtype=dtype)
-        self.weights.requires_grad_()
+        self.leaves = Leaves(self.layout, self.weights)
         self.slot_names = optim.SLOTS[self.train.optimizer]
         self.slots = [
             self.layout.stack(
@@ -173,7 +173,6 @@ class _Pack:
                     slot_buffer[lane].zero_()
         self.limits = optim.clip_limits(self.configs, self.weights)
         self.decays = any(config.train.weight_decay for config in self.configs)
-        self.ones = torch.ones(K, dtype=dtype, device=device)
         self.alive = torch.ones(K, dtype=torch.bool, device=device)
 
         # Trials that differ in optimiser terms alone have the same data, which is then drawn once.
@@ -262,21 +261,19 @@ class _Pack:
         return [{**alike, "by_sequence": loops_by_length(of, self.link)} for of in lengths]
 
     def _gradient(self, inputs: Tensor, targets: Tensor, looped: Looped) -> tuple[Tensor, Tensor]:
-        """Training losses `[K]` of one batch `[K, B, T]` and their gradients `[K, P]`."""
+        """Training losses `[K]` of a batch `[K, B, T]`, and their gradients `[K, P]` in a buffer that is used again."""
         with autocast(self.configs[0], self.device):
             losses = self.losses(
-                self.weights,
+                self.leaves.params,
                 inputs,
                 targets,
-                layout=self.layout,
-                arch=self.arch,
+                self.arch,
                 **looped,
                 injection=self.link.injection,
                 loss_on=self.link.loss_on,
                 backprop=self.link.backprop,
             )
-        (grad,) = torch.autograd.grad(losses, self.weights, self.ones.to(losses.dtype))
-        return losses.detach(), grad
+        return losses.detach(), self.leaves.gradient(losses)
 
     def _update(self, inputs: Tensor, targets: Tensor, coefficients: Tensor, looped: Looped) -> Tensor:
         """One update of all lanes that are alive; returns loss, gradient norm and weight norm before it, `[3, K]`."""
@@ -359,7 +356,7 @@ class _Pack:
 
     def _params(self) -> dict[str, Tensor]:
         with torch.no_grad():
-            return self.layout.views(self.weights.detach())
+            return self.layout.views(self.weights)
 
     def _evaluated(self) -> list[dict[str, float | None]]:
         return evaluate(
