@@ -1,6 +1,6 @@
 """Does torch's fused attention or ours by explicit products take less time, forward and backward, on one core?
 
-Both in one run, in turns; the ratio is the median over rounds. `core.model.EXPLICIT_LENGTH` rests on it; see
+Both in one run, in turns; the ratio is the median over rounds. `core.layers.EXPLICIT_LENGTH` rests on it; see
 docs/decisions/0001-attention-of-short-sequences.md.
 
     python benchmarks/attention.py [--rounds 5]

@@ -38,12 +38,12 @@ from torch import Tensor, nn  # noqa: E402
 
 from benchmarks.packs import CASES, calibrated, pack_steps, seconds  # noqa: E402
 from core import optim  # noqa: E402
+from core.architecture import architecture, autocast, init_parameters, parameter_shapes  # noqa: E402
 from core.config import TrialConfig, trial_config  # noqa: E402
 from core.engines import losses_by  # noqa: E402
 from core.flat import Layout, Leaves  # noqa: E402
 from core.flops import parameters, step_flops  # noqa: E402
 from core.lineage import links  # noqa: E402
-from core.model import architecture, autocast, init_parameters, parameter_shapes  # noqa: E402
 
 MODELS = {"12⊗1": {"depth": 12, "loops": 1}, "4⊗3": {"depth": 4, "loops": 3}}
 GPT2 = {"width": 768, "heads": 12, "mlp_ratio": 4.0, "norm": "layer", "position": "learned", "output": "tied"}

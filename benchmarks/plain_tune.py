@@ -47,8 +47,8 @@ class PlainTrial:
     def __init__(self, config: TrialConfig) -> None:
         import torch
 
+        from core.architecture import init_parameters
         from core.lineage import links, watch
-        from core.model import init_parameters
         from core.tasks import task_data
         from core.watch import Check
         from tests.core.reference import PlainModel

@@ -18,9 +18,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from core.architecture import Architecture
 from core.lengths import loops_by_length
 from core.lineage import Link
-from core.model import Architecture, forward, token_losses
+from core.model import forward, token_losses
 from core.tasks import IGNORE, Validation
 
 CHUNK_TOKENS = 4096

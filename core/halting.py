@@ -23,10 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.architecture import autocast, differs_alone, parameter_shapes
 from core.evaluate import CHUNK_TOKENS, Counts, Values, lane_columns, summed_losses
 from core.findings import Finding, Value, failed
 from core.flat import Layout
-from core.model import autocast, differs_alone, forward_at, parameter_shapes
+from core.model import forward_at
 from core.probes import Probe
 from core.quantities import CURVES, QUANTITIES
 from core.tasks import IGNORE, Validation, task_data

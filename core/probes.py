@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.architecture import Architecture, architecture, parameter_shapes
 from core.checkpoint import TrialState
 from core.config import MeasureConfig, TrialConfig
 from core.gradients import gradients, losses
 from core.hessian import Hessian, Products, StackedHessian, drive
 from core.lengths import loops_by_length, validation_lengths
 from core.lineage import Link
-from core.model import Architecture, architecture, loss, parameter_shapes
+from core.model import loss
 from core.segments import LaneResult, Segment
 from core.streams import stream
 from core.tangents import TangentHessian

@@ -25,6 +25,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from core.architecture import architecture, parameter_shapes
 from core.checkpoint import TrialState
 from core.config import TrialConfig
 from core.ends import as_value, lambda_max
@@ -32,7 +33,6 @@ from core.findings import Finding, Value
 from core.hessian import Products, transformed
 from core.lanczos import Extreme, extremes
 from core.lineage import Link
-from core.model import architecture, parameter_shapes
 from core.optim import learning_rate
 from core.probes import Probe
 

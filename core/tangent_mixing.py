@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from core.model import Architecture, rotary_turns
+from core.architecture import Architecture
+from core.layers import rotary_turns
 from core.tangent_rules import Attention, Linear
 from core.tangent_weights import Matrix
 

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor
 
-from core.model import Architecture, timesteps
+from core.architecture import Architecture
+from core.layers import timesteps
 from core.tangent_mixing import Folded, Heads, OneHead, Scaled, Tied
 from core.tangent_rules import CrossEntropy, Gelu, Linear, NoNorm, Norm
 from core.tangent_weights import Joined, Matrix

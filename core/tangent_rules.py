@@ -25,7 +25,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from core.model import NORM_EPS, VECTOR, means, token_losses
+from core.layers import NORM_EPS, VECTOR
+from core.model import means, token_losses
 from core.tangent_weights import Matrix
 from core.tasks import IGNORE
 

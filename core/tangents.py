@@ -22,7 +22,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from core.model import Architecture
+from core.architecture import Architecture
 from core.tangent_model import Model, joined
 from core.tangent_weights import Weights
 

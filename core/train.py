@@ -27,6 +27,7 @@ from torch import Tensor
 
 from core import optim
 from core.ahead import Ahead
+from core.architecture import Architecture, architecture, autocast, differs_alone, init_parameters, parameter_shapes
 from core.checkpoint import TrialState
 from core.config import TrialConfig
 from core.curvature import Measured, measure
@@ -38,14 +39,6 @@ from core.flat import Layout, Leaves
 from core.flops import flops_alone
 from core.lengths import batch_lengths, loops_by_length
 from core.lineage import Link, canonical_json, links
-from core.model import (
-    Architecture,
-    architecture,
-    autocast,
-    differs_alone,
-    init_parameters,
-    parameter_shapes,
-)
 from core.numerics import Engine
 from core.segments import LaneResult, Segment, refuse_misfits
 from core.task_terms import AlgorithmicTask

@@ -27,12 +27,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from core.architecture import Architecture
 from core.ends import as_value
 from core.findings import Finding, Value, failed
 from core.hessian import Products, drive
 from core.hutchinson import Sample, trace
 from core.lanczos import Extreme, extremes
-from core.model import Architecture
 from core.probes import ASYMMETRY, Probe
 from core.quantities import QUANTITIES
 from core.tangents import TangentHessian

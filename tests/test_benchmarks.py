@@ -14,8 +14,8 @@ from benchmarks.curvature_tools import double_backward
 from benchmarks.plain_tune import PlainTrial
 from benchmarks.stage_grids import SIZES, settings_of, study_of
 from core.alone import train_alone
+from core.architecture import init_parameters
 from core.config import TrialConfig, trial_config
-from core.model import init_parameters
 from studies.expand import expand
 from studies.store import Store
 from sweeps.plan import plan

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.architecture import Architecture
 from core.checkpoint import TrialState
 from core.config import TrialConfig, trial_config
 from core.hessian import StackedHessian
 from core.lineage import links
-from core.model import Architecture
 from core.probes import Probe
 from tests.core.probing import TRAIN, state
 

@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from core.architecture import architecture, init_parameters, parameter_shapes
 from core.config import TrialConfig, trial_config
 from core.draws import loop_draws
 from core.flops import flops_alone, link_flops, parameters, step_flops
+from core.layers import ONE_HOT_TOKENS
 from core.lineage import links
-from core.model import ONE_HOT_TOKENS, architecture, init_parameters, loss, parameter_shapes
+from core.model import loss
 
 CASES = {
     "toy": {},

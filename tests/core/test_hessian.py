@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from core.architecture import architecture
 from core.config import TrialConfig
 from core.flat import Layout
 from core.gradients import gradients
 from core.hessian import Products, StackedHessian, drive
 from core.lineage import links
-from core.model import architecture, forward, loss
+from core.model import forward, loss
 from core.probes import Probe
 from tests.core.probing import MODELS, config, probe, seeds
 

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from core.architecture import architecture, init_parameters
 from core.config import TrialConfig, trial_config
 from core.draws import loop_draws
 from core.errors import InputError
 from core.flops import expected_flops, flops_alone, link_flops, step_flops
 from core.lengths import batch_lengths, loops_by_length
 from core.lineage import acting_keys, links, stages, trial_id
-from core.model import architecture, init_parameters, loss
+from core.model import loss
 from core.tasks import IGNORE, task_data
 from tests.core import probing
 from tests.core.packs import run

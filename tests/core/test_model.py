@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.architecture import architecture, init_parameters, parameter_shapes
 from core.config import TrialConfig, trial_config
 from core.flops import parameters as count_parameters
-from core.model import architecture, forward, forward_at, init_parameters, loss, parameter_shapes
+from core.model import forward, forward_at, loss
 from tests.core.reference import CASES, PlainModel, case, plain_loss
 
 LANES = 3

@@ -13,9 +13,9 @@ from torch import Tensor
 
 import core.probes
 from core import spectrum
+from core.architecture import parameter_shapes
 from core.config import TrialConfig
 from core.hessian import Products, StackedHessian
-from core.model import parameter_shapes
 from core.probes import Probe, eigen
 from core.quantities import MATRICES
 from tests.core.probing import MODELS, config, probe, seeds, state

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from core.architecture import architecture, init_parameters, parameter_shapes
 from core.config import TrialConfig, trial_config
 from core.draws import loop_draws
 from core.flat import Layout
-from core.model import architecture, forward, init_parameters, loss, parameter_shapes
+from core.model import forward, loss
 from core.ragged import by_falling_loops, part
 from tests.core.reference import CASES, PlainModel, case, plain_loss
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from core import optim
 from core.alone import train_alone
+from core.architecture import architecture, parameter_shapes
 from core.checkpoint import TrialState
 from core.config import TrialConfig, trial_config
 from core.ends import lambda_max
 from core.findings import Value
 from core.lineage import links
-from core.model import architecture, parameter_shapes
 from core.probes import Probe
 from core.stability import edge, limit, preconditioner
 from core.train import initial_state

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from core import files
 from core.alone import train_alone
+from core.architecture import architecture, init_parameters
 from core.config import TrialConfig, trial_config
 from core.errors import InputError
 from core.lineage import links, pack_shape, trial_id
-from core.model import architecture, forward, init_parameters
+from core.model import forward
 from core.task_terms import TextTask
 from core.tasks import task_data
 from core.text import TextData, cut, load, validation_starts, window_starts, windows

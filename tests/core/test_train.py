@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+from core.architecture import architecture
 from core.checkpoint import TrialState, load, save
 from core.config import MeasureConfig, trial_config
 from core.flops import flops_alone
 from core.lineage import canonical_json, links
-from core.model import architecture, forward, token_losses
+from core.model import forward, token_losses
 from core.observation import with_measure
 from core.segments import Segment
 from core.tasks import task_data

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.architecture import architecture
 from core.curvature import ESTIMATORS
 from core.findings import Finding
 from core.hessian import StackedHessian
-from core.model import architecture, loss
+from core.model import loss
 from core.probes import GROUP_ELEMENTS, Probe
 from core.quantities import QUANTITIES
 from core.unrolled import CROSS, SAME, Unrolled, loop_parts, of_part, parts
