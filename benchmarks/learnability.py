@@ -51,7 +51,7 @@ BASE: dict[str, dict[str, Any]] = {
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "parity": {},
     "unique_set": {},
-    "binary_sum": {"train": {"steps": 2000}},
+    "binary_sum": {"task": {"train_length": [1, 7], "test_length": [1, 10]}, "train": {"steps": 1500}},
     "copy": {"train": {"steps": 2000, "batch": 48}},
     "binary_multiplication": {
         "task": {"train_length": [1, 6], "test_length": [1, 8]},
