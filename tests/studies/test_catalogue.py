@@ -199,6 +199,12 @@ def test_shift_on_algorithms_shares_its_trials_with_length_generalisation():
         }
 
     assert by_arm("shift-algorithmic") == by_arm("length-generalisation")
+    grids = {
+        t.config.train.evaluate_every
+        for n in ("shift-algorithmic", "length-generalisation")
+        for t in expand(load_study(n))
+    }
+    assert len(grids) == 1, "a denser grid would have them trained again"
 
 
 def test_controls_in_the_catalogue_are_as_deep_as_loops_are_many():
