@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from core.config import MeasureConfig, TrialConfig
-from core.flops import looped_parameters, parameters, step_flops
+from core.flops import link_flops, looped_parameters, parameters, step_flops
 from core.lineage import Link
 from core.observation import Asked, with_measure
 from core.quantities import MATRICES, QUANTITIES, THRESHOLDS, Curve, exact
@@ -99,7 +99,8 @@ def measure_cost(config: TrialConfig, link: Link, pace: Pace | None) -> MeasureC
     vectors = bool(names & {"river_share", "mutual_information"})
     if "mutual_information" in names:
         together, matrices = together + size, 2
-    flops = step_flops(config, loops=link.loops, loss_on=link.loss_on)
+    updated = link_flops(config, replace(link, draw=None), link.start, link.end)
+    flops = updated / (link.end - link.start)  # of an update, whose time the pace is
     pace = stated_pace(flops) if pace is None else pace
     one, work = pace.seconds(1), pace.work(flops)
     # The least of all sizes: a pack holds what every step takes once, and one bad reading says nothing.

@@ -65,7 +65,7 @@ class Context:
     stop: Callable[[int], bool]
     """Asked with the step between blocks of steps: end the unit here?"""
     progress: Callable[[int, Sequence[float | None]], None]
-    """Told (step, training losses by lane) as often as it likes."""
+    """Told, as often as it likes, the step and the training loss of each lane of the unit; None: it has none."""
 
 
 Work = Callable[[Unit, Context], Done]
@@ -219,6 +219,10 @@ def train_unit(unit: Unit, context: Context) -> Done:
             return  # saved as the lane's end, or nothing comes after it
         save(state, context.store.checkpoint(lane.lineage, state.step, passing=lane.config.train.keep != "all"))
 
+    def progress(step: int, losses: Sequence[float | None]) -> None:
+        of_ready = iter(losses)
+        context.progress(step, [None if state is None else next(of_ready) for state in states])
+
     results = iter(
         train_segments(
             segments,
@@ -226,7 +230,7 @@ def train_unit(unit: Unit, context: Context) -> Done:
             device=context.device,
             engine=context.engine,
             stop=context.stop,
-            progress=context.progress,
+            progress=progress,
             keep=keep,
         )
     )

@@ -27,6 +27,9 @@ from tests.sweeps.conformance import ExecutorConformance, drive, ends, outcomes,
 from tests.sweeps.work import POISON, bundle, lane, trial
 
 WORKERS = 2
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+BEFORE = [signal.getsignal(number) for number in SIGNALS]
+"""Who handles them before Ray has begun."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -140,8 +143,7 @@ def test_ray_says_nothing_on_the_console(store: Store, capfd: pytest.CaptureFixt
 
 
 def test_signals_stay_the_drivers() -> None:
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    assert [signal.getsignal(number) for number in SIGNALS] == BEFORE
 
 
 def test_the_instance_asks_for_a_token_that_no_file_holds() -> None:

@@ -16,7 +16,7 @@ from studies.store import Store
 from studies.tree import observed
 from sweeps.executor import Committed, Event, Finished, LaneOutcome, Lost, Progress, Started
 from sweeps.units import Bundle, Lane, unit
-from sweeps.worker import COMMIT_UNITS, kind_of, reason_of, run_bundle, unsound
+from sweeps.worker import COMMIT_UNITS, Context, kind_of, reason_of, run_bundle, train_unit, unsound
 from tests.sweeps.work import bundle, lane
 
 
@@ -128,6 +128,22 @@ def test_a_lane_whose_state_is_gone_does_not_begin_and_its_pack_trains(store: St
     ]
     assert gone.lineage not in store.read("segments")["lineage"].to_pylist()
     assert train(store, [gone]) == [LaneOutcome(status="ok", reached=10)]
+
+
+def test_losses_are_told_by_lane_of_the_unit_also_where_one_did_not_begin(store: Store) -> None:
+    """As where another driver has removed a passing state: the driver that is told knows the unit, not who began."""
+    train(store, [lane(7, end=10)])
+    told: list[list[float | None]] = []
+    context = Context(
+        store=store,
+        device="cpu",
+        engine="eager",
+        stop=lambda _step: False,
+        progress=lambda _step, losses: told.append(list(losses)),
+    )
+    train_unit(unit([lane(8, start=10), lane(7, start=10)]), context)
+    assert told
+    assert all(gone is None and there is not None for gone, there in told)
 
 
 def test_a_replay_saves_its_state_and_records_nothing(store: Store) -> None:
