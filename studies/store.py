@@ -7,6 +7,7 @@
     checkpoints/<2 hex>/<lineage>-<step>[.passing].safetensors    cache, outside the records (`studies.states`)
     studies/<digest>.toml                        the text of each study that was run here, so that ids can be looked up
     scratch/<name>/                              Ray's and Optuna's own files; nothing of the results
+    canaries/<time>-<digest>                     by which nodes show that they see this store (`studies.canary`)
 
 A commit is durable when `commit` returns and visible wholly or not at all. Any number of processes may commit, read and
 compact at once; no lock is taken and none is needed. `studies.records` says how commits are published,
@@ -33,7 +34,7 @@ import pyarrow as pa
 import pyarrow.dataset
 
 from core.errors import InputError, StoreError
-from studies import compaction, parts, verification
+from studies import canary, compaction, parts, verification
 from studies.compaction import CompactReport
 from studies.records import Extents, Part, Record, make_directory, names_in, publish_new, record_bytes, sync_directory
 from studies.schemas import RANK, SEGMENTS, table
@@ -256,6 +257,26 @@ class Store:
             path = self.root / "scratch" / name
             path.mkdir(parents=True, exist_ok=True)
             return path
+
+    # --- nodes ---
+
+    def plant_canary(self) -> str:
+        """A token by which other processes tell with `sees_canary` whether they see this very store.
+
+        Raises:
+            StoreError: where the disk refuses.
+        """
+        with _disk(self.root):
+            return canary.plant(self.root, self._now())
+
+    def sees_canary(self, token: str) -> bool:
+        """Whether the canary that `plant_canary` gave this token to lies in the store as it is seen from here.
+
+        Raises:
+            StoreError: where the store cannot be read.
+        """
+        with _disk(self.root):
+            return canary.sees(self.root, token)
 
     # --- upkeep ---
 
