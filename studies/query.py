@@ -176,7 +176,13 @@ def _hinted(message: str) -> str:
 
 
 def run_query(
-    trials: Sequence[Trial], store: Store, sql: str, *, timeout_s: float = 60.0, memory_bytes: int = MEMORY_BYTES
+    trials: Sequence[Trial],
+    store: Store,
+    sql: str,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    timeout_s: float = 60.0,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> pa.Table:
     """The result of one SELECT over the views.
 
@@ -184,6 +190,7 @@ def run_query(
         trials: of the study.
         store: with their results.
         sql: the query.
+        parameters: values of its `$name`s.
         timeout_s: seconds it may take, once the views are there.
         memory_bytes: memory that it and its result may take, each.
 
@@ -192,7 +199,7 @@ def run_query(
         StoreError: where the store is damaged.
     """
     check_query(sql)
-    task = pickle.dumps((store.root, tuple(trials), sql, timeout_s, memory_bytes))
+    task = pickle.dumps((store.root, tuple(trials), sql, dict(parameters or {}), timeout_s, memory_bytes))
     command = [sys.executable, "-P", "-c", "from studies.query_process import main; main()"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603
     watch: threading.Timer | None = None

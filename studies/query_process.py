@@ -11,6 +11,7 @@ import pickle
 import resource
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +27,7 @@ _BATCH_ROWS = 1 << 16
 
 def main() -> None:
     """Runs the query that stdin holds; its sender is `studies.query.run_query`."""
-    root, trials, sql, timeout_s, memory_bytes = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by our parent
+    root, trials, sql, parameters, timeout_s, memory_bytes = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by our parent
     out = sys.stdout.buffer
     settings = {
         "memory_limit": f"{memory_bytes >> 20}MiB",
@@ -55,7 +56,7 @@ def main() -> None:
     watch.daemon = True
     watch.start()
     try:
-        result = _collected(connection, sql, memory_bytes)
+        result = _collected(connection, sql, parameters, memory_bytes)
     except (MemoryError, duckdb.OutOfMemoryException, pa.ArrowMemoryError):
         _say(out, "input", f"the query took more memory than {memory_bytes >> 20} MiB; narrow it")
         return
@@ -81,13 +82,13 @@ def close_off(connection: Any) -> None:
     connection.execute("SET lock_configuration = true")
 
 
-def _collected(connection: Any, sql: str, limit: int) -> pa.Table:
+def _collected(connection: Any, sql: str, parameters: Mapping[str, Any], limit: int) -> pa.Table:
     """The rows of a query, fetched in batches.
 
     Raises:
         InputError: where they take more than `limit` bytes, or two columns have one name.
     """
-    reader = connection.sql(sql).to_arrow_reader(_BATCH_ROWS)
+    reader = connection.sql(sql, params=dict(parameters) or None).to_arrow_reader(_BATCH_ROWS)
     names = reader.schema.names
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"two columns of the result are called {twice[0]}; name them with AS")

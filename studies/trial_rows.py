@@ -7,7 +7,7 @@ of 1 and a share of 1.0 are equal, and not the same text.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -51,6 +51,7 @@ def trial_rows(
     alone = [alone_seconds(trial, chain, times) if times else None for trial, chain in zip(trials, chains, strict=True)]
     columns["alone_s"] = pa.array(alone, pa.float64())
     varied = list(dict.fromkeys(key for keys in dict.fromkeys(tuple(t.varied) for t in trials) for key in keys))
+    columns["setting"] = pa.array([_setting(trial.varied) for trial in trials], pa.string())
     for key in varied:
         columns[key] = _varied_column([trial.varied.get(key) for trial in trials])
     return pa.table(columns), varied
@@ -142,6 +143,11 @@ def _varied_column(values: Sequence[Any]) -> Any:
         if kinds <= allowed:
             return pa.array([float(v) if v is not None and pa.types.is_floating(kind) else v for v in values], kind)
     return pa.array([None if value is None else _text(value) for value in values], pa.string())
+
+
+def _setting(varied: Mapping[str, Any]) -> str:
+    """What is varied and acts on a trial, as one text: ``model.loops = 3, train.lr = 0.001``."""
+    return ", ".join(f"{key} = {_text(value)}" for key, value in varied.items())
 
 
 def _text(value: Any) -> str:

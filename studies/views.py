@@ -16,13 +16,14 @@ import duckdb
 import pyarrow as pa
 
 from core.errors import InputError, Problem
-from core.quantities import point, points
+from core.quantities import points
 from core.terms import nearest
 from studies.coverage import Coverage
+from studies.dictionary import VIEW_DOCS, Entry, described, entries
 from studies.drops import DROPS, EVENTS, FIRST_DROPS, SWITCH_COLUMNS
 from studies.measured_views import measured_views
 from studies.own_rows import grouped, known_ends, own_rows
-from studies.schemas import HISTORY, STRATIFIED, metric, table
+from studies.schemas import HISTORY, STRATIFIED, metric
 from studies.store import Store
 from studies.switches import frontiers
 from studies.trial_rows import trial_rows
@@ -30,7 +31,7 @@ from studies.trial_rows import trial_rows
 if TYPE_CHECKING:
     from studies.expand import Trial
 
-VIEWS = ("trials", "metrics", "curvature", "curves", "spectra", "surfaces", "events", "checks")
+VIEWS = tuple(VIEW_DOCS)
 """The names that a query may read."""
 
 _LAST_COLUMNS = ("tokens", "flops_alone")
@@ -52,7 +53,7 @@ class Views:
         _define(self.connection, trials, store)
 
     def arrow(self, name: str) -> pa.Table:
-        """A view's rows, sorted by its key; each metric has its unit in its field's metadata.
+        """A view's rows, sorted by its key; fields have unit, meaning and class (`studies.dictionary`) as metadata.
 
         Raises:
             InputError: for an unknown view.
@@ -60,7 +61,18 @@ class Views:
         if name not in VIEWS:
             raise InputError([Problem(name, f"unknown view; {nearest(name, VIEWS)}")])
         rows = self.connection.sql(f"SELECT * FROM {name} ORDER BY {', '.join(_ORDER[name])}").to_arrow_table()  # noqa: S608 - a name of ours
-        return rows.cast(pa.schema([_described(name, field) for field in rows.schema]))
+        return rows.cast(pa.schema([described(name, field) for field in rows.schema]))
+
+    def dictionary(self, name: str) -> list[Entry]:
+        """The columns of a view with type, unit and meaning; no row is read.
+
+        Raises:
+            InputError: for an unknown view.
+        """
+        if name not in VIEWS:
+            raise InputError([Problem(name, f"unknown view; {nearest(name, VIEWS)}")])
+        empty = self.connection.sql(f"SELECT * FROM {name} LIMIT 0")  # noqa: S608 - a name of ours
+        return entries(name, empty.to_arrow_table().schema)
 
     def close(self) -> None:
         """Closes the connection."""
@@ -87,23 +99,6 @@ _ORDER: Mapping[str, tuple[str, ...]] = {
     "events": ("trial_id", "step", "kind", "detail"),
     "checks": ("trial_id", "step"),
 }
-
-
-def _described(view: str, field: pa.Field) -> pa.Field:
-    """A column of a view with unit, class and meaning, as far as a table or the registry of metrics declares them."""
-    if view != "trials" and not (view == "curvature" and point(field.name)):
-        try:
-            return field.with_metadata(table(view).column(field.name).field.metadata)
-        except InputError:  # trial_id, which no table has
-            return field
-    if field.name in SWITCH_COLUMNS:
-        _, unit, doc = SWITCH_COLUMNS[field.name]
-        return field.with_metadata({"unit": unit, "doc": doc})
-    try:
-        found = metric(field.name)
-    except InputError:
-        return field
-    return field.with_metadata({"unit": found.unit, "doc": found.doc})
 
 
 def _define(connection: Any, trials: Sequence[Trial], store: Store) -> None:
@@ -159,7 +154,7 @@ def _trials_view(varied: Sequence[str], values: Sequence[str]) -> str:
         ends.append(f"any_value(m.{_quoted(name)}) FILTER (m.step = s.steps) AS {_quoted('final_' + name)}")
         best.append(f"{choose}(m.{_quoted(name)}) AS {_quoted('best_' + name)}")
     shown = [ended.format(_quoted(prefix + name)) for prefix in ("final_", "best_") for name in values]
-    head = ["trial_id", "study", "arm", "role", "seed", "status", *varied, "config"]
+    head = ["trial_id", "study", "arm", "role", "seed", "status", "setting", *varied, "config"]
     length = ["steps", "switch_step", "switches"]
     tail = ["parameters", "flops_alone", "flops_spent", "alone_s", "spent_s", "attempts"]
     tail += ["numerics_class", "pack_size", "error", "started_at", "finished_at", "provenance"]

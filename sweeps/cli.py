@@ -194,11 +194,18 @@ def status(
 @command(
     'query quickstart "select arm, avg(final_val_loss) from trials group by arm"',
     'query quickstart "select * from metrics" --format parquet --out metrics.parquet',
+    "query quickstart cost-to-reach --set loss=2.1",
 )
 def query(
     study: StudyArgument,
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT in DuckDB's SQL.")],
+    sql: Annotated[
+        str | None,
+        typer.Argument(metavar="SQL", help="One SELECT in DuckDB's SQL, or a saved query; silent: lists them."),
+    ] = None,
     *,
+    given: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter $NAME of it; may be repeated.")
+    ] = None,
     store: StoreOption = RESULTS,
     form: FormatOption = None,
     out: Annotated[Path | None, typer.Option(metavar="F", help="Write to this file, not to stdout.")] = None,
@@ -207,12 +214,30 @@ def query(
 ) -> int:
     """Ask the results of a study in SQL.
 
-    One SELECT over the views trials, metrics, curvature, curves, spectra, surfaces, events and checks. A terminal shows
-    long texts cut to its width; piped, or in another format, they are whole.
+    One SELECT over the views that `loopsweep tables` describes, or the name of a saved query; without either, the saved
+    queries are listed. A terminal shows long texts cut to its width; piped, or in another format, they are whole.
     """
-    from sweeps import commands_results
+    from sweeps import commands_query
 
-    return commands_results.query(study, sql, store, form="json" if as_json else form, out=out, timeout=timeout)
+    form = "json" if as_json else form
+    if sql is None:
+        return commands_query.saved(form)
+    return commands_query.query(study, sql, store, given=given or [], form=form, out=out, timeout=timeout)
+
+
+@command("tables", "tables quickstart --view trials")
+def tables(
+    study: Annotated[
+        str | None, typer.Argument(metavar="STUDY", help="With the columns of this study: its axes and strata.")
+    ] = None,
+    store: StoreOption = RESULTS,
+    view: Annotated[str | None, typer.Option("--view", metavar="NAME", help="Only this view.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Describe what queries read: columns, types, units, meanings."""
+    from sweeps import commands_query
+
+    return commands_query.tables(study, store, view=view, as_json=as_json)
 
 
 @command("report quickstart", "report quickstart my-study.toml --out reports-of-today")

@@ -1,4 +1,4 @@
-"""What the commands on recorded results do: query, report, show, diff, verify, compact.
+"""What the commands on recorded results do: report, show, diff, verify, compact.
 
 Each takes checked options, prints through `sweeps.output` and returns its exit code; errors are raised as
 `LoopsweepError` and become lines and codes in `sweeps.cli`.
@@ -6,9 +6,6 @@ Each takes checked options, prints through `sweeps.output` and returns its exit 
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,35 +24,6 @@ HIDDEN = (
 )
 """Columns of the history, or with ``_`` at the end families of them, that people are not shown."""
 HIDDEN_CURVATURE = ("method", "error", "products", "block_lambda_max_", "gradient_alignment_")
-
-
-def query(name: str, sql: str, root: Path, *, form: str | None, out: Path | None, timeout: float) -> int:
-    """The answer to one SELECT, on stdout or in a file."""
-    from studies.formats import formatted
-    from studies.query import run_query
-    from studies.spec import load_study
-    from studies.wanted import wanted
-
-    ending = out.suffix.removeprefix(".") if out is not None else ""
-    form = form or (ending if ending in ("csv", "json", "parquet") else "table")
-    if out is None and form == "parquet" and sys.stdout.isatty():
-        raise InputError([Problem("--format", "parquet is no text for a terminal; name a file with --out F")])
-    if out is not None and not out.parent.is_dir():
-        raise InputError([Problem("--out", f"there is no folder {out.parent}; make it first")])
-    study, store = load_study(name), _recorded(root)
-    width = shutil.get_terminal_size().columns if out is None and sys.stdout.isatty() else None
-    content = formatted(run_query(wanted(study, store), store, sql, timeout_s=timeout), form, width=width)
-    if out is None:
-        output.emit_bytes(content)
-        return 0
-    # Beside its place first, so that what lies there is replaced whole or not at all.
-    fresh = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        fresh.write_bytes(content)
-        fresh.replace(out)
-    finally:
-        fresh.unlink(missing_ok=True)
-    return 0
 
 
 def report(names: Sequence[str], root: Path, *, out: Path | None, as_json: bool) -> int:
@@ -175,7 +143,7 @@ def diff(first: str, second: str, root: Path, *, studies: Sequence[str], as_json
 
 def verify(root: Path, *, as_json: bool) -> int:
     """Every part, record and checkpoint checked; 3 where something recorded cannot be read."""
-    report = _recorded(root).verify()
+    report = recorded(root).verify()
     if as_json:
         output.emit_json({name: getattr(report, name) for name in (*report.__dataclass_fields__, "ok")})
         return 0 if report.ok else 3
@@ -204,7 +172,7 @@ def verify(root: Path, *, as_json: bool) -> int:
 
 def compact(root: Path, *, as_json: bool) -> int:
     """Small parts folded into few."""
-    report = _recorded(root).compact()
+    report = recorded(root).compact()
     if as_json:
         output.emit_json({name: getattr(report, name) for name in report.__dataclass_fields__})
     elif report.published is None:
@@ -215,7 +183,7 @@ def compact(root: Path, *, as_json: bool) -> int:
     return 0
 
 
-def _recorded(root: Path) -> Store:
+def recorded(root: Path) -> Store:
     """The store, which must be there.
 
     Raises:
