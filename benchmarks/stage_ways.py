@@ -25,8 +25,8 @@ from studies.views import open_views
 from studies.wanted import wanted
 from studies.watchers import resolved
 from sweeps.local_executor import LocalExecutor
+from sweeps.observer import Silent
 from sweeps.plan import Plan, plan
-from sweeps.round import Silent
 from sweeps.run import run
 
 WORKERS = 2

@@ -20,7 +20,8 @@ from studies.expand import Trial
 from studies.schemas import probe_observed
 from studies.store import Store
 from sweeps.executor import Committed, Executor, Finished, LaneOutcome, Lost
-from sweeps.round import POLL_SECONDS, Limits, Notes, Observer
+from sweeps.observer import Notes, Observer
+from sweeps.round import POLL_SECONDS, Limits
 from sweeps.tables import plural
 from sweeps.units import Bundle, Lane, Unit, unit
 from sweeps.worker import Context, Done, host, segment_row, state_of, unsound

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -19,20 +19,20 @@ from core.errors import LoopsweepError, StoreError
 from core.lineage import Link
 from core.numerics import device_and_engine
 from core.schedule import Watch
-from studies.coverage import Coverage
 from studies.expand import Trial
 from studies.schemas import FAILURES
 from studies.store import Store
 from studies.tree import Tree, shape_key
-from studies.watchers import assumed, read_checks, resolved, watched_links
+from studies.watchers import assumed, resolved
 from sweeps import calibrate
 from sweeps.executor import Executor, Finished, Lost
 from sweeps.interrupts import Interrupts
-from sweeps.look import look
+from sweeps.look import Outlook, outlook_of
 from sweeps.measure_cost import measure_cost, measuring
 from sweeps.measuring import MeasureResult, measure_kept, missing
+from sweeps.observer import Observer, Silent
 from sweeps.packs import PACK_SIZES, Pace, Ready, paces
-from sweeps.round import POLL_SECONDS, Limits, Observer, Outlook, Round, Silent
+from sweeps.round import POLL_SECONDS, Limits, Round
 from sweeps.tables import duration, plural
 from sweeps.units import WORK, Bundle, Lane, unit
 
@@ -93,7 +93,7 @@ def run(
     with Interrupts() as interrupts:
         while True:
             trials = ask()
-            outlook = _outlook(trials, store, again)
+            outlook = outlook_of(trials, store, again)
             tree = outlook.tree
             if rounds == 0 and not measured and (found := missing(trials, store)).kept:
                 # What is measured at kept states need not be trained again.
@@ -149,16 +149,9 @@ def run(
     )
 
 
-def _outlook(trials: Sequence[Trial], store: Store, retry: Collection[str] = ()) -> Outlook:
-    coverage = Coverage(store.read("segments"))
-    tree = look(trials, store, retry, coverage)
-    lineages = {link.lineage for trial in trials for link in watched_links(trial)}
-    return Outlook(trials=trials, tree=tree, coverage=coverage, checks=read_checks(store, lineages))
-
-
 def _anew(trials: Sequence[Trial], store: Store) -> Outlook:
     """The same trials over what is recorded now."""
-    return _outlook(resolved(trials, store), store)
+    return outlook_of(resolved(trials, store), store)
 
 
 def _say_classes(trials: Sequence[Trial], tree: Tree, store: Store, *, limits: Limits, observer: Observer) -> None:

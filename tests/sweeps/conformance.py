@@ -21,7 +21,7 @@ from studies.expand import Trial
 from studies.store import Store
 from studies.watchers import resolved
 from sweeps.executor import Committed, Event, Executor, Finished, Lost, Progress, Started
-from sweeps.round import Silent
+from sweeps.observer import Silent
 from sweeps.run import run
 from sweeps.units import Bundle, unit
 from sweeps.worker import run_bundle

@@ -13,7 +13,8 @@ from studies.expand import Trial
 from studies.store import Store
 from studies.watchers import resolved
 from sweeps.local_executor import LocalExecutor
-from sweeps.round import Limits, Silent
+from sweeps.observer import Silent
+from sweeps.round import Limits
 from sweeps.run import run
 from tests.sweeps.work import config, of_config, trial
 

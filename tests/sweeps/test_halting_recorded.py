@@ -24,8 +24,9 @@ from sweeps.audit import audit
 from sweeps.cli import execute
 from sweeps.measure_cost import OUTPUT_WORK, measure_cost
 from sweeps.measuring import measure_kept, missing
+from sweeps.observer import Silent
 from sweeps.packs import Pace
-from sweeps.round import Limits, Silent
+from sweeps.round import Limits
 from sweeps.run import run
 from tests.sweeps.direct import Direct
 from tests.sweeps.work import config, of_config

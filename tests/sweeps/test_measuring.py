@@ -14,8 +14,9 @@ from studies.store import Store
 from sweeps.audit import audit
 from sweeps.executor import Event, Lost
 from sweeps.measuring import measure_kept, missing
+from sweeps.observer import Silent
 from sweeps.plan import plan
-from sweeps.round import Limits, Silent
+from sweeps.round import Limits
 from sweeps.run import run
 from sweeps.units import Bundle
 from tests.sweeps.direct import Direct

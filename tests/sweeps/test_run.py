@@ -18,7 +18,8 @@ from studies.schemas import table
 from studies.store import Store
 from sweeps import calibrate
 from sweeps.local_executor import LocalExecutor
-from sweeps.round import Limits, Silent
+from sweeps.observer import Silent
+from sweeps.round import Limits
 from sweeps.run import RunResult, run
 from tests.sweeps import work
 from tests.sweeps.direct import Direct

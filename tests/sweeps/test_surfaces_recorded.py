@@ -19,8 +19,9 @@ from studies.views import open_views
 from sweeps.audit import audit
 from sweeps.measure_cost import LOSS_WORK, measure_cost
 from sweeps.measuring import measure_kept, missing
+from sweeps.observer import Silent
 from sweeps.packs import Pace
-from sweeps.round import Limits, Silent
+from sweeps.round import Limits
 from sweeps.run import run
 from tests.sweeps.direct import Direct
 from tests.sweeps.work import config, of_config

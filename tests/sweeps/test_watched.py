@@ -21,7 +21,8 @@ from studies.views import open_views
 from studies.watchers import resolved
 from sweeps.audit import audit
 from sweeps.executor import Event
-from sweeps.round import Limits, Silent
+from sweeps.observer import Silent
+from sweeps.round import Limits
 from sweeps.run import RunResult, run
 from sweeps.units import WORK, Lane
 from tests.sweeps.bits import differences, view_differences
