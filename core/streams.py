@@ -7,10 +7,12 @@ of (data seed, step) and resuming needs no generator state. Bits do not depend o
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections.abc import Collection
 
 import numpy as np
 
-__all__ = ["derived_seed", "stream"]
+__all__ = ["derived_seed", "fresh_seeds", "stream"]
 
 
 def _key(seed: int, names: tuple[str | int, ...]) -> bytes:
@@ -21,6 +23,12 @@ def _key(seed: int, names: tuple[str | int, ...]) -> bytes:
 def derived_seed(seed: int, *names: str | int) -> int:
     """A seed in 0 … 2^62 − 1 derived from another by name (for instance the tuning seeds of an arm)."""
     return int.from_bytes(_key(seed, names)[:8], "little") >> 2
+
+
+def fresh_seeds(purpose: str, count: int, taken: Collection[int]) -> tuple[int, ...]:
+    """Seeds for a purpose: derived by hash, the same for every study (so studies share trials), none of `taken`."""
+    derived = (derived_seed(0, purpose, number) for number in itertools.count())
+    return tuple(itertools.islice((seed for seed in derived if seed not in taken), count))
 
 
 def stream(seed: int, *names: str | int, position: int = 0) -> np.random.Generator:

@@ -294,3 +294,6 @@ class TextTask:
 Task = MarkovTask | AlgorithmicTask | TextTask
 TASKS: dict[str, type[Task]] = {kind: cls for cls in get_args(Task) for kind in get_args(hints(cls)["kind"])}
 """The class of each kind of task."""
+
+TRAINED_ON = frozenset({"train_length", "train_size", "curriculum", "data_seed"})
+"""Terms of a task that act on the training alone: they leave alone what is asked of a trained model."""

@@ -2,7 +2,7 @@
 
 A loss at sixteen hops and one at two are no numbers of one axis. So what compares settings beyond the claims, accuracy
 against length or loops, maps, the Pareto front, is made for each task by itself: the trials that are validated on the
-same thing. Terms that act on the training alone (`TRAINING`) make no other task.
+same thing. Terms that act on the training alone (`TRAINED_ON`) make no other task.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
 
+from core.task_terms import TRAINED_ON
 from reports import words
 from reports.tables import Tables
 
-TRAINING = frozenset({"train_length", "train_size", "curriculum", "data_seed"})
-"""Terms of a task that leave alone what is asked of a trained model."""
 _LENGTH = re.compile(r"_len_(\d+)$")
 
 
@@ -54,7 +53,7 @@ def split(tables: Tables) -> list[Task]:
     found = []
     for kind in sorted(of_kind):
         places = of_kind[kind]
-        keys = sorted({key for place in places for key in terms[place]} - {"kind"} - TRAINING)
+        keys = sorted({key for place in places for key in terms[place]} - {"kind"} - TRAINED_ON)
         differ = [key for key in keys if len({_text(terms[place].get(key)) for place in places}) > 1]
         groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for place in places:

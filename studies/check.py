@@ -17,7 +17,7 @@ from typing import Any
 from core.config import MeasureConfig, TrialConfig, section_class
 from core.errors import InputError, Problem
 from core.quantities import QUANTITIES, QUANTITY_OF, point, quantity_of
-from core.streams import derived_seed
+from core.streams import fresh_seeds
 from core.terms import build, hints, nearest, terms
 from studies.claims import Claim, metric_names, parse_claims
 from studies.feasible import setting_problems
@@ -313,7 +313,7 @@ class _Check:
         metric = table.get("tune_metric", "final_val_loss")
         if type(count) is not int or not 1 <= count <= MAX_SEEDS or not isinstance(metric, str):
             return None
-        return Nuisance(axes=grid, seeds=tune_seeds(count, seeds), metric=metric)
+        return Nuisance(axes=grid, seeds=fresh_seeds("tune", count, set(seeds)), metric=metric)
 
     def measure(self) -> MeasureConfig:
         try:
@@ -407,13 +407,6 @@ class _Check:
         tables = self.document.get("claims", [])
         sound = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
         return parse_claims(tables if sound else [], arms=list(self.table("arms")), strata=strata, problems=self.found)
-
-
-def tune_seeds(count: int, seeds: Collection[int]) -> tuple[int, ...]:
-    """Seeds for tuning: derived by hash, the same for every study (so studies share trials), none of `seeds`."""
-    taken = set(seeds)
-    derived = (derived_seed(0, "tune", number) for number in itertools.count())
-    return tuple(itertools.islice((seed for seed in derived if seed not in taken), count))
 
 
 def _strata(arms: Sequence[Arm], axes: Grid) -> list[str]:

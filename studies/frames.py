@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from studies.confirm import read_confirmations
 from studies.query import MEMORY_BYTES, run_query
 from studies.spec import load_study
 from studies.store import Store
@@ -32,6 +33,8 @@ class Results:
         self.store = store
         self.wanted = wanted(study, store)
         """Its trials, as far as recorded rows decide them, in canonical order."""
+        self.confirmations = read_confirmations(study, store)
+        """By metric and setting, the fresh seeds that `loopsweep confirm` chose; their trials are in `wanted`."""
         self._views = Views(self.wanted, store)
 
     def trials(self) -> pd.DataFrame:

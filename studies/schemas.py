@@ -405,9 +405,25 @@ PROPOSALS = Table(
     ),
 )
 
+CONFIRMATIONS = Table(
+    name="confirmations",
+    doc="settings that are run again on fresh seeds, chosen by `loopsweep confirm`",
+    key=("study", "metric", "arm", "setting", "seed"),
+    columns=(
+        _text("study", "name of the study"),
+        _text("metric", "column of the view trials by which the setting was among the best"),
+        _text("arm", "name of the arm"),
+        _text("setting", "trial_id that the setting has under seed 0"),
+        _whole("seed", "a fresh one: derived by hash, none that the setting was chosen or tuned on"),
+    ),
+)
+
 TABLES: Mapping[str, Table] = {
     t.name: t
-    for t in (SEGMENTS, METRICS_TABLE, CURVATURE, SPECTRA, SURFACES, CURVES, EVENTS, CHECKS, CALIBRATIONS, PROPOSALS)
+    for t in (
+        *(SEGMENTS, METRICS_TABLE, CURVATURE, SPECTRA, SURFACES, CURVES, EVENTS, CHECKS),
+        *(CALIBRATIONS, PROPOSALS, CONFIRMATIONS),
+    )
 }
 
 

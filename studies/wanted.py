@@ -1,8 +1,8 @@
 """The trials that a study wants now: its expansion, as far as recorded rows decide it.
 
 The winners of nuisance axes are known once their tuning trials are recorded, a search's trials once they are proposed,
-the stages of a schedule with a criterion once its checks are; all are functions of what the store holds, so every
-command and every driver sees the same trials.
+the stages of a schedule with a criterion once its checks are, trials of confirmation once they are asked for; all are
+functions of what the store holds, so every command and every driver sees the same trials.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from studies.confirm import confirmed
 from studies.expand import Trial, expand
 from studies.proposals import read_proposals
 from studies.store import Store
@@ -29,6 +30,12 @@ def wanted(study: Study, store: Store) -> list[Trial]:
         InputError: where settings break rules between terms.
         StoreError: where the store cannot be read.
     """
+    trials = _chosen(study, store)
+    return [*trials, *resolved(confirmed(study, trials, store), store)]
+
+
+def _chosen(study: Study, store: Store) -> list[Trial]:
+    """Those that the study itself asks for."""
     if study.search is not None:
         return resolved(expand(study, proposals=read_proposals(study, store)), store)
     trials = resolved(expand(study), store)

@@ -26,12 +26,15 @@ from sweeps import output
 from sweeps.options import (
     RESULTS,
     AddressOption,
+    ArmOption,
     AuditOption,
+    ByOption,
     CheckpointOption,
     DeviceOption,
     EngineOption,
     ExplainOption,
     FormatOption,
+    FreshSeedsOption,
     JsonOption,
     MaxTrialsOption,
     OnOption,
@@ -42,6 +45,7 @@ from sweeps.options import (
     StudyArgument,
     StudyFileOption,
     TimeoutOption,
+    TopOption,
     TrialArgument,
     WorkersOption,
     positive,
@@ -150,6 +154,49 @@ def run(
         audit=audit,
     )
     return commands_run.run(study, store, options, max_trials=max_trials, as_json=as_json)
+
+
+@command("confirm my-study.toml --top 3 --seeds 10", "confirm my-study.toml --top 1 --arm shift --by best_val_accuracy")
+def confirm(
+    study: StudyArgument,
+    *,
+    top: TopOption = 3,
+    seeds: FreshSeedsOption = 10,
+    by: ByOption = None,
+    arm: ArmOption = None,
+    store: StoreOption = RESULTS,
+    on: OnOption = "local",
+    address: AddressOption = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = "cpu",
+    engine: EngineOption = "eager",
+    pack: PackOption = "auto",
+    checkpoint_minutes: CheckpointOption = "10",
+    unit_timeout: TimeoutOption = None,
+    retry: RetryOption = "",
+    max_trials: MaxTrialsOption = 10**6,
+    as_json: JsonOption = False,
+) -> int:
+    """Run the best settings again, on fresh seeds.
+
+    The best of many looks better than it is on the seeds that chose it. Fresh seeds are derived by hash; the report
+    puts the two estimates side by side. The same command resumes; a larger --top or --seeds adds to what is there.
+    """
+    from sweeps import commands_confirm, commands_run
+
+    options = commands_run.RunOptions(
+        on=on,
+        address=address,
+        workers=workers,
+        device=device,
+        engine=engine,
+        pack=pack,
+        checkpoint_minutes=checkpoint_minutes,
+        unit_timeout_s=unit_timeout,
+        retry=retry,
+    )
+    choice = commands_confirm.Choice(top=top, seeds=seeds, by=by, arms=tuple(arm or ()))
+    return commands_confirm.confirm(study, store, choice, options, max_trials=max_trials, as_json=as_json)
 
 
 @command("measure my-study.toml", "measure my-study.toml --workers 4 --json")

@@ -6,7 +6,7 @@ not before: the other commands do without torch and ray.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,11 +62,44 @@ def run(name: str, root: Path, options: RunOptions, *, max_trials: int, as_json:
     """Runs what is missing, and says how it ended."""
     study = load(name, max_trials=max_trials)
     trials = wanted(study, Store.open(root))  # what is wrong with the study is said before the store is made
-    _check(options)
-    if options.engine == "compiled":
-        _check_compiled(options, trials)
+    check(options, trials)
     store = Store.open(root, create=True)
     store.keep_study(*study_text(name))
+    propose = None if study.search is None else lambda: _propose(study, store)
+    return complete(
+        study,
+        store,
+        options,
+        ask=lambda: wanted(study, store),
+        propose=propose,
+        of=as_typed(name, root),
+        as_json=as_json,
+    )
+
+
+def complete(
+    study: Study,
+    store: Store,
+    options: RunOptions,
+    *,
+    ask: Callable[[], list[Trial]],
+    propose: Callable[[], bool] | None = None,
+    of: str,
+    facts: Mapping[str, Any] | None = None,
+    as_json: bool,
+) -> int:
+    """Runs what is missing of some trials of a study, and says how it ended.
+
+    Args:
+        study: the study.
+        store: open, to be written.
+        options: how it is run, checked.
+        ask: the trials that are wanted now.
+        propose: of a search, as `sweeps.run.run` takes it.
+        of: the study and its store, as further commands take them.
+        facts: what ``--json`` says beside the end of the run.
+        as_json: whether it does.
+    """
     limits = Limits(
         device=options.device,
         engine=options.engine,
@@ -75,24 +108,24 @@ def run(name: str, root: Path, options: RunOptions, *, max_trials: int, as_json:
     )
     with _executor(store, options) as executor, Display(study.name) as display:
         result = run_trials(
-            lambda: wanted(study, store),
+            ask,
             store,
             executor,
             limits=limits,
             pack=options.pack,
             retry=options.retry,
-            propose=None if study.search is None else lambda: _propose(study, store),
+            propose=propose,
             observer=display,
         )
-        trials, audited = wanted(study, store), None
+        trials, audited = ask(), None
         if options.audit is not None and not result.interrupted:
             display.said("running a sample of the recorded trials again")
             audited = audit(trials, store, executor, share=options.audit, device=options.device)
     coverage = Coverage(store.read("segments"))
     if as_json:
-        output.emit_json(_summary(study, result, trials, coverage) | _audit_facts(audited))
+        output.emit_json(_summary(study, result, trials, coverage) | dict(facts or {}) | _audit_facts(audited))
     else:
-        _tell(as_typed(name, root), result, trials, coverage)
+        _tell(of, result, trials, coverage)
         _tell_audit(audited)
     return audited.exit_code if audited is not None and audited.mismatches else result.exit_code
 
@@ -169,6 +202,17 @@ def _propose(study: Study, store: Store) -> bool:
 
     metric = study.search.metric if study.search else ""
     return advance(study, store, recorded_values(wanted(study, store), store, metric))
+
+
+def check(options: RunOptions, trials: Sequence[Trial]) -> None:
+    """Refuses what cannot be run in this way, before anything is written.
+
+    Raises:
+        InputError: with the option.
+    """
+    _check(options)
+    if options.engine == "compiled":
+        _check_compiled(options, trials)
 
 
 def _check(options: RunOptions) -> None:

@@ -127,6 +127,15 @@ AuditOption = Annotated[
     Any,
     typer.Option("--audit", parser=share, metavar="SHARE", help="Re-run a share of what is recorded, compare bits."),
 ]
+TopOption = Annotated[int, typer.Option("--top", metavar="K", min=1, help="The best so many settings of each task.")]
+FreshSeedsOption = Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="Fresh seeds of each of them.")]
+ByOption = Annotated[
+    str | None,
+    typer.Option("--by", metavar="METRIC", help="What decides; silent = what is tuned or searched for, else the loss."),
+]
+ArmOption = Annotated[
+    list[str] | None, typer.Option("--arm", metavar="NAME", help="Only settings of this arm; may be repeated.")
+]
 FormatOption = Annotated[
     Literal["table", "csv", "json", "parquet"] | None,
     typer.Option("--format", help="Silent: by the ending of --out, else a table."),

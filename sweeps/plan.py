@@ -47,6 +47,8 @@ class Plan:
     trials: int
     done: int
     """Trials that are recorded, whatever their status."""
+    confirming: int
+    """Trials on fresh seeds (role ``confirm``) among them."""
     waiting: int
     """Trials whose chain depends on what criteria will decide."""
     nodes: int
@@ -138,6 +140,7 @@ def plan(
     return Plan(
         trials=len(trials),
         done=sum(done),
+        confirming=sum(trial.role == "confirm" for trial in trials),
         waiting=waiting,
         nodes=len(tree.nodes),
         missing=len(todo),

@@ -81,7 +81,7 @@ def size_costs(
 
 def to_come(study: Study, planned: Plan) -> int:
     """Trials that come at most, once what they depend on is recorded."""
-    return count(study) - planned.trials if study.nuisance or study.search else 0
+    return count(study) - planned.trials + planned.confirming if study.nuisance or study.search else 0
 
 
 def time_left(planned: Plan, later: int) -> str:
