@@ -32,4 +32,4 @@ def write_report(studies: Sequence[Study], store: Store, out: Path) -> Path:
     from reports.write import write
 
     read = [(study, studies_package.load(study, store=store)) for study in studies]
-    return write(read, store=store.root, out=out)
+    return write(read, store=store.name, out=out)

@@ -14,7 +14,7 @@ from reports.tables import Results
 from studies.study import Study
 
 
-def write(studies: Sequence[tuple[Study, Results]], *, store: Path, out: Path) -> Path:
+def write(studies: Sequence[tuple[Study, Results]], *, store: str, out: Path) -> Path:
     """The report of one study or several, in a folder of its own.
 
     Writes ``report.json``, ``report.html``, ``report.md`` and ``figures/*.svg``; a report that lies there is
@@ -44,8 +44,8 @@ def write(studies: Sequence[tuple[Study, Results]], *, store: Path, out: Path) -
     return page
 
 
-def _command(studies: Sequence[Study], store: Path) -> str:
+def _command(studies: Sequence[Study], store: str) -> str:
     """The shell line that runs what is missing and reports again."""
-    files, place = [shlex.quote(study.file) for study in studies], shlex.quote(str(store))
+    files, place = [shlex.quote(study.file) for study in studies], shlex.quote(store)
     runs = [f"loopsweep run {file} --store {place}" for file in files]
     return " && ".join([*runs, f"loopsweep report {' '.join(files)} --store {place}"])

@@ -12,10 +12,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from studies.parts import write_part
-from studies.records import Manifest, Part, make_directory, manifest_bytes, publish_new, sync_directory
+from studies.place import Place
+from studies.records import Manifest, Part, manifest_bytes
 from studies.schemas import TABLES
 from studies.snapshot import Snapshot, Snapshots
 
@@ -40,12 +40,12 @@ class CompactReport:
 
 
 def compact(
-    root: Path, snapshots: Snapshots, *, grace_s: float = 3600.0, now: Callable[[], int] = time.time_ns
+    place: Place, snapshots: Snapshots, *, grace_s: float = 3600.0, now: Callable[[], int] = time.time_ns
 ) -> CompactReport:
     """Folds all records into one manifest and removes what was retired longer ago than `grace_s`.
 
     Args:
-        root: of the store.
+        place: of the store.
         snapshots: of the same store.
         grace_s: how long a reader may go on using files that no longer count, in seconds.
         now: the clock, in nanoseconds since the epoch.
@@ -53,26 +53,24 @@ def compact(
     Raises:
         StoreError: where a part is damaged; nothing is folded then.
     """
-    snapshot, parts = snapshots.stable(lambda look: (look, _fold(root, look)))
+    snapshot, parts = snapshots.stable(lambda look: (look, _fold(place, look)))
     published: int | None = None
     if snapshot.records:
         manifest = _successor(snapshot, parts, now())
-        make_directory(root / "manifests")
-        if publish_new(root / "manifests" / f"{manifest.number}.json", manifest_bytes(manifest)):
+        if place.publish_new(f"manifests/{manifest.number}.json", manifest_bytes(manifest)):
             published = manifest.number
         else:
-            for part in parts:
-                (root / part.path).unlink(missing_ok=True)
+            place.map(place.remove, [part.path for part in parts])
     return CompactReport(
         published=published,
         folded=len(snapshot.records) if published is not None else 0,
         parts=len(parts) if published is not None else 0,
         rows=sum(part.rows for part in parts) if published is not None else 0,
-        removed=_remove(root, snapshots.take().manifest, now() - round(grace_s * 1e9)),
+        removed=_remove(place, snapshots.take().manifest, now() - round(grace_s * 1e9)),
     )
 
 
-def _fold(root: Path, snapshot: Snapshot) -> list[Part]:
+def _fold(place: Place, snapshot: Snapshot) -> list[Part]:
     """Writes the visible rows of every table; the parts are durable on return."""
     parts: list[Part] = []
     if not snapshot.records:
@@ -80,23 +78,19 @@ def _fold(root: Path, snapshot: Snapshot) -> list[Part]:
     try:
         for table in TABLES.values():
             data = snapshot.read(table, with_rank=True)
-            if data.num_rows:
-                make_directory(root / "parts" / table.name)
             for start in range(0, data.num_rows, MAX_ROWS):
-                parts.append(write_part(root, table, data.slice(start, MAX_ROWS)))
+                parts.append(write_part(place, table, data.slice(start, MAX_ROWS)))
     except BaseException:
-        for part in parts:
-            (root / part.path).unlink(missing_ok=True)
+        place.map(place.remove, [part.path for part in parts])
         raise
-    for name in {part.table for part in parts}:
-        sync_directory(root / "parts" / name)
     return parts
 
 
 def _successor(snapshot: Snapshot, parts: list[Part], at: int) -> Manifest:
     """The next manifest: what is still to be removed from before, and what is retired now."""
     before = snapshot.manifest
-    retired = {path: since for path, since in before.retired.items() if (snapshot.root / path).exists()}
+    there = snapshot.place.map(snapshot.place.exists, before.retired)
+    retired = {path: since for (path, since), is_there in zip(before.retired.items(), there, strict=True) if is_there}
     old = [part.path for part in before.parts]
     if before.number:
         old.append(f"manifests/{before.number}.json")
@@ -112,11 +106,13 @@ def _successor(snapshot: Snapshot, parts: list[Part], at: int) -> Manifest:
     )
 
 
-def _remove(root: Path, manifest: Manifest, before: int) -> int:
+def _remove(place: Place, manifest: Manifest, before: int) -> int:
     """Removes files retired at or before a time; records first, since they name parts."""
+    due = [path for path, since in manifest.retired.items() if since <= before]
     removed = 0
-    for path, since in sorted(manifest.retired.items(), key=lambda entry: not entry[0].startswith("records/")):
-        if since <= before and (root / path).exists():
-            (root / path).unlink(missing_ok=True)
-            removed += 1
+    for records in (True, False):
+        these = [path for path in due if path.startswith("records/") == records]
+        there = [path for path, is_there in zip(these, place.map(place.exists, these), strict=True) if is_there]
+        place.map(place.remove, there)
+        removed += len(there)
     return removed

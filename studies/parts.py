@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.errors import StoreError
-from studies.records import Extents, Part, first_step, write_durable
+from studies.place import Place
+from studies.records import Extents, Part, first_step
 from studies.schemas import FAILURES, RANK, STATUSES, Table
 
 Rows = Sequence[Mapping[str, Any]]
@@ -134,32 +135,41 @@ def _ranks(table: Table, data: Any, ranks: Mapping[str, list[tuple[int, int, int
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def write_part(root: Path, table: Table, data: Any) -> Part:
-    """Writes a part under a name of its own and makes it durable but for its directory entry."""
+def write_part(place: Place, table: Table, data: Any) -> Part:
+    """Writes a part under a name of its own, durably."""
     buffer = io.BytesIO()
     strings = [f.name for f in data.schema if pa.types.is_string(f.type)]
     pq.write_table(data, buffer, compression="zstd", use_dictionary=strings, row_group_size=1 << 18)
     content = buffer.getvalue()
     path = f"parts/{table.name}/{secrets.token_hex(12)}.parquet"
-    write_durable(root / path, content)
+    place.write(path, content)
     names = tuple(name for name in data.column_names if name != RANK.name)
     digest = hashlib.sha256(content).hexdigest()
     return Part(table=table.name, path=path, digest=digest, size=len(content), rows=data.num_rows, columns=names)
 
 
-def check_size(root: Path, part: Part, named_by: str) -> Path:
-    """The path of a part, whose file must be there in the size that its record says.
+def part_files(place: Place, named: Iterable[tuple[str, Part]]) -> list[Path]:
+    """Files to open for parts, each of the size that its record says.
+
+    Args:
+        place: of the store.
+        named: parts with the record or manifest that names each.
 
     Raises:
-        FileNotFoundError: where it is gone (a compaction may have folded it since: look again).
-        StoreError: where it has another size.
+        FileNotFoundError: where one is gone (a compaction may have folded it since: look again).
+        StoreError: where one has another size.
     """
-    path = root / part.path
-    size = path.stat().st_size
-    if size != part.size:
-        message = f"{path}: {size} bytes where {named_by} says {part.size}"
-        raise StoreError(f"{message}; run `loopsweep verify` to see what else is damaged")
-    return path
+
+    def file(entry: tuple[str, Part]) -> Path:
+        by, part = entry
+        path = place.local(part.path, part.digest)
+        size = path.stat().st_size
+        if size != part.size:
+            message = f"{place.where(part.path)}: {size} bytes where {by} says {part.size}"
+            raise StoreError(f"{message}; run `loopsweep verify` to see what else is damaged")
+        return path
+
+    return place.map(file, named)
 
 
 def read_part(path: Path, schema: Any) -> Any:

@@ -199,7 +199,7 @@ def run_query(
         StoreError: where the store is damaged.
     """
     check_query(sql)
-    task = pickle.dumps((store.root, tuple(trials), sql, dict(parameters or {}), timeout_s, memory_bytes))
+    task = pickle.dumps((store.name, tuple(trials), sql, dict(parameters or {}), timeout_s, memory_bytes))
     command = [sys.executable, "-P", "-c", "from studies.query_process import main; main()"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603
     watch: threading.Timer | None = None

@@ -27,7 +27,7 @@ _BATCH_ROWS = 1 << 16
 
 def main() -> None:
     """Runs the query that stdin holds; its sender is `studies.query.run_query`."""
-    root, trials, sql, parameters, timeout_s, memory_bytes = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by our parent
+    store, trials, sql, parameters, timeout_s, memory_bytes = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by our parent
     out = sys.stdout.buffer
     settings = {
         "memory_limit": f"{memory_bytes >> 20}MiB",
@@ -38,7 +38,7 @@ def main() -> None:
         "python_enable_replacements": False,
     }
     try:
-        views = Views(trials, Store.open(Path(root)), config=settings)
+        views = Views(trials, Store.open(store), config=settings)
     except StoreError as error:
         _say(out, "store", str(error))
         return

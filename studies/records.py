@@ -2,9 +2,8 @@
 
 A part counts when a record or the newest manifest names it, and not otherwise: a directory listing proves nothing. A
 *record* names the parts of one commit. A *manifest* names the parts that compaction wrote, the records folded into them
-and what it retired. Both are JSON with a digest over their own content, and both appear by `publish_new`: written to a
-temporary file, made durable, then linked to a name that must be free. So a record is there wholly or not at all,
-whoever is killed when, and of two that publish the same manifest number one wins.
+and what it retired. Both are JSON with a digest over their own content, and both appear by `Place.publish_new`: wholly
+or not at all, whoever is killed when, and of two that publish the same manifest number one wins.
 
 Listing order matters against a compaction that runs meanwhile: records are listed before manifests, so a record that
 was folded and removed before the listing is in the manifest that is read after it.
@@ -12,18 +11,15 @@ was folded and removed before the listing is in the manifest that is read after 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from core.errors import StoreError
+from studies.place import Place
 
 RECORD_NAME = re.compile(r"\d{19}-[0-9a-f]{8}\.json")
 MANIFEST_NAME = re.compile(r"(\d{1,9})\.json")
@@ -72,68 +68,6 @@ class Manifest:
     """Names of the records whose rows are in `parts`, as long as their files may be there."""
     retired: Mapping[str, int] = field(default_factory=dict)
     """By path, relative to the store: time (ns since the epoch) at which a file ceased to count."""
-
-
-# --- publishing ------------------------------------------------------------------------------------------------------
-
-
-def sync_directory(path: Path) -> None:
-    """Makes the entries of a directory durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def make_directory(path: Path) -> None:
-    """A directory and what is missing above it, each entry durable."""
-    if path.is_dir():
-        return
-    make_directory(path.parent)
-    path.mkdir(exist_ok=True)
-    sync_directory(path.parent)
-
-
-def write_durable(path: Path, data: bytes) -> None:
-    """A new file with this content, durable but for its directory entry (see `sync_directory`)."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(handle, view) :]
-        os.fsync(handle)
-    except BaseException:
-        path.unlink(missing_ok=True)  # on a full disk its bytes are needed
-        raise
-    finally:
-        os.close(handle)
-
-
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
-
-
-def publish_new(path: Path, data: bytes) -> bool:
-    """Publishes a file durably under a name that must be free; False, and nothing changed, where it is taken.
-
-    Raises:
-        StoreError: where the file system has no hard links, on which "must be free" rests.
-    """
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
-    write_durable(temporary, data)
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno in _NO_LINKS:
-            message = f"{path.parent}: the file system has no hard links, which publish results exactly once"
-            raise StoreError(f"{message}; put the store on a file system that has them (--store DIR)") from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_directory(path.parent)
-    return True
 
 
 # --- text form -------------------------------------------------------------------------------------------------------
@@ -234,14 +168,6 @@ def parse_manifest(data: bytes, number: int) -> Manifest:
 # --- listing ---------------------------------------------------------------------------------------------------------
 
 
-def names_in(path: Path) -> list[str]:
-    """Names in a directory; none where it is not there."""
-    try:
-        return [entry.name for entry in path.iterdir()]
-    except FileNotFoundError:
-        return []
-
-
 def first_step(start: int, end: int) -> int:
     """The first step whose rows belong to a segment: that of its beginning is its parent's, but for step 0.
 
@@ -250,12 +176,12 @@ def first_step(start: int, end: int) -> int:
     return start if start in (0, end) else start + 1
 
 
-def list_records(root: Path) -> list[str]:
+def list_records(place: Place) -> list[str]:
     """Names of the files that may be records, ascending: the older the smaller."""
-    return sorted(name[:-5] for name in names_in(root / "records") if RECORD_NAME.fullmatch(name))
+    return sorted(name[:-5] for name in place.names("records") if RECORD_NAME.fullmatch(name))
 
 
-def latest_manifest(root: Path) -> Manifest:
+def latest_manifest(place: Place) -> Manifest:
     """The newest manifest.
 
     Raises:
@@ -263,16 +189,17 @@ def latest_manifest(root: Path) -> Manifest:
     """
     gone = 0
     while True:
-        found = [int(m[1]) for name in names_in(root / "manifests") if (m := MANIFEST_NAME.fullmatch(name))]
+        found = [int(m[1]) for name in place.names("manifests") if (m := MANIFEST_NAME.fullmatch(name))]
         if not found:
             return Manifest(number=0)
-        path = root / "manifests" / f"{max(found)}.json"
+        name = f"manifests/{max(found)}.json"
         try:
-            return parse_manifest(path.read_bytes(), max(found))
+            return parse_manifest(place.read(name), max(found))
         except FileNotFoundError as error:
             if gone == max(found):  # twice: not removed by a newer one's compaction
-                raise StoreError(f"{path}: the manifest cannot be opened; restore it from a backup") from error
+                message = f"{place.where(name)}: the manifest cannot be opened; restore it from a backup"
+                raise StoreError(message) from error
             gone = max(found)
         except GarbageError as error:
-            message = f"{path}: the manifest is damaged: {error}; restore it from a backup"
+            message = f"{place.where(name)}: the manifest is damaged: {error}; restore it from a backup"
             raise StoreError(f"{message}, or move the store aside and run again") from error

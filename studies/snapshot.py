@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,7 +22,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 
 from core.errors import StoreError
-from studies.parts import check_size, column_names, read_part
+from studies.parts import column_names, part_files, read_part
+from studies.place import Place
 from studies.records import (
     GarbageError,
     Manifest,
@@ -49,7 +49,7 @@ class _GoneError(Exception):
 class Snapshot:
     """One look at a store."""
 
-    root: Path
+    place: Place
     manifest: Manifest
     records: tuple[Record, ...]
     """Not folded into the manifest, ascending by name."""
@@ -79,12 +79,12 @@ class Snapshot:
         """(lineage, start, end) of the manifest's segments on these lineages."""
         found: list[tuple[str, int, int]] = []
         wanted = pa.array(list(lineages), pa.string())
-        for part in self.manifest.parts:
-            if part.table == SEGMENTS.name:
-                path = check_size(self.root, part, f"manifests/{self.manifest.number}.json")
-                data = read_part(path, SEGMENTS.schema(("lineage", "start", "end")))
-                data = data.filter(pc.is_in(data["lineage"], value_set=wanted))
-                found += zip(*(data[name].to_pylist() for name in ("lineage", "start", "end")), strict=True)
+        by = f"manifests/{self.manifest.number}.json"
+        segments = [(by, part) for part in self.manifest.parts if part.table == SEGMENTS.name]
+        for path in part_files(self.place, segments):
+            data = read_part(path, SEGMENTS.schema(("lineage", "start", "end")))
+            data = data.filter(pc.is_in(data["lineage"], value_set=wanted))
+            found += zip(*(data[name].to_pylist() for name in ("lineage", "start", "end")), strict=True)
         return found
 
     def read(self, table: Table, columns: Sequence[str] | None = None, *, with_rank: bool = False) -> Any:
@@ -105,8 +105,9 @@ class Snapshot:
         names = column_names(table, [part for _, _, part in named]) if columns is None else columns
         schema = table.schema([*table.key, *names]).append(RANK.field)
         pieces = []
-        for source, named_by, part in named:
-            rows = read_part(check_size(self.root, part, named_by), schema)
+        files = part_files(self.place, [(by, part) for _, by, part in named])
+        for (source, _, _), path in zip(named, files, strict=True):
+            rows = read_part(path, schema)
             pieces.append(rows.append_column(_SOURCE, pa.array(np.full(rows.num_rows, source, np.int32))))
         if not pieces:
             return schema.empty_table(), 0
@@ -130,7 +131,7 @@ class Snapshot:
         schema = table.schema(column_names(table, [part for _, _, part in named]))
         if not named or (len({source for source, _, _ in named}) > 1 and self._may_collide(table)):
             return pyarrow.dataset.dataset(self.read(table))
-        paths = [str(check_size(self.root, part, named_by)) for _, named_by, part in named]
+        paths = [str(path) for path in part_files(self.place, [(by, part) for _, by, part in named])]
         return pyarrow.dataset.dataset(paths, schema=schema, format="parquet")
 
     def _may_collide(self, table: Table) -> bool:
@@ -164,9 +165,9 @@ def first_of_key(data: Any, key: Sequence[str]) -> Any:
 class Snapshots:
     """Takes snapshots of one store; records never change, so each is read once."""
 
-    def __init__(self, root: Path) -> None:
-        """Of the store at `root`."""
-        self._root = root
+    def __init__(self, place: Place) -> None:
+        """Of the store at a place."""
+        self._place = place
         self._known: dict[str, Record | GarbageError] = {}
 
     def take(self) -> Snapshot:
@@ -183,34 +184,33 @@ class Snapshots:
                 gone = str(error)
 
     def _take(self, gone: str) -> Snapshot:
-        names = list_records(self._root)
-        manifest = latest_manifest(self._root)
+        names = list_records(self._place)
+        manifest = latest_manifest(self._place)
+        names = [name for name in names if name not in manifest.folded]
+        fresh = [name for name in names if name not in self._known]
+        unread: dict[str, str] = {}
+        for name, found in zip(fresh, self._place.map(self._read, fresh), strict=True):
+            if isinstance(found, Record | GarbageError):
+                self._known[name] = found
+            elif isinstance(found, FileNotFoundError) and name != gone:  # folded by a manifest newer than ours
+                raise _GoneError(name)
+            else:
+                unread[name] = "it cannot be opened" if isinstance(found, FileNotFoundError) else str(found)
         records: list[Record] = []
         garbage: list[tuple[str, str]] = []
         for name in names:
-            if name in manifest.folded:
-                continue
-            if name not in self._known:
-                try:
-                    data = (self._root / "records" / f"{name}.json").read_bytes()
-                except FileNotFoundError as error:
-                    if name != gone:  # folded by a manifest newer than ours: look again
-                        raise _GoneError(name) from error
-                    garbage.append((f"records/{name}.json", "it cannot be opened"))
-                    continue
-                except OSError as error:
-                    garbage.append((f"records/{name}.json", str(error)))
-                    continue
-                try:
-                    self._known[name] = parse_record(data, name)
-                except GarbageError as error:
-                    self._known[name] = error
-            known = self._known[name]
+            known = self._known.get(name)
             if isinstance(known, Record):
                 records.append(known)
             else:
-                garbage.append((f"records/{name}.json", str(known)))
-        return Snapshot(self._root, manifest, tuple(records), tuple(garbage))
+                garbage.append((f"records/{name}.json", unread.get(name) or str(known)))
+        return Snapshot(self._place, manifest, tuple(records), tuple(garbage))
+
+    def _read(self, name: str) -> Record | GarbageError | OSError:
+        try:
+            return parse_record(self._place.read(f"records/{name}.json"), name)
+        except (GarbageError, OSError) as error:
+            return error
 
     def stable(self, look: Callable[[Snapshot], T]) -> T:
         """`look` at a snapshot; at a fresh one where a part has gone meanwhile.

@@ -7,15 +7,21 @@ state that is missing is replayed.
 
 from __future__ import annotations
 
-import os
 import re
 from bisect import bisect_right, insort
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-_NAME = re.compile(r"([0-9a-f]{16})-(\d+)(\.passing)?\.safetensors")
-_TORN = re.compile(r"\.([0-9a-f]{16})-\d+(?:\.passing)?\.safetensors\..+")
+from core.errors import StoreError
+from studies.place import Place
+
+if TYPE_CHECKING:
+    from core.checkpoint import TrialState
+
+FOLDER = "checkpoints"
+_NAME = re.compile(r"([0-9a-f]{2})/([0-9a-f]{16})-(\d+)(\.passing)?\.safetensors")
+_TORN = re.compile(r"[0-9a-f]{2}/\.([0-9a-f]{16})-\d+(?:\.passing)?\.safetensors\..+")
 TORN_SECONDS = 600.0
 """A file that was begun so long ago and never published belongs to a writer that is gone."""
 
@@ -44,48 +50,72 @@ class States:
         return steps[index - 1] if index and steps[index - 1] > after else None
 
 
-def state_path(root: Path, lineage: str, step: int, *, passing: bool) -> Path:
-    """Where a state lies, whether or not it is there."""
-    return root / "checkpoints" / lineage[:2] / f"{lineage}-{step}{'.passing' if passing else ''}.safetensors"
+def state_name(lineage: str, step: int, *, passing: bool) -> str:
+    """The file of a state, relative to the store, whether or not it is there."""
+    return f"{FOLDER}/{lineage[:2]}/{lineage}-{step}{'.passing' if passing else ''}.safetensors"
 
 
-def _shelves(root: Path) -> list[str]:
-    try:
-        return [entry.path for entry in os.scandir(root / "checkpoints") if entry.is_dir()]
-    except FileNotFoundError:
-        return []
+def listed(place: Place) -> Iterator[tuple[str, int, bool]]:
+    """All states of a store, in no telling order: (lineage, step, passing)."""
+    for name in place.names(FOLDER):
+        if match := _NAME.fullmatch(name):
+            yield match[2], int(match[3]), match[4] is not None
 
 
-def listed(root: Path) -> Iterator[tuple[str, int, bool, Path]]:
-    """All states of a store, in no telling order: (lineage, step, passing, file)."""
-    for shelf in _shelves(root):
-        for entry in os.scandir(shelf):
-            if match := _NAME.fullmatch(entry.name):
-                yield match[1], int(match[2]), match[3] is not None, Path(entry.path)
-
-
-def torn(root: Path, lineages: Collection[str], *, before: float) -> Iterator[Path]:
-    """Files of states that were never published: a writer was killed.
+def remove_torn(place: Place, lineages: Collection[str], *, before: float) -> None:
+    """Removes files of states that were never published: a writer was killed.
 
     Args:
-        root: of the store.
+        place: of the store.
         lineages: of the states.
         before: seconds since the epoch; younger ones may still be written.
     """
-    for shelf in _shelves(root):
-        for entry in os.scandir(shelf):
-            match = _TORN.fullmatch(entry.name)
-            if match and match[1] in lineages:
-                with suppress(FileNotFoundError):
-                    if entry.stat().st_mtime < before:
-                        yield Path(entry.path)
+    found = [(name, match[1]) for name in place.abandoned(FOLDER, before) if (match := _TORN.fullmatch(name))]
+    place.map(place.remove, [f"{FOLDER}/{name}" for name, lineage in found if lineage in lineages])
 
 
-def remove_passing(root: Path, lineages: Collection[str], *, needed: Collection[tuple[str, int]] = ()) -> int:
+def remove_passing(place: Place, lineages: Collection[str], *, needed: Collection[tuple[str, int]] = ()) -> int:
     """Removes the passing states of some lineages but those at the addresses `needed`; returns how many."""
-    gone = 0
-    for lineage, step, passing, path in listed(root):
-        if passing and lineage in lineages and (lineage, step) not in needed:
-            path.unlink(missing_ok=True)
-            gone += 1
-    return gone
+    gone = [
+        state_name(lineage, step, passing=True)
+        for lineage, step, passing in listed(place)
+        if passing and lineage in lineages and (lineage, step) not in needed
+    ]
+    place.map(place.remove, gone)
+    return len(gone)
+
+
+def save_state(place: Place, state: TrialState, *, passing: bool) -> None:
+    """Writes a state, replacing what is there.
+
+    Raises:
+        StoreError: where it cannot be written.
+    """
+    from core.checkpoint import save
+
+    with place.replaced(state_name(state.lineage, state.step, passing=passing)) as path:
+        save(state, path)
+
+
+def load_state(place: Place, lineage: str, step: int) -> TrialState | None:
+    """The state at (lineage, step), kept or passing; None where there is none.
+
+    One that is damaged, or is another, counts as none and is removed.
+
+    Raises:
+        StoreError: where the place cannot be read.
+    """
+    from core.checkpoint import load
+
+    for passing in (False, True):
+        name = state_name(lineage, step, passing=passing)
+        with suppress(FileNotFoundError), place.opened(name) as path:
+            try:
+                state = load(path)
+            except StoreError:
+                state = None
+            if state is None or (state.lineage, state.step) != (lineage, step):
+                place.remove(name)
+                return None
+            return state
+    return None

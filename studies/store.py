@@ -18,93 +18,123 @@ A directory that is not there yet reads as an empty store, so that a study can b
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.dataset
 
 from core.errors import InputError, StoreError
-from studies import canary, compaction, parts, verification
+from studies import canary, compaction, kept_studies, parts, verification
 from studies.compaction import CompactReport
-from studies.records import Extents, Part, Record, make_directory, names_in, publish_new, record_bytes, sync_directory
+from studies.directory import Directory
+from studies.kept_studies import KeptStudy
+from studies.place import Place, place_of
+from studies.records import Extents, Part, Record, record_bytes
 from studies.schemas import RANK, SEGMENTS, table
 from studies.snapshot import Snapshot, Snapshots, first_of_key
-from studies.states import TORN_SECONDS, States, listed, remove_passing, state_path, torn
+from studies.states import (
+    TORN_SECONDS,
+    States,
+    listed,
+    load_state,
+    remove_passing,
+    remove_torn,
+    save_state,
+    state_name,
+)
 from studies.verification import VerifyReport
 
+if TYPE_CHECKING:
+    from core.checkpoint import TrialState
+
 FORMAT = {"format": "loopsweep", "version": 1}
+_FORMAT_NAME = "format.json"
 
 _SCRATCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeptStudy:
-    """The text of a study that was run in a store."""
-
-    path: Path
-    size: str | None
-    """In which it was run; None for ``small``."""
-    folder: Path | None
-    """At which relative paths in it begin, where that was kept."""
 
 
 class Store:
     """One results store. Holds nothing but its place and what it has read of the immutable records."""
 
-    def __init__(self, root: Path, *, now: Callable[[], int] = time.time_ns) -> None:
-        """See `open`, which checks that `root` is a store.
+    def __init__(self, root: Path | str, *, now: Callable[[], int] = time.time_ns) -> None:
+        """See `open`, which checks that there is a store.
 
         Args:
-            root: the directory.
+            root: the directory, or the address of a place in a bucket.
             now: the clock, in nanoseconds since the epoch; names records in the order of time.
         """
-        self.root = root
+        self.place = place_of(root)
         self._now = now
-        self._snapshots = Snapshots(root)
+        self._snapshots = Snapshots(self.place)
+
+    @property
+    def name(self) -> str:
+        """What `open` finds this store by, in any process: its directory or address."""
+        return self.place.name
+
+    @property
+    def root(self) -> Path:
+        """The directory of the store.
+
+        Raises:
+            StoreError: where it lies in a bucket.
+        """
+        if not isinstance(self.place, Directory):
+            raise StoreError(f"{self.name}: has no folder; copy its objects into one to work on files")
+        return self.place.root
 
     @classmethod
     def open(cls, root: Path | str, *, create: bool = False) -> Store:
-        """The store in a directory.
+        """The store at a place.
 
         Args:
-            root: the directory; without `create` it may be missing, and reads as an empty store.
-            create: make it a store if there is nothing in it.
+            root: the directory, or ``s3://BUCKET/PREFIX``; without `create` there may be nothing, which reads as an
+                empty store.
+            create: make it a store if there is nothing; refuse a place that does not keep what a store rests on.
 
         Raises:
             StoreError: where it is no store, of another version, or cannot be read or (with `create`) written.
         """
-        store = cls(Path(root))
-        with _disk(store.root):
+        store = cls(root)
+        with _refusals(store.place):
             store._check(create)
         return store
 
     def _check(self, create: bool) -> None:
-        path = self.root / "format.json"
-        try:
-            found = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            found = None
-        except ValueError as error:
-            raise StoreError(f"{path}: not JSON; restore the line {json.dumps(FORMAT)}") from error
-        if found is None:
-            if self.root.exists() and any(not name.startswith(".") for name in names_in(self.root)):
-                raise StoreError(f"{self.root}: not a store, and not empty; name another directory with --store DIR")
-            if create:
-                make_directory(self.root)
-                publish_new(path, (json.dumps(FORMAT) + "\n").encode())
-        elif found != FORMAT:
+        where = self.place.where(_FORMAT_NAME)
+        found = self._format()
+        if found is None and any(not name.startswith(".") for name in self.place.names()):
+            raise StoreError(f"{self.name}: not a store, and not empty; name another place with --store")
+        if found is not None and found != FORMAT:
             version = found.get("version") if isinstance(found, dict) else found
-            raise StoreError(f"{path}: version {version!r} of the format; this loopsweep reads {FORMAT['version']}")
+            raise StoreError(f"{where}: version {version!r} of the format; this loopsweep reads {FORMAT['version']}")
+        if create:
+            self.place.prove()
+            if found is None:
+                self.place.publish_new(_FORMAT_NAME, (json.dumps(FORMAT) + "\n").encode())
+
+    def _format(self) -> Any:
+        """What ``format.json`` says; None where it is not there."""
+        try:
+            return json.loads(self.place.read(_FORMAT_NAME))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            where = self.place.where(_FORMAT_NAME)
+            raise StoreError(f"{where}: not JSON; restore the line {json.dumps(FORMAT)}") from error
+
+    @property
+    def exists(self) -> bool:
+        """Whether something was ever made a store here."""
+        with _refusals(self.place):
+            return self.place.exists(_FORMAT_NAME)
 
     # --- writing ---
 
@@ -121,33 +151,31 @@ class Store:
         Raises:
             InputError: for an unknown table or column.
             ValueError: for no rows at all, a float that is not finite, a null in a key, a row that no segment covers.
-            StoreError: where the disk refuses.
+            StoreError: where the place refuses.
         """
         named = {name: (table(name), parts.typed(table(name), rows)) for name, rows in tables.items() if len(rows)}
         if not named:
             raise ValueError("nothing to commit: every table is empty")
         data = parts.ranked(named)
-        with _disk(self.root):
-            if not (self.root / "format.json").exists():
-                raise StoreError(f"{self.root}: not a store; open it with create=True")
-            written: list[Part] = []
-            for name, rows in data.items():
-                definition = named[name][0]
-                order = [*((column, "ascending") for column in definition.key), (RANK.name, "descending")]
-                rows = rows.sort_by(order).combine_chunks()  # noqa: PLW2901
-                rows = rows.filter(pa.array(first_of_key(rows, definition.key)))  # noqa: PLW2901
-                make_directory(self.root / "parts" / name)
-                written.append(parts.write_part(self.root, definition, rows))
-            for name in data:
-                sync_directory(self.root / "parts" / name)
-            make_directory(self.root / "records")
+
+        def write(name: str) -> Part:
+            definition, rows = named[name][0], data[name]
+            order = [*((column, "ascending") for column in definition.key), (RANK.name, "descending")]
+            rows = rows.sort_by(order).combine_chunks()
+            rows = rows.filter(pa.array(first_of_key(rows, definition.key)))
+            return parts.write_part(self.place, definition, rows)
+
+        with _refusals(self.place):
+            if not self.place.exists(_FORMAT_NAME):
+                raise StoreError(f"{self.name}: not a store; open it with create=True")
+            written = self.place.map(write, data)
             return self._publish(written, parts.extents_of(data[SEGMENTS.name]) if SEGMENTS.name in data else {})
 
     def _publish(self, written: list[Part], extents: Extents) -> str:
         while True:
             name = f"{self._now():019d}-{secrets.token_hex(4)}"
             record = Record(name=name, parts=tuple(written), extents=extents)
-            if publish_new(self.root / "records" / f"{name}.json", record_bytes(record)):
+            if self.place.publish_new(f"records/{name}.json", record_bytes(record)):
                 return name
 
     # --- reading ---
@@ -170,7 +198,7 @@ class Store:
         definition = table(name)
         if columns is not None:
             definition.schema(columns)
-        with _disk(self.root):
+        with _refusals(self.place):
             return self._snapshots.stable(lambda look: look.read(definition, columns))
 
     def dataset(self, name: str) -> pyarrow.dataset.Dataset:
@@ -179,34 +207,55 @@ class Store:
         Where rows were written twice they are resolved in memory first.
         """
         definition = table(name)
-        with _disk(self.root):
+        with _refusals(self.place):
             return self._snapshots.stable(lambda look: look.dataset(definition))
 
-    # --- paths ---
+    # --- states ---
 
     def checkpoint(self, lineage: str, step: int, *, passing: bool = False) -> Path:
-        """Where the state (lineage, step) lies, whether or not it is there; see `studies.states` for passing ones."""
-        return state_path(self.root, lineage, step, passing=passing)
+        """Where the state (lineage, step) lies in a directory, whether or not it is there."""
+        return self.root / state_name(lineage, step, passing=passing)
 
-    def state(self, lineage: str, step: int) -> Path | None:
-        """The file of the state (lineage, step), kept or passing; None where there is none."""
-        paths = (self.checkpoint(lineage, step, passing=passing) for passing in (False, True))
-        return next((path for path in paths if path.exists()), None)
+    def save_state(self, state: TrialState, *, passing: bool = False) -> None:
+        """Saves a state, replacing what is there; see `studies.states` for passing ones.
+
+        Raises:
+            StoreError: where it cannot be written.
+        """
+        with _refusals(self.place):
+            save_state(self.place, state, passing=passing)
+
+    def load_state(self, lineage: str, step: int) -> TrialState | None:
+        """The state (lineage, step), kept or passing; None where there is none, or a damaged one, which is removed."""
+        with _refusals(self.place):
+            return load_state(self.place, lineage, step)
+
+    def has_state(self, lineage: str, step: int) -> bool:
+        """Whether the state (lineage, step) is there, kept or passing."""
+        with _refusals(self.place):
+            names = (state_name(lineage, step, passing=passing) for passing in (False, True))
+            return any(self.place.exists(name) for name in names)
 
     def states(self) -> States:
         """One look at the states that are there."""
-        with _disk(self.root):
-            return States((lineage, step) for lineage, step, _, _ in listed(self.root))
+        with _refusals(self.place):
+            return States((lineage, step) for lineage, step, _ in listed(self.place))
 
     def remove_passing(self, lineages: Collection[str], *, needed: Collection[tuple[str, int]] = ()) -> int:
         """Removes the passing states of some lineages but those at the addresses `needed`; returns how many.
 
         What killed writers left half written goes with them.
         """
-        with _disk(self.root):
-            for path in list(torn(self.root, lineages, before=self._now() / 1e9 - TORN_SECONDS)):
-                path.unlink(missing_ok=True)
-            return remove_passing(self.root, lineages, needed=needed)
+        with _refusals(self.place):
+            remove_torn(self.place, lineages, before=self._now() / 1e9 - TORN_SECONDS)
+            return remove_passing(self.place, lineages, needed=needed)
+
+    def remove_passing_state(self, lineage: str, step: int) -> None:
+        """Removes the passing state (lineage, step), if it is there."""
+        with _refusals(self.place):
+            self.place.remove(state_name(lineage, step, passing=True))
+
+    # --- beside the results ---
 
     def keep_study(self, text: bytes, size: str | None = None, folder: Path | None = None) -> None:
         """Keeps the text of a study that is run here; no result rests on it.
@@ -217,46 +266,26 @@ class Store:
             folder: at which relative paths in it begin, if it may have any.
 
         Raises:
-            StoreError: where the disk refuses.
+            StoreError: where the place refuses.
         """
-        place = self.root / "studies"
-        begin = b"" if folder is None else os.fsencode(folder.absolute())
-        name = hashlib.sha256(text + begin).hexdigest()[:16] + ("" if size is None else f"@{size}")
-        with _disk(self.root):
-            if not (place / f"{name}.toml").exists():
-                make_directory(place)
-                if begin:
-                    publish_new(place / f"{name}.folder", begin)
-                publish_new(place / f"{name}.toml", text)
+        with _refusals(self.place):
+            kept_studies.keep(self.place, text, size, folder)
 
     def kept_studies(self) -> list[KeptStudy]:
         """The texts of the studies that were run here, in no telling order."""
-        place = self.root / "studies"
-        with _disk(self.root):
-            names = names_in(place)
-            stems = [name.removesuffix(".toml") for name in sorted(names) if name.endswith(".toml")]
-            folders = {stem: (place / f"{stem}.folder").read_bytes() for stem in stems if f"{stem}.folder" in names}
-        return [
-            KeptStudy(
-                path=place / f"{stem}.toml",
-                size=stem.partition("@")[2] or None,
-                folder=Path(os.fsdecode(folders[stem])) if stem in folders else None,
-            )
-            for stem in stems
-        ]
+        with _refusals(self.place):
+            return kept_studies.kept(self.place)
 
     def scratch(self, name: str) -> Path:
-        """A directory, made if it is missing, for files that are no results.
+        """A directory on this machine, made if it is missing, for files that are no results.
 
         Raises:
             InputError: for a name that could lead elsewhere.
         """
         if not _SCRATCH_NAME.fullmatch(name):
             raise InputError(f"a scratch name is letters, digits, '.', '_' and '-', got {name!r}")
-        with _disk(self.root):
-            path = self.root / "scratch" / name
-            path.mkdir(parents=True, exist_ok=True)
-            return path
+        with _refusals(self.place):
+            return self.place.scratch(name)
 
     # --- nodes ---
 
@@ -264,10 +293,10 @@ class Store:
         """A token by which other processes tell with `sees_canary` whether they see this very store.
 
         Raises:
-            StoreError: where the disk refuses.
+            StoreError: where the place refuses.
         """
-        with _disk(self.root):
-            return canary.plant(self.root, self._now())
+        with _refusals(self.place):
+            return canary.plant(self.place, self._now())
 
     def sees_canary(self, token: str) -> bool:
         """Whether the canary that `plant_canary` gave this token to lies in the store as it is seen from here.
@@ -275,28 +304,27 @@ class Store:
         Raises:
             StoreError: where the store cannot be read.
         """
-        with _disk(self.root):
-            return canary.sees(self.root, token)
+        with _refusals(self.place):
+            return canary.sees(self.place, token)
 
     # --- upkeep ---
 
     def verify(self) -> VerifyReport:
         """Checks every part by its digest, and counts what does not count."""
-        with _disk(self.root):
-            return verification.verify(self.root, self._snapshots.take())
+        with _refusals(self.place):
+            return verification.verify(self.place, self._snapshots.take())
 
     def compact(self, *, grace_s: float = 3600.0) -> CompactReport:
         """Folds small parts into few large ones; see `studies.compaction`."""
-        with _disk(self.root):
-            return compaction.compact(self.root, self._snapshots, grace_s=grace_s, now=self._now)
+        with _refusals(self.place):
+            return compaction.compact(self.place, self._snapshots, grace_s=grace_s, now=self._now)
 
 
 @contextmanager
-def _disk(root: Path) -> Iterator[None]:
-    """What the disk refuses, as a `StoreError` that names the file."""
+def _refusals(place: Place) -> Iterator[None]:
+    """What a disk refuses, as a `StoreError` that names the file."""
     try:
         yield
     except OSError as error:
-        where = error.filename or root
-        reason = error.strerror or str(error)
-        raise StoreError(f"{where}: {reason}; the store {root} must be a directory that can be written") from error
+        where = error.filename or place.name
+        raise StoreError(f"{where}: {error.strerror or error}; {place.way_out}") from error

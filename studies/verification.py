@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 from core.errors import StoreError
-from studies.records import MANIFEST_NAME, RECORD_NAME, Part, names_in
+from studies.place import Place
+from studies.records import MANIFEST_NAME, RECORD_NAME, Part
 from studies.schemas import TABLES
 from studies.snapshot import Snapshot
+from studies.states import listed, state_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +46,14 @@ class VerifyReport:
         return not self.damaged
 
 
-def verify(root: Path, snapshot: Snapshot) -> VerifyReport:
+def verify(place: Place, snapshot: Snapshot) -> VerifyReport:
     """Checks every part and checkpoint.
 
     Raises:
         FileNotFoundError: never for a part that is missing (that is damage), only for races of a compaction.
     """
     named = [(by, part) for table in TABLES.values() for _, by, part in snapshot.parts(table)]
-    damaged = [line for by, part in named if (line := _damage(root, part, by)) is not None]
+    damaged = [line for line in place.map(lambda entry: _damage(place, *entry), named) if line is not None]
     rows = invisible = 0
     for table in TABLES.values():
         try:
@@ -60,65 +61,69 @@ def verify(root: Path, snapshot: Snapshot) -> VerifyReport:
         except (StoreError, FileNotFoundError):  # among `damaged` already
             continue
         rows, invisible = rows + data.num_rows, invisible + hidden
-    checked, broken = _checkpoints(root)
+    checked, broken = _checkpoints(place)
     return VerifyReport(
         parts=len(named),
         rows=rows,
         invisible=invisible,
         damaged=tuple(damaged),
-        orphans=_orphans(root, snapshot),
-        foreign=_foreign(root, snapshot),
+        orphans=_orphans(place, snapshot),
+        foreign=_foreign(place, snapshot),
         checkpoints=checked,
         damaged_checkpoints=broken,
     )
 
 
-def _damage(root: Path, part: Part, by: str) -> str | None:
-    path = root / part.path
+def _damage(place: Place, by: str, part: Part) -> str | None:
+    where = place.where(part.path)
     try:
-        content = path.read_bytes()
+        content = place.read(part.path)
     except OSError as error:
-        return f"{path}: {error.strerror or error} ({by} names it)"
+        return f"{where}: {error.strerror or error} ({by} names it)"
     if len(content) != part.size:
-        return f"{path}: {len(content)} bytes where {by} says {part.size}"
+        return f"{where}: {len(content)} bytes where {by} says {part.size}"
     if hashlib.sha256(content).hexdigest() != part.digest:
-        return f"{path}: its digest is not that in {by}"
+        return f"{where}: its digest is not that in {by}"
     return None
 
 
-def _orphans(root: Path, snapshot: Snapshot) -> tuple[str, ...]:
+def _orphans(place: Place, snapshot: Snapshot) -> tuple[str, ...]:
     known = {part.path for table in TABLES.values() for _, _, part in snapshot.parts(table)}
     known |= snapshot.manifest.retired.keys()
-    found = (f"parts/{table}/{name}" for table in TABLES for name in names_in(root / "parts" / table))
+    found = (f"parts/{table}/{name}" for table in TABLES for name in place.names(f"parts/{table}"))
     return tuple(sorted(path for path in found if path.endswith(".parquet") and path not in known))
 
 
-def _foreign(root: Path, snapshot: Snapshot) -> tuple[str, ...]:
+def _foreign(place: Place, snapshot: Snapshot) -> tuple[str, ...]:
     strange = [f"{path}: {reason}" for path, reason in snapshot.garbage]
     for folder, pattern in (("records", RECORD_NAME), ("manifests", MANIFEST_NAME)):
-        strange += [f"{folder}/{name}" for name in names_in(root / folder) if not pattern.fullmatch(name)]
-    for folder in names_in(root / "parts"):
-        if folder not in TABLES:
-            strange.append(f"parts/{folder}")
-        else:
-            strange += [f"parts/{folder}/{n}" for n in names_in(root / "parts" / folder) if not n.endswith(".parquet")]
+        strange += [f"{folder}/{name}" for name in place.names(folder) if not pattern.fullmatch(name)]
+    for name in place.names("parts"):
+        table = name.partition("/")[0]
+        if table not in TABLES or not name.endswith((".parquet", f"{table}/")):
+            strange.append(f"parts/{name}")
     return tuple(sorted(strange))
 
 
-def _checkpoints(root: Path) -> tuple[int, tuple[str, ...]]:
+def _checkpoints(place: Place) -> tuple[int, tuple[str, ...]]:
     """How many checkpoints there are, and those that cannot be loaded, or hold another state than their name says."""
-    paths = sorted((root / "checkpoints").glob("*/*.safetensors"))
-    if not paths:
+    states = sorted(listed(place))
+    if not states:
         return 0, ()
     from core.checkpoint import load
 
-    broken = []
-    for path in paths:
+    def broken(entry: tuple[str, int, bool]) -> str | None:
+        lineage, step, passing = entry
+        name = state_name(lineage, step, passing=passing)
         try:
-            state = load(path)
+            with place.opened(name) as path:
+                state = load(path)
+        except FileNotFoundError:  # removed since it was listed
+            return None
         except StoreError as error:
-            broken.append(str(error))
-            continue
-        if path.stem != f"{state.lineage}-{state.step}":
-            broken.append(f"checkpoint {path} holds the state {state.lineage}-{state.step}; delete it")
-    return len(paths), tuple(broken)
+            return str(error)
+        if (state.lineage, state.step) != (lineage, step):
+            return f"checkpoint {place.where(name)} holds the state {state.lineage}-{state.step}; delete it"
+        return None
+
+    return len(states), tuple(line for line in place.map(broken, states) if line is not None)

@@ -259,11 +259,11 @@ def _varies(trial: Trial) -> bool:
 
 def _executor(store: Store, options: RunOptions) -> AbstractContextManager[Executor]:
     if options.on == "local":
-        return LocalExecutor(store.root, workers=options.workers)
+        return LocalExecutor(store.name, workers=options.workers)
     from sweeps.ray_executor import RayExecutor
 
     output.note("starting Ray" if options.address is None else f"connecting to Ray at {options.address}")
-    return RayExecutor(store.root, workers=options.workers, address=options.address)
+    return RayExecutor(store.name, workers=options.workers, address=options.address)
 
 
 def _summary(study: Study, result: RunResult, trials: Sequence[Trial], coverage: Coverage) -> dict[str, Any]:

@@ -209,11 +209,11 @@ class Round:
     def _settle_lane(self, lane: Lane, result: LaneOutcome) -> None:
         if result.status == "ok" and result.reached == lane.start:
             # Drained before its first step, or its state is gone: the next round plans it anew.
-            self.progressed |= lane.origin is not None and self.store.state(*lane.origin) is None
+            self.progressed |= lane.origin is not None and not self.store.has_state(*lane.origin)
             return
         self.progressed = True
         if lane.origin is not None and self._agenda.served(lane.origin):
-            self.store.checkpoint(*lane.origin, passing=True).unlink(missing_ok=True)
+            self.store.remove_passing_state(*lane.origin)
         index = self._agenda.index(lane)
         if (lane.watches and lane.record) or lane.lineage in self._agenda.postponed:
             self._due = True  # its rows say what comes next

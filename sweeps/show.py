@@ -248,12 +248,15 @@ def _value(value: Any) -> Any:
 
 def _checkpoints(trial: Trial, store: Store) -> list[str]:
     """The checkpoints on a trial's chain that are there."""
-    from studies.states import listed
+    from studies.states import listed, state_name
 
     ends = {link.lineage: link.end for link in trial.links}
-    found = [(lineage, step, path) for lineage, step, _, path in listed(store.root) if step <= ends.get(lineage, -1)]
+    found = [state for state in listed(store.place) if state[1] <= ends.get(state[0], -1)]
     order = list(ends)
-    return [str(path) for _, _, path in sorted(found, key=lambda state: (order.index(state[0]), state[1]))]
+    return [
+        store.place.where(state_name(lineage, step, passing=passing))
+        for lineage, step, passing in sorted(found, key=lambda state: (order.index(state[0]), state[1]))
+    ]
 
 
 def _dotted(section: str, values: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -106,28 +106,26 @@ def prepare_process() -> None:
     importlib.import_module("core.train")
 
 
-def run_bundle(
-    bundle: Bundle, store_root: Path | str, emit: Emit, *, drain: Callable[[], bool] = lambda: False
-) -> None:
+def run_bundle(bundle: Bundle, store: Path | str, emit: Emit, *, drain: Callable[[], bool] = lambda: False) -> None:
     """Runs the units of a bundle, in order, and commits what they found.
 
     Args:
         bundle: what to run.
-        store_root: the store's directory, which exists.
+        store: directory or address of the store, which exists.
         emit: takes the events: `Started`, `Progress`, `Committed`, and at the end one of `Finished` and `Lost`.
         drain: asked between blocks of steps; once true, the running unit ends there, is committed, and no other begins.
     """
     try:
-        store = Store.open(store_root)
+        opened = Store.open(store)
         work = resolve(bundle.work)
-        pile = _Pile(store, bundle.id, emit, time.monotonic())
+        pile = _Pile(opened, bundle.id, emit, time.monotonic())
         for unit in bundle.units:
             if drain():
                 break
             emit(Started(bundle=bundle.id, unit=unit.id))
             begun = time.monotonic()
             try:
-                done = work(unit, _context(bundle, unit, store, emit, drain))
+                done = work(unit, _context(bundle, unit, opened, emit, drain))
             except StoreError:
                 raise
             except Exception as error:
@@ -188,7 +186,6 @@ def train_unit(unit: Unit, context: Context) -> Done:
 
     A lane whose state to begin from is gone does not begin: its outcome has `reached` at its start.
     """
-    from core.checkpoint import save
     from core.segments import Segment
     from core.train import train_segments
 
@@ -217,7 +214,7 @@ def train_unit(unit: Unit, context: Context) -> Done:
         lane = ready[index][0]
         if state.step == lane.end and (lane.checkpoint or lane.end == lane.config.train.steps):
             return  # saved as the lane's end, or nothing comes after it
-        save(state, context.store.checkpoint(lane.lineage, state.step, passing=lane.config.train.keep != "all"))
+        context.store.save_state(state, passing=lane.config.train.keep != "all")
 
     def progress(step: int, losses: Sequence[float | None]) -> None:
         of_ready = iter(losses)
@@ -268,35 +265,20 @@ def unsound(curvature: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def state_of(lane: Lane, store: Store) -> TrialState | None:
-    """The state a lane begins from; None where it is not on disk, or damaged or another there (and then removed)."""
-    from core.checkpoint import load
+    """The state a lane begins from; None where the store has none, or only a damaged one."""
     from core.train import initial_state
 
-    if lane.origin is None:
-        return initial_state(lane.config)
-    path = store.state(*lane.origin)
-    if path is None:
-        return None
-    try:
-        state = load(path)
-    except StoreError:
-        state = None
-    if state is None or (state.lineage, state.step) != lane.origin:
-        path.unlink(missing_ok=True)
-        return None
-    return state
+    return initial_state(lane.config) if lane.origin is None else store.load_state(*lane.origin)
 
 
 def _save(lane: Lane, result: LaneResult, store: Store) -> None:
     """Saves the state that somebody begins from: the end where that is asked, or wherever the lane was stopped."""
-    from core.checkpoint import save
-
     if result.status != "ok":
         return
     if lane.start < result.reached < lane.end:
-        save(result.state, store.checkpoint(lane.lineage, result.reached, passing=True))
+        store.save_state(result.state, passing=True)
     elif result.reached == lane.end and lane.checkpoint:
-        save(result.state, store.checkpoint(lane.lineage, lane.end, passing=not lane.keep))
+        store.save_state(result.state, passing=not lane.keep)
 
 
 def _status(result: LaneResult) -> Any:

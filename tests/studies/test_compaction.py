@@ -62,17 +62,17 @@ def test_a_generation_survives_folding(store):
 
 def test_folded_files_stay_for_the_grace_period_and_are_not_read_twice(store):
     now = [10 * HOUR]
-    snapshots = Snapshots(store.root)
+    snapshots = Snapshots(store.place)
     fill(store, range(3))
     reader = store.snapshot()
-    compact(store.root, snapshots, grace_s=3600, now=lambda: now[0])
+    compact(store.place, snapshots, grace_s=3600, now=lambda: now[0])
     assert store.read("metrics").num_rows == 6
     assert reader.read(METRICS_TABLE).num_rows == 6
     assert store.verify().orphans == ()
     now[0] += HOUR // 2
-    assert compact(store.root, snapshots, grace_s=3600, now=lambda: now[0]).removed == 0
+    assert compact(store.place, snapshots, grace_s=3600, now=lambda: now[0]).removed == 0
     now[0] += HOUR
-    assert compact(store.root, snapshots, grace_s=3600, now=lambda: now[0]).removed == 9
+    assert compact(store.place, snapshots, grace_s=3600, now=lambda: now[0]).removed == 9
     assert store.read("metrics").num_rows == 6
     assert len(files(store)) == 4
 
@@ -90,7 +90,7 @@ def test_folding_again_before_the_grace_period_ended_keeps_track_of_what_is_to_g
 
 def test_of_two_compactors_one_wins_and_the_other_leaves_nothing(store):
     fill(store, range(3))
-    slow = Snapshots(store.root)
+    slow = Snapshots(store.place)
 
     class Overtaken(Snapshots):
         def stable(self, look):
@@ -98,7 +98,7 @@ def test_of_two_compactors_one_wins_and_the_other_leaves_nothing(store):
             store.compact(grace_s=0)
             return result
 
-    report = compact(store.root, Overtaken(store.root), grace_s=0)
+    report = compact(store.place, Overtaken(store.place), grace_s=0)
     assert report.published is None
     assert store.read("metrics").num_rows == 6
     assert store.verify().orphans == ()
@@ -115,7 +115,7 @@ def test_a_reader_whose_parts_are_folded_away_meanwhile_looks_again(store):
             store.compact(grace_s=0)
         return snapshot.read(METRICS_TABLE).num_rows
 
-    assert Snapshots(store.root).stable(look) == 6
+    assert Snapshots(store.place).stable(look) == 6
     assert looks == [0, 1]
 
 
@@ -126,7 +126,7 @@ def test_a_commit_that_lands_during_compaction_stays(store):
         store.commit({"segments": [segment(B)], "metrics": metrics(B, [0, 100])})
         return 0
 
-    compact(store.root, Snapshots(store.root), grace_s=0, now=now)
+    compact(store.place, Snapshots(store.place), grace_s=0, now=now)
     assert store.read("metrics").num_rows == 8
 
 

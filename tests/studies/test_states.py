@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.checkpoint import TrialState
 from core.errors import StoreError
 from studies.states import States
 from studies.store import Store
@@ -40,13 +42,21 @@ def test_the_nearest_state_is_the_latest_in_its_stretch(steps: list[int], after:
 
 
 def test_kept_and_passing_states_of_one_address_are_two_files_and_the_kept_one_is_taken(store: Store) -> None:
-    assert store.state(A, 10) is None
-    passing = put(store, A, 10, passing=True)
-    assert store.state(A, 10) == passing
-    kept = put(store, A, 10)
-    assert store.state(A, 10) == kept != passing
+    def weights() -> float | None:
+        state = store.load_state(A, 10)
+        return None if state is None else float(state.parameters["w"])
+
+    assert weights() is None
+    assert not store.has_state(A, 10)
+    for number, passing in ((1.0, True), (2.0, False)):
+        parameters = {"w": torch.tensor(number)}
+        store.save_state(TrialState(lineage=A, step=10, parameters=parameters, optimizer={}), passing=passing)
+        assert store.has_state(A, 10)
+        assert weights() == number
     assert store.states().has(A, 10)
     assert not store.states().has(A, 11)
+    assert store.remove_passing({A}) == 1
+    assert weights() == 2.0
 
 
 def test_one_look_sees_both_kinds_and_no_other_file(store: Store) -> None:

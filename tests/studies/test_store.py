@@ -352,15 +352,13 @@ for i in range(25):
 
 _KILLED = """
 import os, signal, sys
-from studies import records, store as module
+from studies.store import Store
 from tests.studies.rows import A, metrics, segment
-publish = module.publish_new
-def die(path, data):
-    if path.parent.name == "records":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return publish(path, data)
-module.publish_new = die
-module.Store.open(sys.argv[1]).commit({"segments": [segment()], "metrics": metrics(A, [0, 100])})
+store = Store.open(sys.argv[1])
+def die(name, data):
+    os.kill(os.getpid(), signal.SIGKILL)
+store.place.publish_new = die
+store.commit({"segments": [segment()], "metrics": metrics(A, [0, 100])})
 """
 
 

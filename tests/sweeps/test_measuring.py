@@ -139,8 +139,7 @@ def test_a_second_signal_ends_measuring_at_once(tmp_path: Path) -> None:
 def test_a_damaged_state_is_given_up_with_its_reason_and_the_others_are_measured(tmp_path: Path) -> None:
     store = trained(tmp_path / "store", asking(keep="final"))
     wanted = asking("lambda_max", at=(20,), keep="final")
-    torn = store.state(wanted[0].links[-1].lineage, 20)
-    assert torn is not None
+    torn = store.checkpoint(wanted[0].links[-1].lineage, 20)
     torn.write_bytes(torn.read_bytes()[:-1])
     result = measure_kept(missing(wanted, store), Direct(store.root), limits=Limits(attempts=2), observer=Silent())
     assert result.measured == 1
