@@ -33,7 +33,7 @@ def opened(page, folder):
 
 
 def test_the_page_asks_for_nothing_and_logs_nothing(tmp_path):
-    page = write([(study(claims(*CLAIMS)), results())], store=tmp_path / "store", out=tmp_path / "out")
+    page = write([(study(claims(*CLAIMS)), results())], store=str(tmp_path / "store"), out=tmp_path / "out")
     document, console, asked = opened(page, tmp_path)
     assert document.count('<svg class="figure"') == 9
     assert "Supported: looped has lower" in document

@@ -43,7 +43,7 @@ class Page(HTMLParser):
 
 
 def made(frames, asked, tmp_path):
-    page = write([(asked, frames)], store=tmp_path / "store", out=tmp_path / "out")
+    page = write([(asked, frames)], store=str(tmp_path / "store"), out=tmp_path / "out")
     return (
         page.read_text(),
         page.with_name("report.md").read_text(),
@@ -189,12 +189,12 @@ def test_markdown_text_loses_its_meaning():
 def test_a_report_is_written_whole_and_again_with_the_same_bytes(tmp_path):
     asked, frames = study(claims(*CLAIMS)), results()
     out = tmp_path / "report"
-    page = write([(asked, frames)], store=tmp_path / "my store", out=out)
+    page = write([(asked, frames)], store=str(tmp_path / "my store"), out=out)
     first = {path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
     assert page == out / "report.html"
     assert {"report.html", "report.md", "report.json"} <= {str(path) for path in first}
     (out / "figures" / "stale.svg").write_text("<svg/>")
-    write([(asked, frames)], store=tmp_path / "my store", out=out)
+    write([(asked, frames)], store=str(tmp_path / "my store"), out=out)
     second = {path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
     assert second == first
     linked = re.findall(r"\((figures/[^)]+)\)", (out / "report.md").read_text())
