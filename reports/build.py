@@ -20,6 +20,7 @@ from reports import curvature, front, learning, lengths, loop_counts, maps, pair
 from reports.claims import judge
 from reports.compare import ALPHA
 from reports.tables import Results, Tables
+from studies.rungs import RUNG_KEY
 from studies.study import Study
 
 FORMAT = 1
@@ -62,9 +63,11 @@ def to_text(report: Mapping[str, Any]) -> str:
 
 
 def tuned_keys(study: Study) -> tuple[str, ...]:
-    """The keys that are tuned inside each arm: nuisance axes and search parameters."""
+    """The keys that are tuned inside each arm: nuisance axes and search parameters; where settings are halved, the rung."""
     nuisance = study.nuisance.axes.keys if study.nuisance is not None else ()
-    return (*nuisance, *(study.search.space if study.search is not None else ()))
+    if study.search is None:
+        return nuisance
+    return (*nuisance, *study.search.space, *((RUNG_KEY,) if study.search.halving is not None else ()))
 
 
 def _arms(study: Study) -> list[str]:

@@ -25,6 +25,7 @@ from studies.grammar import MAX_SEEDS, NAME, NAME_RULE, NuisanceTable, SearchTab
 from studies.grid import Grid, joined, parse_grid
 from studies.match import parse_match
 from studies.nested import checked, listed_table
+from studies.rungs import RUNG_KEY, halving_of, malformed
 from studies.settings import TRIAL_SECTIONS, checker, known_keys, layered
 from studies.sizes import SMALL, at_overlay, name_problems, size_names, sized
 from studies.sources import at_their_source
@@ -342,6 +343,11 @@ class _Check:
         table = self.table("search")
         space = table.get("space", {})
         parsed = parse_space(space if isinstance(space, dict) else {}, "search.space", self.convert, self.found)
+        halving = table.get("halving")
+        if isinstance(halving, dict):
+            self.found += filter(None, [malformed(halving.get("rungs", 3))])
+            if RUNG_KEY in parsed:
+                self.wrong(f'search.space."{RUNG_KEY}"', "is what the rungs of [search.halving] are; drop one of them")
         if any(problem.where.startswith("search") for problem in self.problems):
             return None
         names = SearchTable.model_validate(table)
@@ -352,6 +358,7 @@ class _Check:
             batch=names.batch,
             seed=names.seed,
             space=parsed,
+            halving=None if names.halving is None else halving_of(names.halving),
         )
 
     def overlaps(self, arms: Sequence[Arm], axes: Grid, nuisance: Nuisance | None, search: Search | None) -> None:

@@ -19,8 +19,9 @@ from core.lineage import Link, trial_id, under_seeds, watch
 from core.schedule import Watch
 from studies.check import located
 from studies.grid import Assignment, Grid, joined
+from studies.rungs import at_rungs
 from studies.settings import Setting, converter, known_keys, sound_settings
-from studies.study import Arm, Search, Study
+from studies.study import Arm, Study
 
 SlotKey = tuple[str, Assignment]
 """Arm, and the values of the compared axes that act on any candidate."""
@@ -30,6 +31,9 @@ Winners = Mapping[SlotKey, Assignment]
 
 Proposal = tuple[str, int, Mapping[str, Any]]
 """Arm, number, values by dotted key."""
+
+Promoted = Mapping[tuple[str, int], int]
+"""By arm and number of a proposal that has come further than the first rung (0): the highest one (`studies.rungs`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +86,8 @@ class Slot:
 def count(study: Study) -> int:
     """How many trials a study can have at most, by arithmetic alone: before filters, and counting idle axes."""
     if study.search is not None:
-        return len(study.arms) * study.search.trials * len(study.seeds)
+        halving, trials = study.search.halving, study.search.trials
+        return len(study.arms) * (trials if halving is None else halving.most(trials)) * len(study.seeds)
     total = 0
     for arm in study.arms:
         per_slot = len(study.seeds)
@@ -92,20 +97,27 @@ def count(study: Study) -> int:
     return total
 
 
-def expand(study: Study, winners: Winners | None = None, proposals: Iterable[Proposal] | None = None) -> list[Trial]:
+def expand(
+    study: Study,
+    winners: Winners | None = None,
+    proposals: Iterable[Proposal] | None = None,
+    promoted: Promoted | None = None,
+) -> list[Trial]:
     """The trials of a study.
 
     Args:
         study: a checked study.
         winners: of nuisance slots, as far as known (`studies.tuning.winners`); their compare trials are given too.
         proposals: of the search, as recorded; a search has no trials without.
+        promoted: of a search whose settings are halved, as far as known; its proposals are at the first rung without.
 
     Raises:
         InputError: where settings break rules between terms, or a winner or proposal is none of this study's.
     """
     try:
         if study.search is not None:
-            return _distinct(_proposed(study, study.search, proposals or ()))
+            found = (trial for _, _, trial in proposed(study, proposals or (), promoted))
+            return _distinct(found, alike=study.search.halving is not None)
         return _distinct(_planned(study, winners or {}))
     except InputError as error:
         raise InputError(located(error.problems, study.file)) from error
@@ -211,7 +223,19 @@ def _agreed(matched: Sequence[Assignment]) -> dict[str, Any]:
     return {key: value for key, value in matched[0] if all(other.get(key) == value for other in rest)}
 
 
-def _proposed(study: Study, search: Search, proposals: Iterable[Proposal]) -> Iterator[Trial]:
+def proposed(
+    study: Study, proposals: Iterable[Proposal], promoted: Promoted | None = None
+) -> Iterator[tuple[tuple[str, int], int, Trial]]:
+    """The trials of some proposals: (arm and number of the proposal, rung, trial); equal ones are not joined.
+
+    Args:
+        study: with a search; one without has none.
+        proposals: as recorded.
+        promoted: as in `expand`.
+    """
+    search = study.search
+    if search is None:
+        return
     arms = {arm.name: study.settings(arm) for arm in study.arms}
     convert = converter(known_keys())
     order = {name: index for index, name in enumerate(arms)}
@@ -233,11 +257,24 @@ def _proposed(study: Study, search: Search, proposals: Iterable[Proposal]) -> It
         if setting is None:  # a search has no filters
             continue
         slot = Slot(arm=arm, setting=tuple(setting.varied.items()), candidates=(setting,), keeps=arms[arm].keeps)
-        yield from _trials(study, slot, setting, "compare", study.seeds)
+        halving, highest = search.halving, (promoted or {}).get((arm, number), 0)
+        if halving is None:
+            rungs = [(setting, "compare")]
+        else:
+            rungs = list(at_rungs(setting, halving, range(highest + 1), search.metric))
+        for rung, (at_rung, role) in enumerate(rungs):
+            for trial in _trials(study, slot, at_rung, role, study.seeds):
+                yield (arm, number), rung, trial
 
 
-def _distinct(trials: Iterable[Trial]) -> list[Trial]:
-    """The trials without those that an earlier one of the same arm trains already; as a control it stands for both."""
+def _distinct(trials: Iterable[Trial], *, alike: bool = False) -> list[Trial]:
+    """The trials without those that an earlier one of the same arm trains already; as a control it stands for both.
+
+    Args:
+        trials: in canonical order.
+        alike: one that stands for several settings says only what is equal in all of them: at a rung before a switch,
+            what is searched may not act yet.
+    """
     found: dict[tuple[str, str], Trial] = {}
     for trial in trials:
         known = found.setdefault((trial.arm, trial.trial_id), trial)
@@ -245,4 +282,7 @@ def _distinct(trials: Iterable[Trial]) -> list[Trial]:
             both = tuple(dict.fromkeys([*known.matched, *trial.matched]))
             varied = {key: value for key, value in known.varied.items() if trial.varied.get(key) == value}
             found[trial.arm, trial.trial_id] = replace(known, matched=both, varied=varied)
+        elif alike and known is not trial and trial.varied != known.varied:
+            varied = {key: value for key, value in known.varied.items() if trial.varied.get(key) == value}
+            found[trial.arm, trial.trial_id] = replace(known, varied=varied)
     return list(found.values())

@@ -17,6 +17,7 @@ from core.schedule import declared
 from core.schedule_terms import MAX_ROWS
 from studies.decidable import Observed, undecidable
 from studies.grid import Grid, joined
+from studies.rungs import rung_problem
 from studies.settings import sound_settings
 from studies.space import probe_grids
 from studies.study import Arm, Study
@@ -35,6 +36,7 @@ def setting_problems(study: Study) -> list[Problem]:
     largest: dict[str, int] = {}
     timed = _names_steps(study)
     texts = {text.digest: text for text in study.texts}
+    halving = None if study.search is None else study.search.halving
     # Controls come last: they are as sound as the arms that they are matched to.
     for arm in sorted(study.arms, key=lambda arm: arm.match is not None):
         grids = settings_grids(study, arm)
@@ -51,6 +53,8 @@ def setting_problems(study: Study) -> list[Problem]:
             kept = kept or any(maker.keeps(setting, seed) for seed in study.seeds)
             acting |= setting.varied.keys()
             config = setting.config
+            if halving is not None and (unfit := rung_problem(halving, config)) is not None:
+                broken.setdefault(unfit.where, unfit)
             for problem in lacks(config, texts):
                 broken.setdefault(f"{arm.name} {problem}", Problem(f"arms.{arm.name}.{problem.where}", problem.message))
             largest[arm.name] = max(largest.get(arm.name, 0), parameters(config))

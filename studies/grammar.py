@@ -64,6 +64,20 @@ class NuisanceTable(BaseModel):
     tune_metric: str = Field("final_val_loss", description="the metric whose mean over these seeds decides")
 
 
+class HalvingTable(_Table):
+    """``[search.halving]``: settings stop at rungs, and only the best go on; see `studies.rungs`."""
+
+    rungs: int | list[int | float] = Field(
+        3,
+        description="how many rungs, the last included, each `factor` times as long as the one before; or those before "
+        "the last: shares of train.steps (float), or steps (integer)",
+    )
+    factor: Annotated[int, Field(ge=2, le=1000)] = Field(3, description="of each rung the best 1/factor go on")
+    asynchronous: bool = Field(
+        False, description="go on as soon as among the best of those that have ended, instead of when all have"
+    )
+
+
 class SearchTable(_Table):
     """``[search]``: settings that are proposed one batch after the other."""
 
@@ -75,6 +89,7 @@ class SearchTable(_Table):
     space: Annotated[dict[str, Any], Field(min_length=1)] = Field(
         description="by dotted key: {low, high, log} or a list of choices"
     )
+    halving: HalvingTable | None = Field(None, description="stops settings at rungs; only the best run to the end")
 
 
 class PartTable(_Table):
@@ -147,7 +162,8 @@ def structural_problems(document: Mapping[str, Any]) -> list[Problem]:
         found: dict[str, Problem] = {}
         for details in error.errors(include_url=False):
             at = details["loc"]
-            if "seeds" in (at[2:3] if at[0] == "sizes" else at[:1]):  # a union: `studies.check` words its errors better
+            # Unions: `studies.check` words their errors better.
+            if "seeds" in (at[2:3] if at[0] == "sizes" else at[:1]) or at[:3] == ("search", "halving", "rungs"):
                 continue
             problem = _problem(details)
             found.setdefault(problem.where, problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from core.lineage import canonical_json, digest16
@@ -36,6 +37,8 @@ def search_digest(search: Search, arm: Arm) -> str:
         "space": [[key, _written(dimension)] for key, dimension in search.space.items()],
         "arm": {section: dict(values) for section, values in arm.values.items()},
     }
+    if search.halving is not None:  # what is told of a setting is what it has come to at the first rung
+        parts["halving"] = asdict(search.halving)
     return digest16(canonical_json(parts))
 
 

@@ -418,11 +418,24 @@ CONFIRMATIONS = Table(
     ),
 )
 
+PROMOTIONS = Table(
+    name="promotions",
+    doc="settings of a search that went on from a rung as soon as they were among the best there",
+    key=("study", "search", "arm", "number", "rung"),
+    columns=(
+        _text("study", "name of the study"),
+        _text("search", "digest of the search's settings"),
+        _text("arm", "name of the arm"),
+        _whole("number", "of the proposal"),
+        _whole("rung", "that it went on to; the first is 0", bits=32),
+    ),
+)
+
 TABLES: Mapping[str, Table] = {
     t.name: t
     for t in (
         *(SEGMENTS, METRICS_TABLE, CURVATURE, SPECTRA, SURFACES, CURVES, EVENTS, CHECKS),
-        *(CALIBRATIONS, PROPOSALS, CONFIRMATIONS),
+        *(CALIBRATIONS, PROPOSALS, PROMOTIONS, CONFIRMATIONS),
     )
 }
 

@@ -10,6 +10,7 @@ from core.config import MeasureConfig
 from studies.claims import Claim
 from studies.grid import Grid
 from studies.match import ControlSettings, Match
+from studies.rungs import Halving
 from studies.settings import ArmSettings
 from studies.space import Space
 from studies.texts import StudyText
@@ -52,6 +53,8 @@ class Search:
     batch: int
     seed: int
     space: Space
+    halving: Halving | None = None
+    """At which rungs settings stop; None: all run to the end."""
 
 
 @dataclass(frozen=True, kw_only=True)

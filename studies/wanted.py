@@ -12,6 +12,7 @@ from typing import Any
 
 from studies.confirm import confirmed
 from studies.expand import Trial, expand
+from studies.promotions import promoted
 from studies.proposals import read_proposals
 from studies.store import Store
 from studies.study import Study
@@ -37,7 +38,12 @@ def wanted(study: Study, store: Store) -> list[Trial]:
 def _chosen(study: Study, store: Store) -> list[Trial]:
     """Those that the study itself asks for."""
     if study.search is not None:
-        return resolved(expand(study, proposals=read_proposals(study, store)), store)
+        proposals = read_proposals(study, store)
+        metric = study.search.metric
+        known = promoted(
+            study, proposals, store, lambda trials: recorded_values(resolved(trials, store), store, metric)
+        )
+        return resolved(expand(study, proposals=proposals, promoted=known), store)
     trials = resolved(expand(study), store)
     if study.nuisance is None:
         return trials

@@ -31,6 +31,7 @@ from sweeps.local_executor import LocalExecutor
 from sweeps.measuring import MeasureResult, measure_kept, missing
 from sweeps.options import as_typed
 from sweeps.progress import Display
+from sweeps.promote import follows, promote
 from sweeps.round import Limits
 from sweeps.run import RunResult
 from sweeps.run import run as run_trials
@@ -115,6 +116,7 @@ def complete(
             pack=options.pack,
             retry=options.retry,
             propose=propose,
+            follows=propose is not None and follows(study),
             observer=display,
         )
         trials, audited = ask(), None
@@ -201,7 +203,9 @@ def _propose(study: Study, store: Store) -> bool:
     from sweeps.search import advance
 
     metric = study.search.metric if study.search else ""
-    return advance(study, store, recorded_values(wanted(study, store), store, metric))
+    rows = recorded_values(wanted(study, store), store, metric)
+    promoted = promote(study, store, rows)
+    return advance(study, store, rows) or promoted
 
 
 def check(options: RunOptions, trials: Sequence[Trial]) -> None:

@@ -4,7 +4,7 @@ Nodes are submitted as their parents finish (`sweeps.agenda`). What a worker com
 goes again or is given up (`sweeps.losses`).
 
 Where trials wait for a criterion, a trunk's rows decide what comes next: whenever a watched stretch was committed, the
-round is planned anew from the store, and what runs goes on.
+round is planned anew from the store, and what runs goes on. So it is where trials that end let others go on.
 
 Nothing of this is durable: after any end, planned or not, the next round starts from what the store holds.
 """
@@ -64,6 +64,8 @@ class Round:
     observer: Observer
     anew: Callable[[], Outlook] | None = None
     """Looks at the store again, where rows have decided a criterion; None: the round ends, and the next one looks."""
+    follows: bool = False
+    """Whether trials that end decide which are to run, so that the store is looked at again then too."""
     draining: Callable[[], bool] = lambda: False
     """Asked often: let running units end at their next block, begin no other?"""
     at_once: Callable[[], bool] = lambda: False
@@ -72,7 +74,7 @@ class Round:
     progressed: bool = False
     """Whether anything new was recorded, or a state was found to be gone."""
     _due: bool = False
-    """Rows that criteria wait for were committed since the last look."""
+    """Rows that criteria, or trials to come, wait for were committed since the last look."""
     _looked: tuple[float, float] = (0.0, 0.0)
     """When the last look ended, and how long it took."""
     _flights: dict[str, _Flight] = field(default_factory=dict)
@@ -184,11 +186,13 @@ class Round:
             case Committed():
                 for outcome in event.outcomes:
                     self._settle_unit(flight.units.pop(outcome.unit), outcome)
+                self._due |= self.follows
             case Finished():
                 del self._flights[event.bundle]
             case Lost():
                 del self._flights[event.bundle]
                 self._lost(flight, event)
+                self._due |= self.follows
 
     def _by_arm(self, unit: Unit, losses: Sequence[float | None]) -> dict[str, float]:
         arms: dict[str, list[float]] = {}

@@ -69,6 +69,7 @@ def run(
     pack: int | Literal["auto"] = "auto",
     retry: Iterable[str] = (),
     propose: Callable[[], bool] | None = None,
+    follows: bool = False,
     observer: Observer | None = None,
 ) -> RunResult:
     """Runs what is missing.
@@ -81,6 +82,7 @@ def run(
         pack: trials that train in one step, or ``auto``: by measurement.
         retry: statuses (failed, timeout, oom, diverged) whose trials are run again, once.
         propose: of an adaptive search: called where nothing is missing; True where `ask` will now give more.
+        follows: it is called, and `ask`, whenever trials have ended too, while others run (`sweeps.promote`).
         observer: is told what happens.
 
     Raises:
@@ -90,6 +92,13 @@ def run(
     limits, observer = limits or Limits(), observer or Silent()
     again, begun, rounds, idle = frozenset(retry), time.monotonic(), 0, 0
     measured: MeasureResult | None = None
+
+    def decided() -> Sequence[Trial]:
+        """The trials that are wanted now that others have ended."""
+        if propose is not None:
+            propose()
+        return ask()
+
     with Interrupts() as interrupts:
         while True:
             trials = ask()
@@ -123,7 +132,8 @@ def run(
             this = Round(
                 outlook=outlook,
                 # What is run again is missing to the tree only until it is recorded once more: the round looks once.
-                anew=None if again else partial(_anew, trials, store),
+                anew=None if again else partial(_anew, decided if follows else trials, store),
+                follows=follows,
                 store=store,
                 executor=executor,
                 ready=_ready(known, executor.slots, limits, pack),
@@ -149,9 +159,9 @@ def run(
     )
 
 
-def _anew(trials: Sequence[Trial], store: Store) -> Outlook:
-    """The same trials over what is recorded now."""
-    return outlook_of(resolved(trials, store), store)
+def _anew(trials: Sequence[Trial] | Callable[[], Sequence[Trial]], store: Store) -> Outlook:
+    """The same trials, or those that are wanted now, over what is recorded now."""
+    return outlook_of(trials() if callable(trials) else resolved(trials, store), store)
 
 
 def _say_classes(trials: Sequence[Trial], tree: Tree, store: Store, *, limits: Limits, observer: Observer) -> None:

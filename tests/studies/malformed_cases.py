@@ -33,6 +33,10 @@ def _head(**changes: str | None) -> str:
     return "".join(f"{key} = {value}\n" for key, value in lines.items() if value is not None)
 
 
+def _halved(halving: str = "", *, space: str = '"train.lr" = [1e-3, 2e-3]') -> str:
+    return _study(f"{SEARCH}[search.space]\n{space}\n[search.halving]\n{halving}\n")
+
+
 def _claim(**changes: str | None) -> str:
     lines = {
         "text": '"it is lower"',
@@ -391,6 +395,23 @@ CASES = [
         _study(SEARCH + 'space."train.lr" = [1e-3, 2e-3]\n[axes]\n"model.loops" = [2, 3]\n'),
         "axes",
         "cannot stand beside [search]",
+    ),
+    Case("halving-unknown-key", _halved("rung = 3"), "search.halving.rung", "did you mean 'rungs'?"),
+    Case("halving-one-rung", _halved("rungs = 1"), "search.halving.rungs", "must be 2 … 20 rungs"),
+    Case("halving-rungs-text", _halved('rungs = "3"'), "search.halving.rungs", "must be a number of rungs, or a list"),
+    Case("halving-whole-share", _halved("rungs = [0.1, 1.0]"), "search.halving.rungs[2]", "less than 1, or a step"),
+    Case("halving-rungs-fall", _halved("rungs = [0.5, 100]"), "search.halving.rungs[1]", "must be before the next one"),
+    Case("halving-rung-too-late", _halved("rungs = [3000]"), "search.halving.rungs[1]", "before train.steps = 3,000"),
+    Case("halving-factor", _halved("factor = 1"), "search.halving.factor", "must be at least 2, got 1"),
+    Case("halving-async-text", _halved('asynchronous = "yes"'), "search.halving.asynchronous", "true or false"),
+    Case(
+        "halving-cosine",
+        _halved(space='"train.lr_schedule" = ["cosine", "wsd"]'),
+        "search.halving",
+        'take "wsd" or "constant"',
+    ),
+    Case(
+        "halving-steps-searched", _halved(space='"train.steps" = [300, 900]'), 'space."train.steps"', "drop one of them"
     ),
     # --- measure
     Case(
