@@ -18,8 +18,9 @@ from studies.study import Study
 from studies.wanted import recorded_values, wanted
 from sweeps.executor import Executor
 from sweeps.local_executor import LocalExecutor
+from sweeps.observer import Silent
 from sweeps.promote import follows, promote
-from sweeps.round import Limits, Silent
+from sweeps.round import Limits
 from sweeps.run import RunResult, run
 from sweeps.search import advance
 
