@@ -63,7 +63,7 @@ def to_text(report: Mapping[str, Any]) -> str:
 
 
 def tuned_keys(study: Study) -> tuple[str, ...]:
-    """The keys that are tuned inside each arm: nuisance axes and search parameters; of a halved search also the rung."""
+    """The keys that are tuned inside each arm: nuisance axes, search parameters and, where these are halved, rungs."""
     nuisance = study.nuisance.axes.keys if study.nuisance is not None else ()
     if study.search is None:
         return nuisance

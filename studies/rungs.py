@@ -70,7 +70,7 @@ class Halving:
         return tuple(found)
 
     def most(self, first: int) -> int:
-        """How many trials of one seed there can be, of `first` settings; asynchronously each may be among the best once."""
+        """Trials of one seed at most, of `first` settings: asynchronously each may once be among the best."""
         return first * self.count if self.asynchronous else sum(self.settings(first))
 
 
