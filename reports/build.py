@@ -16,7 +16,20 @@ from typing import Any
 import pandas as pd
 
 from core.quantities import COLUMNS
-from reports import curvature, front, learning, lengths, loop_counts, maps, paired, series, switches, words
+from reports import (
+    boundary,
+    confirmed,
+    curvature,
+    front,
+    learning,
+    lengths,
+    loop_counts,
+    maps,
+    paired,
+    series,
+    switches,
+    words,
+)
 from reports.claims import judge
 from reports.compare import ALPHA
 from reports.tables import Results, Tables
@@ -41,17 +54,13 @@ def build(studies: Sequence[tuple[Study, Results]], *, command: str) -> dict[str
     read = [(study, Tables.read(results, tuned=tuned_keys(study))) for study, results in studies]
     boards = [row for study, tables in read for row in _board(study, tables)]
     verdicts = {study.name: judge(tables, study.claims) for study, tables in read}
-    trees = [
-        switches.tree(results.wanted, switches.last_steps(tables))
-        for (_, results), (_, tables) in zip(studies, read, strict=True)
-    ]
     return {
         "format": FORMAT,
         "claims": [{"study": name} | claim for name, claims in verdicts.items() for claim in claims],
         "leaderboard": sorted(boards, key=series.board_order),
         "studies": [
-            _study(study, tables, verdicts[study.name]) | {"tree": tree}
-            for (study, tables), tree in zip(read, trees, strict=True)
+            _study(study, results, tables, verdicts[study.name])
+            for (study, results), (_, tables) in zip(studies, read, strict=True)
         ],
         "provenance": {"command": command, "studies": [_execution(study, tables) for study, tables in read]},
     }
@@ -81,9 +90,9 @@ def _board(study: Study, tables: Tables) -> list[dict[str, Any]]:
 # --- what the results say --------------------------------------------------------------------------------------------
 
 
-def _study(study: Study, tables: Tables, claims: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _study(study: Study, results: Results, tables: Tables, claims: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The section of one study: result columns only."""
-    arms = _arms(study)
+    arms, ends = _arms(study), boundary.boundaries(study, results, tables)
     reference = paired.reference(study.claims, arms)
     quantities = [
         name
@@ -115,7 +124,10 @@ def _study(study: Study, tables: Tables, claims: Sequence[Mapping[str, Any]]) ->
         "along_axes": learning.along_axes(tables, arms),
         "failures": _failures(tables),
         "notes": _notes(claims),
-        "warnings": _warnings(study, tables),
+        "boundaries": ends,
+        "warnings": [*_warnings(study, tables), *(entry["sentence"] for entry in ends)],
+        "confirmed": confirmed.confirmed(results, tables),
+        "tree": switches.tree(results.wanted, switches.last_steps(tables)),
     }
 
 

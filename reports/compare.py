@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import methods, stats, words
+from reports.divergence import Divergence, divergence
 from reports.pairs import NO_PAIRS, LogScaleError, Pairs, pair
 from reports.tables import Tables
 from reports.values import Meaning, Values, meaning, values
@@ -60,6 +61,8 @@ class Finding:
     """Why nothing can be decided, whatever p says; None where something can."""
     found: methods.Found
     """How both sides were measured."""
+    diverged: Divergence
+    """How many trials of both sides diverged."""
 
     @property
     def agrees(self) -> bool:
@@ -82,6 +85,7 @@ class Finding:
             "arm": self.part.arm,
             "against": self.part.against,
             "value": self.part.value,
+            "where": self.part.where_text,
             "expect": self.part.expect,
             "margin": self.part.margin,
             "unit": self.what.unit,
@@ -95,6 +99,8 @@ class Finding:
             "settings": pairs.settings,
             "own_settings": dict(pairs.own),
             "incomplete": pairs.incomplete,
+            "diverged": {arm: list(counts) for arm, counts in self.diverged.counts.items()},
+            "p_diverged": self.diverged.p,
             "dropped_seeds": list(pairs.dropped_seeds),
             "dropped_settings": [words.setting(dict(s)) for s in pairs.dropped_settings],
             "effect": interval.mean if interval else None,
@@ -119,51 +125,54 @@ def find(tables: Tables, part: Part, *, family: int) -> Finding:
         part: the comparison.
         family: claims of the study: power is counted at level 0.05 / family, Holm's worst case.
     """
+    tables = tables.where(part.where) if part.where else tables
     what, got = meaning(part.metric), values(tables, part.metric)
     against = part.value if part.value is not None else str(part.against)
-    found = methods.found(tables, got.methods, _arms(part))
+    found, diverged = methods.found(tables, got.methods, _arms(part)), divergence(tables, _arms(part))
     try:
         pairs = pair(tables, got.known, arm=part.arm, against=against, scale=what.scale)
-        blocked = _blocked(tables, part, what, got, pairs)
+        blocked = _blocked(tables, part, what=what, got=got, pairs=pairs, diverged=diverged)
     except LogScaleError as error:
         pairs, blocked = NO_PAIRS, f"{part.metric.name} is compared as a ratio, but {error}"
     if blocked is None and found.mixed:
         blocked = methods.refusal(tables, found.by_arm)
     tests = _tests(part, what, pairs, family) if len(pairs.seeds) > 1 and not _senseless(part, what) else None
     interval = stats.t_interval(pairs.differences) if pairs.seeds else None
-    return Finding(part=part, what=what, pairs=pairs, interval=interval, tests=tests, blocked=blocked, found=found)
+    return Finding(
+        part=part,
+        what=what,
+        pairs=pairs,
+        interval=interval,
+        tests=tests,
+        blocked=blocked,
+        found=found,
+        diverged=diverged,
+    )
 
 
 def _arms(part: Part) -> list[str]:
     return [part.arm] if part.against is None else [part.arm, part.against]
 
 
-def _blocked(tables: Tables, part: Part, what: Meaning, got: Values, pairs: Pairs) -> str | None:
+def _blocked(
+    tables: Tables, part: Part, *, what: Meaning, got: Values, pairs: Pairs, diverged: Divergence
+) -> str | None:
     """Why this comparison cannot be decided."""
     if _senseless(part, what):
         return f'{part.metric.text} has no better direction, so "not worse" means nothing; expect "lower" or "higher"'
     arms = _arms(part)
-    counts = [_divergence(tables, arm) for arm in arms]
-    # A number to compare with does not diverge.
-    (diverged, ended), (other_diverged, other_ended) = counts[0], counts[1] if part.against is not None else (0, 1)
-    if diverged * other_ended != other_diverged * ended:
-        shown = ", ".join(f"{d} of {e} trials of {arm}" for (d, e), arm in zip(counts, arms, strict=True))
-        return f"divergence rates differ ({shown}), so what is left describes survivors"
+    if diverged.differ:
+        return f"divergence rates differ ({diverged.said}), so what is left describes survivors"
     if len(pairs.seeds) < 2:
         empty = next((arm for arm in arms if tables.compared(arm).empty), None)
-        why = got.main_reason() if empty is None else f"no trials of {empty} are recorded"
+        of = f" with {part.where_text}" if part.where else ""
+        why = got.main_reason() if empty is None else f"no trials of {empty}{of} are recorded"
         return f"n = {len(pairs.seeds)}, at least 2 seeds are needed" + (f" ({why})" if why else "")
     return None
 
 
 def _senseless(part: Part, what: Meaning) -> bool:
     return part.expect == "not worse" and what.better is None
-
-
-def _divergence(tables: Tables, arm: str) -> tuple[int, int]:
-    """(diverged, finished) trials of an arm; finished is at least 1, so that rates compare."""
-    status = tables.compared(arm)["status"]
-    return int((status == "diverged").sum()), max(1, int(status.isin(["ok", "diverged"]).sum()))
 
 
 def _null(part: Part, what: Meaning) -> tuple[float, stats.Alternative]:

@@ -7,12 +7,13 @@ tuned inside each arm, so they are no part of what is compared.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import pandas as pd
 
 from studies.expand import Trial
+from studies.where import Expression
 
 Setting = tuple[tuple[str, Any], ...]
 """Axis values of a trial as sorted (dotted key, value) pairs."""
@@ -26,6 +27,11 @@ class Results(Protocol):
     @property
     def wanted(self) -> Sequence[Trial]:
         """The study's trials, as far as recorded rows decide them."""
+        ...
+
+    @property
+    def confirmations(self) -> Mapping[str, Mapping[tuple[str, str], Sequence[int]]]:
+        """By metric and setting (arm, trial_id under seed 0), the fresh seeds on which it was run again."""
         ...
 
     def trials(self) -> pd.DataFrame:
@@ -99,6 +105,23 @@ class Tables:
         """The trials that are compared (not those of tuning or confirmation), of one arm or of all."""
         rows = self.trials[self.trials["role"] == "compare"]
         return rows if arm is None else rows[rows["arm"] == arm]
+
+    def where(self, filters: Sequence[Expression]) -> Tables:
+        """The compared trials of the settings that filters keep; an axis that does not act on a trial filters nothing.
+
+        Of a control, the settings that it stands for are kept or not.
+        """
+        rows = self.compared()
+        kept, matched = [], dict(self.matched)
+        for index, row in zip(rows.index, rows[["arm", "trial_id", *self.axes]].to_dict("records"), strict=True):
+            name = row["arm"], row["trial_id"]
+            own = self.matched.get(name)
+            settings = tuple(s for s in own or (self.setting(row),) if all(f.admits(dict(s)) for f in filters))
+            if settings:
+                kept.append(index)
+            if own is not None:
+                matched[name] = settings
+        return replace(self, trials=self.trials.loc[kept], matched=matched)
 
     def setting(self, row: Mapping[Any, Any], keys: Iterable[str] | None = None) -> Setting:
         """The setting of a trial, of all axes or of some."""

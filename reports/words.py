@@ -61,6 +61,35 @@ def setting(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key.rpartition('.')[2]} = {_cell(value)}" for key, value in values.items())
 
 
+def confirmed(entry: Mapping[str, Any]) -> str:
+    """What fresh seeds say of a setting that was among the best."""
+    place = "the best" if entry["place"] == 1 else f"place {entry['place']}"
+    values = setting(entry["setting"])
+    which = f"{entry['arm']}{f' ({values})' if values else ''}, {place} of {plural(entry['of'], 'setting')}"
+    chosen, fresh = entry["chosen"], entry["fresh"]
+    if fresh["n"] == 0:
+        return f"{which}: none of its {plural(entry['asked'], 'fresh seed')} has a value yet."
+    if entry["change"] is None:
+        return f"{which}: {number(fresh['mean'], 4)} on {plural(fresh['n'], 'fresh seed')}."
+    worse = (entry["change"] > 0) == (entry["better"] == "lower")
+    if entry["scale"] == "log":
+        by = f"{number(math.exp(abs(entry['change'])))} times {'worse' if worse else 'better'}"
+    else:
+        by = f"{number(abs(entry['change']))} {entry['unit']} {'worse' if worse else 'better'}"
+    return f"{which}: on {plural(fresh['n'], 'fresh seed')} {by} than on the {chosen['n']} that chose it."
+
+
+def boundary(entry: Mapping[str, Any]) -> str:
+    """Where the best value of what was tuned lies at an end of what was tried."""
+    where = f"{entry['key']} of {entry['arm']}: the best value, {_cell(entry['value'])}, is "
+    if entry["kind"] == "search":
+        where += f"at the {entry['end']} end of what was searched ({_cell(entry['low'])} … {_cell(entry['high'])})"
+    else:
+        where += f"the {entry['end']} of those tried ({_cell(entry['low'])} … {_cell(entry['high'])})"
+        where += f" in {entry['settings']} of {plural(entry['of'], 'setting')}" if entry["of"] > 1 else ""
+    return f"{where}; a better one may lie beyond, so extend the range before you trust what was compared."
+
+
 def _cell(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -166,13 +195,15 @@ def sentence(finding: Mapping[str, Any]) -> str:
     if finding["effect"] is None:
         return f"{verdict}: {finding['reason']}."
     if finding["exact"]:
-        return f"{verdict}: {_comparison(finding)} (exactly: it follows from the configurations)"
+        of = f"where {finding['where']}, " if finding["where"] else ""
+        return f"{verdict}: {of}{_comparison(finding)} (exactly: it follows from the configurations)"
     statistics = [f"95 % CI {_interval(finding)}"] if finding["low"] is not None else []
     statistics.append(f"n = {finding['n']} seed{'s' * (finding['n'] != 1)}")
     if finding["p_holm"] is not None:
         opposite = finding["verdict"] == "contradicted" and finding["expect"] == "not worse"
         statistics.append(f"p_holm {p_value(finding['p_holm_opposite' if opposite else 'p_holm'])}")
-    seen = "in these seeds " if verdict == "Undecided" and finding["expect"] != "not worse" else ""
+    seen = f"where {finding['where']}, " if finding["where"] else ""
+    seen += "in these seeds " if verdict == "Undecided" and finding["expect"] != "not worse" else ""
     text = f"{verdict}: {seen}{_comparison(finding)} ({', '.join(statistics)})"
     reason = finding["reason"]
     return f"{text}. {reason[:1].upper()}{reason[1:]}." if reason else text

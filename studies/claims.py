@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, cast, get_args
 
-from core.errors import Problem
+from core.errors import InputError, Problem
 from core.quantities import COLUMNS, CURVES, THRESHOLDS, point
 from core.terms import nearest
 from studies.schemas import COST, METRICS, STRATIFIED
 from studies.schemas import metric as registered
+from studies.where import Expression, conjuncts
 
 Expect = Literal["lower", "higher", "differs", "not worse"]
 At = int | Literal["final", "best"]
@@ -124,6 +125,13 @@ class Part:
     expect: Expect
     margin: float = 0.0
     """For "not worse": what the arm may lose, in the metric's unit; on a log scale a ratio above 1."""
+    where: tuple[Expression, ...] = ()
+    """Keep the settings that it speaks of; an axis that does not act on an arm filters nothing there."""
+
+    @property
+    def where_text(self) -> str | None:
+        """The filters as one text; None without any."""
+        return " and ".join(one.text for one in self.where) or None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,6 +213,7 @@ def _part(
             wrong("margin", f'"not worse" needs a margin, {unit}, got {margin!r}')
     elif expect != "not worse" and "margin" in table:
         wrong("margin", f'acts only under expect = "not worse", got expect = {expect!r}; drop it')
+    where_filters = _filters(table.get("where"), wrong)
     problems += found
     if found or metric is None:
         return None
@@ -215,7 +224,21 @@ def _part(
         value=value,
         expect=cast("Expect", expect),
         margin=margin or 0.0,
+        where=where_filters,
     )
+
+
+def _filters(text: Any, wrong: Any) -> tuple[Expression, ...]:
+    if text is None:
+        return ()
+    if not isinstance(text, str):
+        wrong("where", f"must be a text, got {text!r}")
+        return ()
+    try:
+        return conjuncts(text)
+    except InputError as error:
+        wrong("where", str(error))
+        return ()
 
 
 def _ratio(metric: MetricRef) -> bool:

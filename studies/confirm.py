@@ -92,7 +92,7 @@ def confirmed(study: Study, trials: Sequence[Trial], store: Store) -> list[Trial
     return found
 
 
-def ranking(trials: Sequence[Trial], rows: Iterable[Mapping[str, Any]], name: str) -> list[Ranked]:
+def ranking(trials: Sequence[Trial], rows: Iterable[Mapping[Any, Any]], name: str) -> list[Ranked]:
     """The settings of some trials by a metric; by task, in the order of the study, the best first.
 
     Args:
@@ -110,7 +110,7 @@ def ranking(trials: Sequence[Trial], rows: Iterable[Mapping[str, Any]], name: st
         mean = math.fsum(known) / len(known) if known else 0.0
         without = len(own) - len(known)
         score = without, mean if lower else -mean, place
-        of_task[_task(own[0].config)].append((score, key, own[0], known, without))
+        of_task[task_of(own[0].config)].append((score, key, own[0], known, without))
     return [
         Ranked(key=key, trial=trial, place=place, of=len(found), values=values, without=without)
         for found in of_task.values()
@@ -157,7 +157,7 @@ def _name(config: TrialConfig) -> str:
     return trial_id(replace(config, seed=0))
 
 
-def _task(config: TrialConfig) -> Any:
-    """What the trial is validated on, but for the seed."""
+def task_of(config: TrialConfig) -> Any:
+    """The task that a trial is validated on, but for its seed: what differs in it does not compare."""
     task = config.task
     return task.kind, tuple((name, getattr(task, name)) for name in terms(type(task)) if name not in TRAINED_ON)

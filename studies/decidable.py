@@ -5,16 +5,23 @@ A study is refused for them when it is read, with the way out, so a slip costs a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from core.config import TrialConfig
+from core.errors import InputError
 from core.observation import evaluation_grid, measurement_steps
 from core.quantities import CURVES, point, points, quantity_of
 from core.task_terms import TASKS
+from core.terms import nearest
 from studies.claims import FUNCTIONALS, MetricRef, Part
+from studies.grid import joined
 from studies.study import Study
+
+MOST_TRIED = 100_000
+"""Settings of an arm up to which a claim's filter is tried on each when the study is read."""
 
 
 @dataclass(kw_only=True)
@@ -64,6 +71,9 @@ def undecidable(study: Study, observed: Mapping[str, Observed]) -> Iterator[tupl
 
 
 def _part(study: Study, part: Part, observed: Mapping[str, Observed]) -> Iterator[tuple[str, str]]:
+    if (message := _keeps_nothing(study, part)) is not None:
+        yield "where", message
+        return
     metric = part.metric
     quantity = _quantity(metric)
     if quantity is not None and quantity not in study.measure.quantities:
@@ -105,6 +115,24 @@ def _part(study: Study, part: Part, observed: Mapping[str, Observed]) -> Iterato
         yield from _few(metric, known)
     elif metric.at == "final":
         yield from _no_end(metric, known)
+
+
+def _keeps_nothing(study: Study, part: Part) -> str | None:
+    """Why filters leave nothing to compare, or read what no setting has; None where they do not."""
+    grids = {arm.name: joined([study.axes, arm.axes]) for arm in study.arms if arm.name in (part.arm, part.against)}
+    axes = list(dict.fromkeys(key for grid in grids.values() for key in grid.keys))
+    for filter_ in part.where:
+        if unknown := sorted(filter_.names - set(axes)):
+            known = nearest(unknown[0], axes) if axes else "they have none"
+            return f"{filter_.text!r} reads {unknown[0]}, which is no axis of {' or '.join(grids)}; {known}"
+    for arm, grid in grids.items() if part.where else ():
+        settings = map(dict, itertools.islice(grid, MOST_TRIED))
+        try:
+            if grid.size <= MOST_TRIED and not any(all(f.admits(s) for f in part.where) for s in settings):
+                return f"{part.where_text!r} keeps no setting of arm {arm}; compare with values that its axes have"
+        except InputError as error:
+            return f"{part.where_text!r} {error}"
+    return None
 
 
 def _own_metric(metric: MetricRef) -> str | None:

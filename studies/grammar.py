@@ -100,6 +100,7 @@ class PartTable(_Table):
     against: str | None = Field(None, description="the arm that it is compared with")
     value: float | None = Field(None, description="the number that it is compared with")
     at: int | str | None = Field(None, description='a step, "final" (default) or "best"')
+    where: Text | None = Field(None, description="settings that it speaks of, as model.loops == 3; silent: all of them")
     expect: str | None = Field(None, description="the direction that is expected")
     margin: float | None = Field(None, description='for "not worse": what may be lost, in the unit of the metric')
 

@@ -72,6 +72,14 @@ class Expression:
             raise InputError(f"must be true or false, got {result!r} with {self._shown(values)}; compare it to a value")
         return result
 
+    def admits(self, values: Mapping[str, Any]) -> bool:
+        """Whether a setting stays that may lack what is read: then there is nothing to go by, and it stays.
+
+        Raises:
+            InputError: as `keeps`.
+        """
+        return not self.names <= values.keys() or self.keeps(values)
+
     def _shown(self, values: Mapping[str, Any]) -> str:
         return ", ".join(f"{name} = {values[name]!r}" for name in sorted(self.names)) or "no names"
 
@@ -95,6 +103,18 @@ def parse(text: str) -> Expression:
     names: set[str] = set()
     evaluate = _translate(tree.body, names, MAX_DEPTH)
     return Expression(text=text, names=frozenset(names), evaluate=evaluate)
+
+
+def conjuncts(text: str) -> tuple[Expression, ...]:
+    """The expressions that ``and`` joins in a text; one where it joins none.
+
+    Raises:
+        InputError: as `parse`.
+    """
+    parse(text)
+    tree = ast.parse(text.strip(), mode="eval").body
+    joined = tree.values if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else [tree]
+    return tuple(parse(ast.unparse(node)) for node in joined)
 
 
 def _translate(node: ast.expr, names: set[str], depth: int) -> Evaluate:

@@ -70,6 +70,7 @@ class Frames:
     surfaces_: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SURFACES_COLUMNS))
 
     wanted: tuple[Trial, ...] = ()
+    confirmations: Mapping[str, Mapping[tuple[str, str], Sequence[int]]] = field(default_factory=dict)
 
     def trials(self) -> pd.DataFrame:
         return self.trials_.copy()
@@ -99,7 +100,11 @@ class Frames:
         """Only the trials for which the mask holds, and their rows."""
         trials = self.trials_[keep]
         ids = set(trials["trial_id"])
-        cut = {n: f[f["trial_id"].isin(ids)] for n, f in vars(self).items() if n not in ("trials_", "wanted")}
+        cut = {
+            n: f[f["trial_id"].isin(ids)]
+            for n, f in vars(self).items()
+            if n not in ("trials_", "wanted", "confirmations")
+        }
         return Frames(trials_=trials, wanted=self.wanted, **cut)
 
 
