@@ -75,9 +75,8 @@ def to_text(report: Mapping[str, Any]) -> str:
 def tuned_keys(study: Study) -> tuple[str, ...]:
     """The keys that are tuned inside each arm: nuisance axes, search parameters and, where these are halved, rungs."""
     nuisance = study.nuisance.axes.keys if study.nuisance is not None else ()
-    if study.search is None:
-        return nuisance
-    return (*nuisance, *study.search.space, *((RUNG_KEY,) if study.search.halving is not None else ()))
+    halved = study.search is not None and study.search.halving is not None
+    return (*nuisance, *study.searched, *((RUNG_KEY,) if halved else ()))
 
 
 def _arms(study: Study) -> list[str]:

@@ -19,17 +19,18 @@ from core.errors import InputError, Problem
 from core.quantities import QUANTITIES, QUANTITY_OF, point, quantity_of
 from core.streams import fresh_seeds
 from core.terms import build, hints, nearest, terms
-from studies.claims import Claim, metric_names, parse_claims
-from studies.feasible import setting_problems
-from studies.grammar import MAX_SEEDS, NAME, NAME_RULE, NuisanceTable, SearchTable, StudyTable, structural_problems
+from studies.claims import Claim, parse_claims
+from studies.feasible import searched_where_acting, walk
+from studies.grammar import MAX_SEEDS, NAME, NAME_RULE, NuisanceTable, StudyTable, structural_problems
 from studies.grid import Grid, joined, parse_grid
 from studies.match import parse_match
 from studies.nested import checked, listed_table
-from studies.rungs import RUNG_KEY, halving_of, malformed
+from studies.objectives import objective_problem, objectives
+from studies.searched import parse_search
 from studies.settings import TRIAL_SECTIONS, checker, known_keys, layered
 from studies.sizes import SMALL, at_overlay, name_problems, size_names, sized
 from studies.sources import at_their_source
-from studies.space import parse_space
+from studies.space import probe_grids
 from studies.study import Arm, Nuisance, Search, Study
 from studies.texts import Texts
 from studies.where import Expression, parse
@@ -159,10 +160,10 @@ class _Check:
         arms = self.arms()
         axes = self.grid(self.table("axes"), "axes")
         nuisance = self.nuisance(seeds)
-        search = self.search()
+        search, arms = parse_search(self.document, arms, self.convert, self.found)
         where = self.filters()
         measure = self.measure()
-        self.overlaps(arms, axes, nuisance, search)
+        self.overlaps(arms, axes, nuisance)
         claims = self.claims(arms, axes, nuisance, search)
         if self.problems:
             return None
@@ -182,7 +183,9 @@ class _Check:
             texts=self.texts.of([arm.values["task"] for arm in arms]),
         )
         try:
-            self.found += at_their_source(setting_problems(study), study, self.document)
+            walked = walk(study)
+            self.found += at_their_source(walked.problems, study, self.document)
+            study = searched_where_acting(study, walked)
         except InputError as error:  # a filter that cannot be evaluated ends the walk
             self.found += error.problems
         return None if self.problems else study
@@ -337,31 +340,7 @@ class _Check:
             self.wrong("measure.quantities", "is required where `every` or `at` is given; name what is measured")
         return measure
 
-    def search(self) -> Search | None:
-        if "search" not in self.document:
-            return None
-        table = self.table("search")
-        space = table.get("space", {})
-        parsed = parse_space(space if isinstance(space, dict) else {}, "search.space", self.convert, self.found)
-        halving = table.get("halving")
-        if isinstance(halving, dict):
-            self.found += filter(None, [malformed(halving.get("rungs", 3))])
-            if RUNG_KEY in parsed:
-                self.wrong(f'search.space."{RUNG_KEY}"', "is what the rungs of [search.halving] are; drop one of them")
-        if any(problem.where.startswith("search") for problem in self.problems):
-            return None
-        names = SearchTable.model_validate(table)
-        return Search(
-            kind=names.kind,
-            metric=names.metric,
-            trials=names.trials,
-            batch=names.batch,
-            seed=names.seed,
-            space=parsed,
-            halving=None if names.halving is None else halving_of(names.halving),
-        )
-
-    def overlaps(self, arms: Sequence[Arm], axes: Grid, nuisance: Nuisance | None, search: Search | None) -> None:
+    def overlaps(self, arms: Sequence[Arm], axes: Grid, nuisance: Nuisance | None) -> None:
         """Refuses a key that two tables want to vary, or that an arm fixes and an axis varies."""
         tuned = nuisance.axes.keys if nuisance else ()
         for key in axes.keys:
@@ -377,7 +356,7 @@ class _Check:
                 if key in tuned:
                     self.wrong(f'arms.{arm.name}.axes."{key}"', "stands in [nuisance] too; it is compared or tuned")
             fixed = self.table("arms")[arm.name]
-            for key in (*axes.keys, *own, *tuned, *(search.space if search else ())):
+            for key in (*axes.keys, *own, *tuned, *arm.space):
                 section, _, name = key.partition(".")
                 if not isinstance(fixed.get(section), dict):
                     continue
@@ -401,16 +380,10 @@ class _Check:
     ) -> tuple[Claim, ...]:
         """The claims, and the metrics that tuning and search improve."""
         strata = _strata(arms, axes)
-        for table, place in ((nuisance, "nuisance.tune_metric"), (search, "search.metric")):
-            if table is None:
-                continue
-            prefix, _, column = table.metric.partition("_")
-            known = [name for name, source in metric_names(strata).items() if source == "metrics"]
-            if prefix not in ("final", "best") or column not in known:
-                names = [f"{prefix}_{name}" for name in known for prefix in ("final", "best")]
-                self.wrong(
-                    place, f"must be a final_ or best_ metric, got {table.metric!r}; {nearest(table.metric, names)}"
-                )
+        by_arm = {arm.name: _strata([arm], axes) for arm in arms}
+        for place, name in objectives(nuisance, search):
+            if (problem := objective_problem(name, place, by_arm)) is not None:
+                self.found.append(problem)
         tables = self.document.get("claims", [])
         sound = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
         return parse_claims(tables if sound else [], arms=list(self.table("arms")), strata=strata, problems=self.found)
@@ -420,8 +393,9 @@ def _strata(arms: Sequence[Arm], axes: Grid) -> list[str]:
     """Suffixes of the stratum columns that the arms' tasks have; of a default task where none can be built."""
     found: list[str] | None = None
     for arm in arms:
-        varied = joined([axes, arm.axes]).only("task")
-        for assignment in itertools.islice(varied, MAX_TASKS):
+        grids = probe_grids({key: d for key, d in arm.space.items() if key.startswith("task.")}) if arm.space else []
+        grids = grids or [joined([axes, arm.axes]).only("task")]
+        for assignment in itertools.islice(itertools.chain.from_iterable(grids), MAX_TASKS):
             values = dict(arm.values.get("task", {})) | {key.removeprefix("task."): value for key, value in assignment}
             try:
                 cls = section_class("task", values)

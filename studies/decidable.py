@@ -1,4 +1,4 @@
-"""Claims that no result could decide: what they look at is not measured, not at that step, or not often enough.
+"""Claims and objectives that no result could decide: what they look at is not measured, not then, or not often enough.
 
 A study is refused for them when it is read, with the way out, so a slip costs a second and not the night of the sweep.
 """
@@ -6,7 +6,7 @@ A study is refused for them when it is read, with the way out, so a slip costs a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,6 +18,7 @@ from core.task_terms import TASKS
 from core.terms import nearest
 from studies.claims import FUNCTIONALS, MetricRef, Part
 from studies.grid import joined
+from studies.objectives import objective, objectives
 from studies.study import Study
 
 MOST_TRIED = 100_000
@@ -58,7 +59,7 @@ class Observed:
 
 
 def undecidable(study: Study, observed: Mapping[str, Observed]) -> Iterator[tuple[str, str]]:
-    """(place, message) of each part of a claim that looks at what no trial of its arms will have.
+    """(place, message) of each part of a claim, and each objective, that looks at what no trial of its arms will have.
 
     Args:
         study: the study.
@@ -66,15 +67,22 @@ def undecidable(study: Study, observed: Mapping[str, Observed]) -> Iterator[tupl
     """
     for number, claim in enumerate(study.claims, start=1):
         for part in claim.parts:
-            for key, message in _part(study, part, observed):
+            arms = [arm for arm in (part.arm, part.against) if arm is not None]
+            if (nothing := _keeps_nothing(study, part)) is not None:
+                yield f"claims[{number}].where", nothing
+                continue
+            for key, message in _looked_at(study, part.metric, arms, observed):
                 yield f"claims[{number}].{key}", message
+    for place, text in objectives(study.nuisance, study.search):
+        arms = [arm.name for arm in study.arms]
+        for _, message in _looked_at(study, objective(text), arms, observed, searched=True):
+            yield place, message
 
 
-def _part(study: Study, part: Part, observed: Mapping[str, Observed]) -> Iterator[tuple[str, str]]:
-    if (message := _keeps_nothing(study, part)) is not None:
-        yield "where", message
-        return
-    metric = part.metric
+def _looked_at(
+    study: Study, metric: MetricRef, arms: Collection[str], observed: Mapping[str, Observed], *, searched: bool = False
+) -> Iterator[tuple[str, str]]:
+    """(key, message) where a metric of these arms is not had."""
     quantity = _quantity(metric)
     if quantity is not None and quantity not in study.measure.quantities:
         if metric.source == "functional":
@@ -92,7 +100,7 @@ def _part(study: Study, part: Part, observed: Mapping[str, Observed]) -> Iterato
         term = CURVES[of_curve.curve].listed
         yield "metric", f"{metric.name} is not measured; add {of_curve.x} to measure.{term}"
         return
-    known = {arm: observed[arm] for arm in (part.arm, part.against) if arm is not None and arm in observed}
+    known = {arm: observed[arm] for arm in arms if arm in observed}
     for arm, seen in known.items():
         if (own := _own_metric(metric)) is not None and own not in seen.metrics:
             kinds = ", ".join(kind for kind, task in TASKS.items() if own in task.own_metrics)
@@ -114,7 +122,7 @@ def _part(study: Study, part: Part, observed: Mapping[str, Observed]) -> Iterato
     if metric.source == "functional":
         yield from _few(metric, known)
     elif metric.at == "final":
-        yield from _no_end(metric, known)
+        yield from _no_end(metric, known, searched=searched)
 
 
 def _keeps_nothing(study: Study, part: Part) -> str | None:
@@ -150,7 +158,7 @@ def _few(metric: MetricRef, known: Mapping[str, Observed]) -> Iterator[tuple[str
         yield "metric", f"{metric.text} needs at least {least} measurements of a trial, got {got}; {way}"
 
 
-def _no_end(metric: MetricRef, known: Mapping[str, Observed]) -> Iterator[tuple[str, str]]:
+def _no_end(metric: MetricRef, known: Mapping[str, Observed], *, searched: bool) -> Iterator[tuple[str, str]]:
     """A column at the end of trials none of which is measured there; arms that are alike share one line."""
     arms: dict[tuple[int, int], list[str]] = {}
     for arm, seen in known.items():
@@ -160,11 +168,10 @@ def _no_end(metric: MetricRef, known: Mapping[str, Observed]) -> Iterator[tuple[
     for (steps, last), names in arms.items():
         who = f"arm{'s' * (len(names) > 1)} {' and '.join(names)}"
         message = f"no trial of {who} is measured at its last step, {steps}; the closest is {last}"
-        how = "drop `final_` and claim" if metric.text.startswith("final_") else "claim"
-        yield (
-            "metric",
-            f"{metric.text} is taken at the end, and {message}: add {steps} to measure.at, or {how} at = {last}",
-        )
+        how = f"drop `final_` and claim at = {last}" if metric.text.startswith("final_") else f"claim at = {last}"
+        if searched:
+            how = f"take best_{metric.name}"
+        yield "metric", f"{metric.text} is taken at the end, and {message}: add {steps} to measure.at, or {how}"
 
 
 def _quantity(metric: MetricRef) -> str | None:

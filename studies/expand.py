@@ -86,8 +86,9 @@ class Slot:
 def count(study: Study) -> int:
     """How many trials a study can have at most, by arithmetic alone: before filters, and counting idle axes."""
     if study.search is not None:
-        halving, trials = study.search.halving, study.search.trials
-        return len(study.arms) * (trials if halving is None else halving.most(trials)) * len(study.seeds)
+        search, seeds = study.search, len(study.seeds)
+        settings = [search.count(arm) for arm in study.arms]
+        return seeds * sum(settings if search.halving is None else map(search.halving.most, settings))
     total = 0
     for arm in study.arms:
         per_slot = len(study.seeds)
@@ -237,18 +238,18 @@ def proposed(
     if search is None:
         return
     arms = {arm.name: study.settings(arm) for arm in study.arms}
+    spaces = {arm.name: arm.space for arm in study.arms}
     convert = converter(known_keys())
     order = {name: index for index, name in enumerate(arms)}
     for arm, number, params in sorted(proposals, key=lambda p: (order.get(p[0], -1), p[1])):
         where = f"proposal {number} of arm {arm}"
         if arm not in arms:
             raise InputError([Problem(where, "the study has no such arm")])
-        if set(params) != set(search.space):
-            raise InputError(
-                [Problem(where, f"must give {', '.join(search.space)}, got {', '.join(params) or 'nothing'}")]
-            )
+        if set(params) != set(spaces[arm]):
+            wanted, got = (", ".join(keys) or "nothing" for keys in (spaces[arm], params))
+            raise InputError([Problem(where, f"must give {wanted}, got {got}")])
         assignment = []
-        for key in search.space:
+        for key in spaces[arm]:
             value, wrong = convert(key, params[key])
             if wrong is not None:
                 raise InputError([Problem(f"{where}: {key}", wrong)])

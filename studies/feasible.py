@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from core.config import TrialConfig
 from core.errors import Problem
@@ -27,11 +28,29 @@ MAX_CHECKED = 20_000
 """Settings of all arms whose rules are checked on reading; larger grids are checked when they are expanded."""
 
 
-def setting_problems(study: Study) -> list[Problem]:
-    """Rules between terms that settings break, axes that act nowhere, arms left empty, claims that nothing decides."""
+@dataclass(frozen=True, kw_only=True)
+class Walked:
+    """What a walk over the settings of a study has shown."""
+
+    problems: list[Problem]
+    """Rules between terms that settings break, axes that act nowhere, arms left empty, what nothing decides."""
+    acting: Mapping[str, Collection[str]]
+    """By arm, the varied keys that act on some setting of it."""
+
+
+def searched_where_acting(study: Study, walked: Walked) -> Study:
+    """The study whose arms search only the keys that act on them."""
+    arms = [
+        replace(arm, space={key: d for key, d in arm.space.items() if key in walked.acting[arm.name]})
+        for arm in study.arms
+    ]
+    return replace(study, arms=tuple(arms))
+
+
+def walk(study: Study) -> Walked:
+    """Tries the rules between terms on every setting of a study, or on a searched space's probes."""
     broken: dict[str, Problem] = {}
-    acting: set[str] = set()
-    varied: set[str] = set()
+    acting: dict[str, set[str]] = {arm.name: set() for arm in study.arms}
     observed: dict[str, Observed] = {}
     largest: dict[str, int] = {}
     timed = _names_steps(study)
@@ -40,10 +59,8 @@ def setting_problems(study: Study) -> list[Problem]:
     # Controls come last: they are as sound as the arms that they are matched to.
     for arm in sorted(study.arms, key=lambda arm: arm.match is not None):
         grids = settings_grids(study, arm)
-        keys = {key for grid in grids for key in grid.keys}
-        varied |= keys
         if sum(grid.size for grid in grids) > MAX_CHECKED // len(study.arms):
-            acting |= keys
+            acting[arm.name] = {key for grid in grids for key in grid.keys}
             continue
         maker = study.settings(arm)
         kept = False
@@ -51,7 +68,7 @@ def setting_problems(study: Study) -> list[Problem]:
         seen = observed[arm.name] = Observed()
         for setting in sound_settings(maker, itertools.chain.from_iterable(grids), broken):
             kept = kept or any(maker.keeps(setting, seed) for seed in study.seeds)
-            acting |= setting.varied.keys()
+            acting[arm.name] |= setting.varied.keys()
             config = setting.config
             if halving is not None and (unfit := rung_problem(halving, config)) is not None:
                 broken.setdefault(unfit.where, unfit)
@@ -68,9 +85,8 @@ def setting_problems(study: Study) -> list[Problem]:
         if not kept and len(broken) == before and not (arm.match and broken):
             broken[arm.name] = Problem(f"arms.{arm.name}", "has no trial left after `where`; relax a filter")
     broken |= _too_large(study, largest)
-    if broken:
-        return list(broken.values())
-    return [*_idle(study, varied - acting), *_unobserved(study, observed)]
+    found = list(broken.values()) or [*_idle(study, acting), *_unobserved(study, observed)]
+    return Walked(problems=found, acting=acting)
 
 
 def _possible_ends(config: TrialConfig) -> frozenset[int]:
@@ -91,21 +107,28 @@ def _possible_ends(config: TrialConfig) -> frozenset[int]:
 def settings_grids(study: Study, arm: Arm) -> list[Grid]:
     """The grids whose assignments an arm may take; of a search, the ones on which it is tried."""
     if study.search is not None:
-        return probe_grids(study.search.space)
+        return probe_grids(arm.space)
     tuned = [study.nuisance.axes] if study.nuisance else []
     return [joined([study.axes, arm.axes, *tuned])]
 
 
-def _idle(study: Study, keys: Collection[str]) -> Iterator[Problem]:
-    """Axes whose values change no trial of any arm."""
+def _idle(study: Study, acting: Mapping[str, Collection[str]]) -> Iterator[Problem]:
+    """Axes whose values change no trial of any arm, and what an arm searches of its own that changes none of it."""
+    anywhere = {key for keys in acting.values() for key in keys}
     own = [arm for arm in study.arms if arm.match is None]
     places = [("axes", study.axes.keys), *((f"arms.{arm.name}.axes", arm.axes.keys) for arm in own)]
     places += [("nuisance", study.nuisance.axes.keys)] if study.nuisance else []
-    places += [("search.space", tuple(study.search.space))] if study.search else []
+    common = study.search.space if study.search else {}
+    places += [("search.space", tuple(common))]
     for place, listed in places:
         for key in listed:
-            if key in keys:
+            if key not in anywhere:
                 yield Problem(f'{place}."{key}"', "acts on no arm: every value gives the same trial; drop it")
+    for arm in study.arms:
+        for key, dimension in arm.space.items():
+            if dimension is not common.get(key) and key not in acting[arm.name]:
+                message = "does not act on this arm: every value gives the same trial; drop it"
+                yield Problem(f'arms.{arm.name}.space."{key}"', message)
 
 
 def _too_large(study: Study, largest: Mapping[str, int]) -> dict[str, Problem]:

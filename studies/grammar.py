@@ -46,6 +46,7 @@ class ArmTable(BaseTable):
     """``[arms.NAME]``: what this arm changes, and axes of its own."""
 
     axes: Terms = Field({}, description="axes of this arm alone")
+    space: Terms = Field({}, description="keys that a search varies in this arm alone, or otherwise than in the others")
     match: Literal["parameters", "flops"] | None = Field(
         None, description="makes it a control: as many parameters, or FLOPs, as another arm, setting by setting"
     )
@@ -81,14 +82,17 @@ class HalvingTable(_Table):
 class SearchTable(_Table):
     """``[search]``: settings that are proposed one batch after the other."""
 
-    kind: Literal["random", "tpe"] = Field(description="how settings are proposed")
-    metric: str = Field("final_val_loss", description="the metric that the search improves: its mean over `seeds`")
-    trials: Whole = Field(description="settings per arm")
+    kind: Literal["grid", "random", "qmc", "tpe", "gp", "nsga2"] = Field(description="how settings are proposed")
+    metric: Text | None = Field(
+        None, description='what the search improves: its mean over `seeds`; silent = "final_val_loss"'
+    )
+    metrics: Annotated[list[str], Field(min_length=1, max_length=8)] | None = Field(
+        None, description="several that it improves at once, instead of `metric`"
+    )
+    trials: Whole | None = Field(None, description="settings per arm; a grid has all its points")
     batch: Annotated[int, Field(ge=1, le=4096)] = Field(8, description="settings proposed at once: they fill a pack")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="of the proposals")
-    space: Annotated[dict[str, Any], Field(min_length=1)] = Field(
-        description="by dotted key: {low, high, log} or a list of choices"
-    )
+    space: Terms = Field({}, description="by dotted key: {low, high, log, points} or a list of choices")
     halving: HalvingTable | None = Field(None, description="stops settings at rungs; only the best run to the end")
 
 
@@ -135,7 +139,7 @@ class StudyTable(_Table):
     where: list[str] = Field([], description="filters: settings for which one of them is false are dropped")
     nuisance: NuisanceTable | None = Field(None, description="axes tuned inside each arm")
     measure: Terms = Field({}, description="what curvature is measured, when and on what")
-    search: SearchTable | None = Field(None, description="an adaptive or random search in each arm")
+    search: SearchTable | None = Field(None, description="a search in each arm: settings that are proposed")
     claims: Annotated[list[ClaimTable], Field(max_length=MAX_LIST)] = Field([], description="what is expected")
     sizes: dict[str, SizeTable] = Field({}, description="other sizes of the study, by name; STUDY@NAME asks for one")
 

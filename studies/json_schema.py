@@ -25,6 +25,7 @@ from studies.grammar import NAME, StudyTable
 from studies.nested import listed_table, table_in
 from studies.settings import TRIAL_SECTIONS, known_keys
 from studies.sizes import SMALL
+from studies.space import MAX_POINTS
 
 Schema = dict[str, Any]
 
@@ -56,14 +57,15 @@ def schema() -> Schema:
     definitions["ArmTable"]["properties"]["axes"] = {"$ref": "#/$defs/axes"}
     definitions["NuisanceTable"]["properties"] |= grid
     definitions["NuisanceTable"]["additionalProperties"] = False
-    definitions["SearchTable"]["properties"]["space"] = {
+    definitions["space"] = {
         "type": "object",
-        "minProperties": 1,
         "additionalProperties": False,
         "properties": {
             key: _dimension(key, classes) for key, classes in known_keys().items() if _searched(key, classes)
         },
     }
+    for owner in ("SearchTable", "ArmTable"):
+        definitions[owner]["properties"]["space"] = {"$ref": "#/$defs/space"}
     for owner in ("ClaimTable", "PartTable"):
         properties = definitions[owner]["properties"]
         properties["expect"] = {"enum": list(EXPECTATIONS), "description": "the direction that is expected"}
@@ -171,7 +173,12 @@ def _dimension(key: str, classes: tuple[type, ...]) -> Schema:
     end = {"$ref": f"{axis}/items"}
     ends = {
         "type": "object",
-        "properties": {"low": end, "high": end, "log": {"type": "boolean", "default": False}},
+        "properties": {
+            "low": end,
+            "high": end,
+            "log": {"type": "boolean", "default": False},
+            "points": {"type": "integer", "minimum": 2, "maximum": MAX_POINTS},
+        },
         "required": ["low", "high"],
         "additionalProperties": False,
     }

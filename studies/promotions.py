@@ -74,7 +74,7 @@ def due(study: Study, proposals: Sequence[Proposal], known: Promoted, rows: Rows
     places = _places(study, study.search, proposals, known, rows)
     found: list[Promotion] = []
     for arm in study.arms:
-        last = sum(name == arm.name for name, _, _ in proposals) >= study.search.trials  # no other setting comes
+        last = sum(name == arm.name for name, _, _ in proposals) >= study.search.count(arm)  # no other setting comes
         for rung in range(halving.count - 1):
             here = places.get((arm.name, rung), _Place())
             complete = last and len(here.scores) == here.settings

@@ -18,25 +18,25 @@ def read_proposals(study: Study, store: Store) -> list[Proposal]:
     if study.search is None:
         return []
     order = {arm.name: place for place, arm in enumerate(study.arms)}
-    ours = {(arm.name, search_digest(study.search, arm)) for arm in study.arms}
+    ours = {(arm.name, search_digest(study.search, arm)): study.search.count(arm) for arm in study.arms}
     found = [
         (row["arm"], row["number"], json.loads(row["params"]))
         for row in store.read("proposals").to_pylist()
-        if row["study"] == study.name and (row["arm"], row["search"]) in ours and row["number"] < study.search.trials
+        if row["study"] == study.name and row["number"] < ours.get((row["arm"], row["search"]), 0)
     ]
     return sorted(found, key=lambda proposal: (order[proposal[0]], proposal[1]))
 
 
 def search_digest(search: Search, arm: Arm) -> str:
     """Names a search in one arm: what its proposals depend on, but neither `trials` nor seeds, since studies grow."""
-    parts = {
+    parts: dict[str, Any] = {
         "kind": search.kind,
-        "metric": search.metric,
-        "batch": search.batch,
-        "seed": search.seed,
-        "space": [[key, _written(dimension)] for key, dimension in search.space.items()],
+        "space": [[key, _written(dimension)] for key, dimension in arm.space.items()],
         "arm": {section: dict(values) for section, values in arm.values.items()},
     }
+    if search.kind != "grid":  # whose points follow from the space alone
+        parts |= {"metric": search.metrics[0]} if len(search.metrics) == 1 else {"metrics": list(search.metrics)}
+        parts |= {"batch": search.batch, "seed": search.seed}
     if search.halving is not None:  # what is told of a setting is what it has come to at the first rung
         parts["halving"] = asdict(search.halving)
     return digest16(canonical_json(parts))
@@ -44,5 +44,6 @@ def search_digest(search: Search, arm: Arm) -> str:
 
 def _written(dimension: Range | tuple[Any, ...]) -> Any:
     if isinstance(dimension, Range):
-        return {"low": dimension.low, "high": dimension.high, "log": dimension.log}
+        points = {} if dimension.points is None else {"points": dimension.points}
+        return {"low": dimension.low, "high": dimension.high, "log": dimension.log} | points
     return list(dimension)

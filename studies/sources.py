@@ -55,7 +55,8 @@ def _placed(problem: Problem, arm: str, key: str, study: Study, document: Mappin
     name = re.split(r"[.\[]", rest, maxsplit=1)[0]
     dotted = f"{section}.{name}"
     own = next(a.axes.keys for a in study.arms if a.name == arm)
-    if dotted in own or name in document["arms"][arm].get(section, {}):
+    table = document["arms"][arm]
+    if dotted in own or dotted in table.get("space", {}) or name in table.get(section, {}):
         return problem
     axes = {"axes": study.axes.keys, "nuisance": study.nuisance.axes.keys if study.nuisance else ()}
     axes["search.space"] = tuple(study.search.space) if study.search else ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from core.config import MeasureConfig
@@ -12,9 +12,12 @@ from studies.grid import Grid
 from studies.match import ControlSettings, Match
 from studies.rungs import Halving
 from studies.settings import ArmSettings
-from studies.space import Space
+from studies.space import Space, grid_size
 from studies.texts import StudyText
 from studies.where import Expression
+
+BLIND = frozenset({"grid", "random", "qmc"})
+"""Kinds of search that look at no results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,8 @@ class Arm:
     """Of a control: those of the arm that it is matched to."""
     match: Match | None = None
     """What makes it a control."""
+    space: Space = field(default_factory=dict)
+    """Under a search: the keys that are searched in this arm, the common ones and its own, as far as they act on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +43,7 @@ class Nuisance:
     seeds: tuple[int, ...]
     """On which each value is tried; disjoint from the study's."""
     metric: str
-    """A `final_` or `best_` column of the view `trials`."""
+    """An objective, as `studies.objectives` takes one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +51,33 @@ class Search:
     """Settings proposed batch by batch, for each arm."""
 
     kind: str
-    metric: str
-    """A `final_` or `best_` column of the view `trials`; its mean over the study's seeds is improved."""
-    trials: int
-    """Settings per arm."""
+    """grid | random | qmc | tpe | gp | nsga2"""
+    metrics: tuple[str, ...]
+    """Objectives (`studies.objectives`); the mean of each over the study's seeds is improved."""
+    trials: int | None
+    """Settings per arm; None for a grid, which has as many as it has points."""
     batch: int
     seed: int
     space: Space
+    """The keys that all arms share; what an arm searches is `Arm.space`."""
     halving: Halving | None = None
     """At which rungs settings stop; None: all run to the end."""
+
+    @property
+    def metric(self) -> str:
+        """The first objective: what rungs and confirmation rank by."""
+        return self.metrics[0]
+
+    @property
+    def blind(self) -> bool:
+        """Whether it needs no results: all of its settings are due at once."""
+        return self.kind in BLIND
+
+    def count(self, arm: Arm) -> int:
+        """How many settings an arm is to get: a single one where nothing that is searched acts on it."""
+        if self.trials is None or not arm.space:
+            return grid_size(arm.space)
+        return self.trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +100,13 @@ class Study:
     claims: tuple[Claim, ...]
     texts: tuple[StudyText, ...] = ()
     """What its text tasks read."""
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The dotted keys that a search varies in any arm, each once, in file order."""
+        if self.search is None:
+            return ()
+        return tuple(dict.fromkeys([*self.search.space, *(key for arm in self.arms for key in arm.space)]))
 
     def settings(self, arm: Arm) -> ArmSettings:
         """The maker of an arm's settings."""

@@ -39,23 +39,23 @@ def _chosen(study: Study, store: Store) -> list[Trial]:
     """Those that the study itself asks for."""
     if study.search is not None:
         proposals = read_proposals(study, store)
-        metric = study.search.metric
+        metrics = study.search.metrics
         known = promoted(
-            study, proposals, store, lambda trials: recorded_values(resolved(trials, store), store, metric)
+            study, proposals, store, lambda trials: recorded_values(resolved(trials, store), store, metrics)
         )
         return resolved(expand(study, proposals=proposals, promoted=known), store)
     trials = resolved(expand(study), store)
     if study.nuisance is None:
         return trials
     tuned = [trial for trial in trials if trial.role == "tune"]
-    found = winners(study, recorded_values(tuned, store, study.nuisance.metric))
+    found = winners(study, recorded_values(tuned, store, [study.nuisance.metric]))
     return resolved(expand(study, winners=found), store) if found else trials
 
 
-def recorded_values(trials: Sequence[Trial], store: Store, metric: str) -> list[dict[str, Any]]:
-    """The rows of the view `trials` that have ended: trial_id, status and one metric."""
+def recorded_values(trials: Sequence[Trial], store: Store, metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Of the trials that have ended: trial_id, status and these objectives."""
+    from studies.objectives import recorded_objectives
     from studies.views import open_views
 
     with open_views(trials, store) as views:
-        rows: list[dict[str, Any]] = views.arrow("trials").select(["trial_id", "status", metric]).to_pylist()
-    return [row for row in rows if row["status"] is not None]
+        return recorded_objectives(views, metrics)

@@ -202,8 +202,8 @@ def _propose(study: Study, store: Store) -> bool:
     """Asks a search for what is due and records it; whether there is more to run now."""
     from sweeps.search import advance
 
-    metric = study.search.metric if study.search else ""
-    rows = recorded_values(wanted(study, store), store, metric)
+    metrics = study.search.metrics if study.search else ()
+    rows = recorded_values(wanted(study, store), store, metrics)
     promoted = promote(study, store, rows)
     return advance(study, store, rows) or promoted
 

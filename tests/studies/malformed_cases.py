@@ -359,9 +359,117 @@ CASES = [
     ),
     Case(
         "search-kind",
-        _study('[search]\nkind = "grid"\ntrials = 4\nspace."train.lr" = [1e-3, 2e-3]\n'),
+        _study('[search]\nkind = "hyperband"\ntrials = 4\nspace."train.lr" = [1e-3, 2e-3]\n'),
         "search.kind",
-        '"random", "tpe"',
+        '"grid", "random", "qmc", "tpe", "gp", "nsga2"',
+    ),
+    Case(
+        "search-without-trials",
+        _study('[search]\nkind = "gp"\nspace."train.lr" = [1e-3, 2e-3]\n'),
+        "search.trials",
+        "is required",
+    ),
+    Case(
+        "search-trials-of-a-grid",
+        _study('[search]\nkind = "grid"\ntrials = 4\nspace."train.lr" = [1e-3, 2e-3]\n'),
+        "search.trials",
+        "has all its points; drop it",
+    ),
+    Case(
+        "search-grid-of-a-range",
+        _study('[search]\nkind = "grid"\nspace."train.lr" = {low = 1e-3, high = 1e-2}\n'),
+        'search.space."train.lr".points',
+        "is required",
+    ),
+    Case(
+        "search-too-many-points",
+        _study('[search]\nkind = "grid"\nspace."model.depth" = {low = 1, high = 4, points = 5}\n'),
+        'search.space."model.depth".points',
+        "at most the 4 whole numbers",
+    ),
+    Case(
+        "search-points-of-no-grid",
+        _study(SEARCH + 'space."train.lr" = {low = 1e-3, high = 1e-2, points = 3}\n'),
+        'search.space."train.lr".points',
+        "drop it",
+    ),
+    Case(
+        "search-generation-of-one",
+        _study('[search]\nkind = "nsga2"\ntrials = 4\nbatch = 1\nspace."train.lr" = [1e-3, 2e-3]\n'),
+        "search.batch",
+        "at least 2 settings",
+    ),
+    Case(
+        "search-metric-and-metrics",
+        _study(SEARCH + 'metric = "flops_alone"\nmetrics = ["alone_s"]\nspace."train.lr" = [1e-3, 2e-3]\n'),
+        "search.metrics",
+        "keep one",
+    ),
+    Case(
+        "search-metric-twice",
+        _study(SEARCH + 'metrics = ["alone_s", "alone_s"]\nspace."train.lr" = [1e-3, 2e-3]\n'),
+        "search.metrics",
+        "drop one",
+    ),
+    Case(
+        "search-metric-without-when",
+        _study(SEARCH + 'metrics = ["alone_s", "val_loss"]\nspace."train.lr" = [1e-3, 2e-3]\n'),
+        "search.metrics[2]",
+        "write final_val_loss or best_val_loss",
+    ),
+    Case(
+        "search-metric-of-chance",
+        _study(SEARCH + 'metric = "flops_spent"\nspace."train.lr" = [1e-3, 2e-3]\n'),
+        "search.metric",
+        "take flops_alone",
+    ),
+    Case(
+        "search-metric-not-measured",
+        _study(SEARCH + 'metric = "final_lambda_max"\nspace."train.lr" = [1e-3, 2e-3]\n'),
+        "search.metric",
+        "add lambda_max to measure.quantities",
+    ),
+    Case(
+        "search-metric-not-at-the-end",
+        _study(
+            SEARCH
+            + 'metric = "final_lambda_max"\nspace."train.lr" = [1e-3, 2e-3]\n'
+            + '[measure]\nquantities = ["lambda_max"]\nat = [1]\n'
+        ),
+        "search.metric",
+        "take best_lambda_max",
+    ),
+    Case(
+        "search-metric-of-another-arm",
+        _study(
+            '[arms.parity]\ntask.kind = "parity"\n'
+            + SEARCH
+            + 'metric = "final_val_loss_low_ic"\nspace."train.lr" = [1e-3, 2e-3]\n'
+        ),
+        "search.metric",
+        "the tasks of arm parity have no val_loss_low_ic",
+    ),
+    Case(
+        "arm-space-without-search",
+        _study('[arms.other]\nspace."train.lr" = [1e-3, 2e-3]\n'),
+        "arms.other.space",
+        "acts only under [search]",
+    ),
+    Case(
+        "arm-space-that-does-not-act",
+        _study(
+            '[arms.other]\nschedule.kind = "single"\nspace."model.loops" = [2, 3]\n'
+            + SEARCH
+            + 'space."train.lr" = [1e-3, 2e-3]\n'
+        ),
+        'arms.other.space."model.loops"',
+        "does not act on this arm",
+    ),
+    Case(
+        "arm-space-breaks-a-rule",
+        _study('[arms.other]\nspace."model.heads" = [1, 3]\n' + SEARCH + 'space."train.lr" = [1e-3, 2e-3]\n'),
+        "arms.other.model.heads",
+        "must divide width = 32, got 3",
     ),
     Case("search-without-space", _study(SEARCH), "search.space", "is required"),
     Case("search-empty-space", _study(SEARCH + "space = {}\n"), "search.space", "at least 1"),

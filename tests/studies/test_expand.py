@@ -220,8 +220,25 @@ def test_a_proposal_runs_on_all_seeds_in_canonical_order():
 def test_what_does_not_act_on_an_arm_is_not_varied_in_it():
     search = {"kind": "random", "trials": 4, "space": {"model.loops": {"low": 1, "high": 8}, "train.lr": [1e-3, 2e-3]}}
     found = study(arms={"single": SINGLE, "looped": {}}, seeds=1, search=search)
-    proposals = [("single", i, {"model.loops": i + 2, "train.lr": 1e-3}) for i in range(3)]
+    assert {arm.name: list(arm.space) for arm in found.arms} == {
+        "single": ["train.lr"],
+        "looped": ["model.loops", "train.lr"],
+    }
+    assert found.searched == ("model.loops", "train.lr")
+    proposals = [("single", i, {"train.lr": 1e-3}) for i in range(3)]
     assert varied(expand(found, proposals=proposals)) == [{"train.lr": 1e-3}]
+
+
+def test_an_arm_searches_keys_of_its_own_and_the_common_ones_otherwise():
+    search = {"kind": "grid", "space": {"train.lr": [1e-3, 2e-3], "model.loops": {"low": 1, "high": 4}}}
+    own = {"train.lr": {"low": 1e-4, "high": 1e-2, "log": True, "points": 3}, "schedule.switch": [0.25, 0.5]}
+    arms = {"single": SINGLE, "shift": {"schedule": {"kind": "shift"}, "space": own}}
+    found = study(arms=arms, seeds=2, search=search)
+    assert {arm.name: list(arm.space) for arm in found.arms} == {
+        "single": ["train.lr"],
+        "shift": ["train.lr", "model.loops", "schedule.switch"],
+    }
+    assert count(found) == 2 * (2 + 3 * 4 * 2)
 
 
 @pytest.mark.parametrize(
