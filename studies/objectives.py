@@ -79,10 +79,20 @@ def _histories(strata: Collection[str]) -> list[str]:
     return [name for name, source in metric_names(strata).items() if source == "metrics" and name not in costs]
 
 
+def known_objectives(views: Views) -> list[str]:
+    """The names that `recorded_objectives` finds a column for."""
+    there, measured = _columns(views, "trials"), _columns(views, "curvature")
+    names = [name for name in there if name in _COSTS or name.startswith(tuple(f"{when}_" for when in _WHEN))]
+    return names + [f"{when}_{name}" for name in measured if name in COLUMNS or point(name) for when in _WHEN]
+
+
+def _columns(views: Views, view: str) -> list[str]:
+    return [name for name, *_ in views.connection.execute(f"DESCRIBE {view}").fetchall()]
+
+
 def recorded_objectives(views: Views, names: Sequence[str]) -> list[dict[str, Any]]:
-    """trial_id, status and the objectives of every trial that has ended; NULL where there is no value."""
-    there = {name for name, *_ in views.connection.execute("DESCRIBE trials").fetchall()}
-    measured = {name for name, *_ in views.connection.execute("DESCRIBE curvature").fetchall()}
+    """trial_id, status and the objectives of every trial; None where there is no value."""
+    there, measured = _columns(views, "trials"), _columns(views, "curvature")
     columns = []
     for text in names:
         ref = objective(text)
@@ -92,7 +102,7 @@ def recorded_objectives(views: Views, names: Sequence[str]) -> list[dict[str, An
         elif ref.source == "curvature" and ref.name in measured:
             value = f"(SELECT {_chosen(ref)} FROM curvature AS c WHERE c.trial_id = t.trial_id)"  # noqa: S608 - as below
         columns.append(f"CASE WHEN t.status = 'ok' THEN {value} END AS \"{text}\"")
-    sql = f"SELECT t.trial_id, t.status, {', '.join(columns)} FROM trials AS t WHERE t.status IS NOT NULL"  # noqa: S608 - names of the registry
+    sql = f"SELECT t.trial_id, t.status, {', '.join(columns)} FROM trials AS t"  # noqa: S608 - names of the registry
     rows: list[dict[str, Any]] = views.connection.sql(sql).to_arrow_table().to_pylist()
     return rows
 

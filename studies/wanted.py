@@ -58,4 +58,4 @@ def recorded_values(trials: Sequence[Trial], store: Store, metrics: Sequence[str
     from studies.views import open_views
 
     with open_views(trials, store) as views:
-        return recorded_objectives(views, metrics)
+        return [row for row in recorded_objectives(views, metrics) if row["status"] is not None]

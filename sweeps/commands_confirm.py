@@ -17,6 +17,7 @@ from core.errors import InputError, Problem
 from core.terms import nearest
 from studies.confirm import Ranked, choose, chosen, ranking
 from studies.expand import Trial
+from studies.objectives import known_objectives, recorded_objectives
 from studies.proposals import read_proposals
 from studies.spec import study_text
 from studies.store import Store
@@ -68,7 +69,7 @@ def _metric(study: Study, choice: Choice) -> str:
     if choice.by is not None:
         return choice.by
     if study.search is not None:
-        return study.search.metric
+        return study.search.metrics[0]
     return study.nuisance.metric if study.nuisance is not None else "final_val_loss"
 
 
@@ -99,20 +100,18 @@ def _best(study: Study, trials: Sequence[Trial], store: Store, choice: Choice, o
 
 
 def _rows(trials: Sequence[Trial], store: Store, metric: str) -> list[dict[str, Any]]:
-    """The rows of the view ``trials``: trial_id, status and the metric.
+    """Of every trial: trial_id, status and the metric.
 
     Raises:
-        InputError: where the view has no such metric.
+        InputError: where there is no such metric.
     """
     with open_views(trials, store) as views:
-        found = views.arrow("trials")
-    known = [column for column in found.column_names if column.startswith(("final_", "best_"))]
-    if metric not in known:
-        raise InputError(
-            [Problem("--by", f"must be a final_ or best_ metric, got {metric!r}; {nearest(metric, known)}")]
-        )
-    rows: list[dict[str, Any]] = found.select(["trial_id", "status", metric]).to_pylist()
-    return rows
+        known = known_objectives(views)
+        if metric not in known:
+            raise InputError(
+                [Problem("--by", f"must be a final_ or best_ metric, got {metric!r}; {nearest(metric, known)}")]
+            )
+        return recorded_objectives(views, [metric])
 
 
 def _to_propose(study: Study, store: Store, arms: Sequence[str]) -> bool:
@@ -120,7 +119,7 @@ def _to_propose(study: Study, store: Store, arms: Sequence[str]) -> bool:
     if study.search is None:
         return False
     counts = Counter(arm for arm, _, _ in read_proposals(study, store))
-    return any(counts[arm] < study.search.trials for arm in arms)
+    return any(counts[arm.name] < study.search.count(arm) for arm in study.arms if arm.name in arms)
 
 
 def _setting(trial: Trial) -> str:
