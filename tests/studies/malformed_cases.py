@@ -450,6 +450,16 @@ CASES = [
         "the tasks of arm parity have no val_loss_low_ic",
     ),
     Case(
+        "halving-by-several-metrics",
+        _study(
+            SEARCH
+            + 'metrics = ["final_val_loss", "flops_alone"]\nspace."train.lr" = [1e-3, 2e-3]\n'
+            + "[search.halving]\n"
+        ),
+        "search.halving",
+        "ranks settings by one metric",
+    ),
+    Case(
         "arm-space-without-search",
         _study('[arms.other]\nspace."train.lr" = [1e-3, 2e-3]\n'),
         "arms.other.space",

@@ -75,7 +75,7 @@ def drive(study: Study, store: Store, executor: Executor, **terms: Any) -> RunRe
 
     def propose() -> bool:
         assert study.search is not None
-        rows = recorded_values(wanted(study, store), store, study.search.metric)
+        rows = recorded_values(wanted(study, store), store, study.search.metrics)
         promoted = promote(study, store, rows)
         return advance(study, store, rows) or promoted
 
