@@ -33,7 +33,7 @@ def boundaries(study: Study, results: Results, tables: Tables) -> list[dict[str,
     ``settings`` of ``of`` settings of the arm have their best value there; ``low`` and ``high`` are the ends.
     """
     if study.search is not None:
-        found = list(_searched(study.search, results, tables))
+        found = list(_searched(study, study.search, results, tables))
     elif study.nuisance is not None:
         found = list(_tuned(study.nuisance.axes.keys, results.wanted))
     else:
@@ -57,14 +57,15 @@ def _tuned(keys: Iterable[str], trials: Iterable[Trial]) -> Iterable[dict[str, A
         yield from _entries(arm, key, values, tried[arm, key], kind="nuisance")
 
 
-def _searched(search: Search, results: Results, tables: Tables) -> Iterable[dict[str, Any]]:
-    if search.metric not in tables.trials.columns:
+def _searched(study: Study, search: Search, results: Results, tables: Tables) -> Iterable[dict[str, Any]]:
+    if len(search.metrics) > 1 or search.metric not in tables.trials.columns:  # several have no single best
         return
     rows: list[dict[Any, Any]] = tables.trials[["trial_id", "status", search.metric]].to_dict("records")
+    spaces = {arm.name: arm.space for arm in study.arms}
     for arm in dict.fromkeys(trial.arm for trial in results.wanted):
         own = [trial for trial in results.wanted if trial.arm == arm]
         for best in chosen(ranking(own, rows, search.metric), top=1):
-            for key, dimension in search.space.items():
+            for key, dimension in spaces[arm].items():
                 value = best.trial.varied.get(key)
                 if not _numeric(value):
                     continue
