@@ -6,6 +6,7 @@
     manifests/<n>.json                           what compaction folded; the highest n counts
     checkpoints/<2 hex>/<lineage>-<step>[.passing].safetensors    cache, outside the records (`studies.states`)
     studies/<digest>.toml                        the text of each study that was run here, so that ids can be looked up
+    holds/<driver>.json                          what each driver runs now; no result rests on it (`sweeps.holds`)
     scratch/<name>/                              Ray's and Optuna's own files; nothing of the results
     canaries/<time>-<digest>                     by which nodes show that they see this store (`studies.canary`)
 
@@ -31,7 +32,7 @@ import pyarrow as pa
 import pyarrow.dataset
 
 from core.errors import InputError, StoreError
-from studies import canary, compaction, kept_studies, parts, verification
+from studies import canary, compaction, hold_files, kept_studies, parts, verification
 from studies.compaction import CompactReport
 from studies.directory import Directory
 from studies.kept_studies import KeptStudy
@@ -275,6 +276,21 @@ class Store:
         """The texts of the studies that were run here, in no telling order."""
         with _refusals(self.place):
             return kept_studies.kept(self.place)
+
+    def write_hold(self, driver: str, data: bytes) -> None:
+        """Says, in place of what was said before, what a driver runs; see `studies.hold_files`."""
+        with _refusals(self.place):
+            hold_files.write(self.place, driver, data)
+
+    def holds(self) -> dict[str, bytes]:
+        """By driver, what its hold says; also those of drivers that are gone."""
+        with _refusals(self.place):
+            return hold_files.read(self.place)
+
+    def remove_hold(self, driver: str) -> None:
+        """Removes the hold of a driver, if it is there."""
+        with _refusals(self.place):
+            hold_files.remove(self.place, driver)
 
     def scratch(self, name: str) -> Path:
         """A directory on this machine, made if it is missing, for files that are no results.

@@ -49,12 +49,13 @@ class Agenda:
     _left: list[int] = field(default_factory=list)
     _costs: dict[Hashable, int] = field(default_factory=dict)
 
-    def plan(self, outlook: Outlook, *, goes_on: bool = False) -> None:
+    def plan(self, outlook: Outlook, *, goes_on: bool = False, turn: float = 0.0) -> None:
         """Plans from a look at the store, and releases what may start.
 
         Args:
             outlook: that look.
             goes_on: there is something that runs; it is not run again.
+            turn: share in [0, 1) of what may start that comes after the rest of its height.
         """
         self.outlook = outlook
         nodes, flying = outlook.tree.nodes, self.flying()
@@ -79,9 +80,10 @@ class Agenda:
         self.begins = Counter(state for state in origins if state is not None)
         self._announce(todo, goes_on=goes_on)
         aloft = _by_lineage(flying.values())
-        for i in waiting:
-            if nodes[i].after is None:
-                self._release(i, aloft)
+        free = [i for i in waiting if nodes[i].after is None]
+        first = int(turn * len(free))
+        for i in (*free[first:], *free[:first]):
+            self._release(i, aloft)
 
     def _flops(self, node: Node) -> int:
         """Of one update of a node."""

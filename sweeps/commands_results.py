@@ -44,7 +44,7 @@ def report(names: Sequence[str], root: Path, *, out: Path | None, as_json: bool)
         of = as_typed(name, root)
         said = lacking(of, trials, store, coverage)
         if found["done"] + found["failed"] == 0:
-            begun = found["running"] + found["unmeasured"]
+            begun = found["begun"] + found["unmeasured"]
             what = "no trial is complete" if begun else "nothing is recorded"
             next_step = said or f"{'go on with' if begun else 'first do'}: loopsweep run {of}"
             raise InputError([Problem(name, f"{what} in {root}; {next_step}")])

@@ -10,6 +10,7 @@ import gc
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from studies.texts import StudyText
 from studies.wanted import wanted
 from sweeps import output
 from sweeps.explain import explain_text, explained
+from sweeps.holds import current
 from sweeps.known import known_trials
 from sweeps.local_executor import available_cores
 from sweeps.options import as_typed
@@ -239,7 +241,7 @@ def status(name: str, root: Path, *, max_trials: int, as_json: bool) -> int:
     """Trials by arm and by how they stand."""
     study, store = load(name, max_trials=max_trials), Store.open(root)
     trials, coverage = wanted(study, store), Coverage(store.read("segments"))
-    found = counts(trials, coverage)
+    found = counts(trials, coverage, current(store, now=datetime.now(UTC)))
     if as_json:
         output.emit_json({"study": study.name} | found)
         return 0

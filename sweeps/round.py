@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from core.errors import StoreError
@@ -21,11 +21,13 @@ from core.numerics import Engine
 from studies.store import Store
 from sweeps.agenda import Agenda
 from sweeps.executor import Committed, Event, Executor, Finished, LaneOutcome, Lost, Outcome, Progress, Started
+from sweeps.holds import LOOK_S, Holds
 from sweeps.look import Outlook
 from sweeps.losses import again, fail_waiting, give_up
 from sweeps.observer import Notes, Observer
 from sweeps.packs import Ready
-from sweeps.units import Bundle, Lane, Unit
+from sweeps.tables import plural
+from sweeps.units import Bundle, Lane, Unit, unit
 
 POLL_SECONDS = 0.5
 
@@ -62,8 +64,10 @@ class Round:
     ready: Ready
     limits: Limits
     observer: Observer
+    holds: Holds
     anew: Callable[[], Outlook] | None = None
-    """Looks at the store again, where rows have decided a criterion; None: the round ends, and the next one looks."""
+    """Looks at the store again, where rows have decided a criterion or another driver has let go; None: the round
+    leaves that to the next one, and runs what others hold."""
     follows: bool = False
     """Whether trials that end decide which are to run, so that the store is looked at again then too."""
     draining: Callable[[], bool] = lambda: False
@@ -72,13 +76,19 @@ class Round:
     """Asked often: kill what runs?"""
     clock: Callable[[], float] = time.monotonic
     progressed: bool = False
-    """Whether anything new was recorded, or a state was found to be gone."""
+    """Whether anything new was recorded or left to other drivers, or a state was found to be gone."""
     _due: bool = False
     """Rows that criteria, or trials to come, wait for were committed since the last look."""
     _looked: tuple[float, float] = (0.0, 0.0)
     """When the last look ended, and how long it took."""
     _flights: dict[str, _Flight] = field(default_factory=dict)
+    _elsewhere: list[Lane] = field(default_factory=list)
+    """What other drivers hold: left for later."""
+    _awaited: frozenset[str] = frozenset()
+    """The drivers of which it was said that they are waited for."""
     _agenda: Agenda = field(init=False)
+    _needs: frozenset[str] = frozenset()
+    """Lineages with states from which nodes are to begin."""
     _notes: Notes = field(init=False)
     _serial: itertools.count[int] = field(default_factory=itertools.count)
 
@@ -93,9 +103,10 @@ class Round:
         Raises:
             StoreError: rows could not be written.
         """
-        self._agenda.plan(self.outlook)
+        self.holds.look()
+        self._plan(self.outlook)
         stopping = False
-        while self._flights or ((len(self.ready) or self._may_look) and not stopping):
+        while self._flights or ((len(self.ready) or self._may_look or self._elsewhere) and not stopping):
             if self.at_once():
                 self.executor.stop(drain=False)
                 return
@@ -106,12 +117,16 @@ class Round:
                 )
                 self.executor.stop(drain=True)
             if not stopping:
+                self._watch_others()
                 if self._may_look and (self._is_time or not self._flights):
                     self._look()
                 self._submit()
+            self.holds.renew(self._flying().values(), self._needs)
             if self._flights:
                 for event in self.executor.poll(POLL_SECONDS):
                     self._handle(event)
+            elif self._elsewhere and not stopping:
+                self.holds.pause(POLL_SECONDS)
 
     # --- looking ---
 
@@ -130,17 +145,26 @@ class Round:
         if self.anew is None:
             return
         begun = self.clock()
+        self.holds.planning()
         outlook, self._due = self.anew(), False
         self.ready.clear()
-        self._agenda.plan(outlook, goes_on=True)
+        self._elsewhere.clear()
+        self._plan(outlook, goes_on=True)
         self._let_go()
         self._looked = (self.clock(), self.clock() - begun)
+
+    def _plan(self, outlook: Outlook, *, goes_on: bool = False) -> None:
+        # Where others begin at the front, this driver begins elsewhere: they meet less often.
+        turn = int(self.holds.driver, 16) / 16 ** len(self.holds.driver) if self.holds.shared else 0.0
+        self._agenda.plan(outlook, goes_on=goes_on, turn=turn)
+        self._needs = frozenset(lineage for (lineage, _), count in self._agenda.begins.items() if count > 0)
+        self.holds.changed()
 
     def _let_go(self) -> None:
         """Removes the passing states that nothing is to begin from: what was to follow is recorded, or never comes."""
         flying = {lane.lineage for lane in self._flying().values()}  # these may save states that nobody knows of yet
         tree = self._agenda.outlook.tree
-        lineages = {node.lineage for node in tree.nodes} - flying
+        lineages = {node.lineage for node in tree.nodes} - flying - self.holds.needed
         begins = {state for state, count in self._agenda.begins.items() if count > 0}
         self.store.remove_passing(lineages, needed=begins | tree.resumed())
 
@@ -153,22 +177,66 @@ class Round:
 
     def _submit(self) -> None:
         """Gives every slot a bundle and, where there is plenty, one that waits beside it, so no worker idles."""
-        slots = self.executor.slots
-        while (free := slots - len(self._flights)) > 0 or (free > -slots and self.ready.plenty):
+        while taken := self._take():
+            for units in self._agreed(taken):
+                bundle = Bundle(
+                    id=f"b{next(self._serial)}",
+                    units=units,
+                    device=self.limits.device,
+                    engine=self.limits.engine,
+                    checkpoint_seconds=self.limits.checkpoint_seconds,
+                    unit_timeout_s=self.limits.unit_timeout_s,
+                    work=self.limits.work,
+                )
+                self._flights[bundle.id] = _Flight({unit.id: unit for unit in units})
+                self.executor.submit(bundle)
+
+    def _take(self) -> list[tuple[Unit, ...]]:
+        slots, taken = self.executor.slots, list[tuple[Unit, ...]]()
+        while (free := slots - len(self._flights) - len(taken)) > 0 or (free > -slots and self.ready.plenty):
             units = self.ready.take(max(1, free))
             if not units:
                 break
-            bundle = Bundle(
-                id=f"b{next(self._serial)}",
-                units=units,
-                device=self.limits.device,
-                engine=self.limits.engine,
-                checkpoint_seconds=self.limits.checkpoint_seconds,
-                unit_timeout_s=self.limits.unit_timeout_s,
-                work=self.limits.work,
-            )
-            self._flights[bundle.id] = _Flight({unit.id: unit for unit in units})
-            self.executor.submit(bundle)
+            taken.append(units)
+        return taken
+
+    # --- other drivers ---
+
+    def _agreed(self, taken: list[tuple[Unit, ...]]) -> list[tuple[Unit, ...]]:
+        """Some bundles without the lanes that others hold; the rest is held from now on.
+
+        Units that go again are held already. A round that can't look at the store again has no later.
+        """
+        if self.anew is None:
+            self.holds.changed()
+            return taken
+        wanted = [lane for units in taken for one in units if one.attempt == 1 for lane in one.lanes]
+        left = self.holds.agree(wanted, self._flying().values(), self._needs)
+        if not left:
+            return taken
+        self._elsewhere += left
+        self.progressed = True  # by others
+        theirs = {id(lane) for lane in left}
+        bundles = (tuple(_without(one, theirs) for one in units) for units in taken)
+        return [units for bundle in bundles if (units := tuple(one for one in bundle if one is not None))]
+
+    def _watch_others(self) -> None:
+        """Where only what others hold is left, or had: once some of it is free, the store says what it has become."""
+        waits = bool(self._elsewhere) and not len(self.ready)
+        self.holds.look(every=0.0 if waits else LOOK_S)
+        self._due |= self.holds.behind
+        if not waits or not self._is_time:
+            return
+        held = [self.holds.other(lane) for lane in self._elsewhere]
+        if None in held:
+            self._due, self._awaited = True, frozenset()
+        elif not self._flights:
+            drivers = {hold.driver: hold for hold in held if hold is not None}
+            if drivers.keys() != self._awaited:
+                self._awaited = frozenset(drivers)
+                who = " and ".join(hold.who for hold in drivers.values())
+                held_by = f"{plural(len(held), 'stretch', 'stretches')} held by {who}"
+                self.observer.said(f"waiting for another driver: {held_by}")
 
     # --- events ---
 
@@ -216,7 +284,9 @@ class Round:
             self.progressed |= lane.origin is not None and not self.store.has_state(*lane.origin)
             return
         self.progressed = True
-        if lane.origin is not None and self._agenda.served(lane.origin):
+        self.holds.recorded(lane, lane.end if result.status == "diverged" else result.reached)
+        served = lane.origin is not None and self._agenda.served(lane.origin)
+        if lane.origin is not None and served and not self.holds.needs(lane.origin[0]):
             self.store.remove_passing_state(*lane.origin)
         index = self._agenda.index(lane)
         if (lane.watches and lane.record) or lane.lineage in self._agenda.postponed:
@@ -247,3 +317,11 @@ class Round:
             self.ready.put_back([one])
         if not units:
             self.progressed |= give_up(unit, lost, agenda=self._agenda, store=self.store, attempts=attempts)
+
+
+def _without(whole: Unit, lanes: Collection[int]) -> Unit | None:
+    """A unit without some lanes, by identity; None where nothing is left of it."""
+    rest = [lane for lane in whole.lanes if id(lane) not in lanes]
+    if len(rest) == len(whole.lanes):
+        return whole
+    return unit(rest) if rest else None

@@ -26,6 +26,7 @@ from studies.tree import Tree, shape_key
 from studies.watchers import assumed, resolved
 from sweeps import calibrate
 from sweeps.executor import Executor, Finished, Lost
+from sweeps.holds import Holds
 from sweeps.interrupts import Interrupts
 from sweeps.look import Outlook, outlook_of
 from sweeps.measure_cost import measure_cost, measuring
@@ -71,6 +72,7 @@ def run(
     propose: Callable[[], bool] | None = None,
     follows: bool = False,
     observer: Observer | None = None,
+    holds: Holds | None = None,
 ) -> RunResult:
     """Runs what is missing.
 
@@ -84,6 +86,7 @@ def run(
         propose: of an adaptive search: called where nothing is missing; True where `ask` will now give more.
         follows: it is called, and `ask`, whenever trials have ended too, while others run (`sweeps.promote`).
         observer: is told what happens.
+        holds: what this driver and others hold; default: with the usual times.
 
     Raises:
         StoreError: the store cannot be written or is damaged.
@@ -99,8 +102,9 @@ def run(
             propose()
         return ask()
 
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, holds or Holds(store) as held:
         while True:
+            held.planning()
             trials = ask()
             outlook = outlook_of(trials, store, again)
             tree = outlook.tree
@@ -136,6 +140,7 @@ def run(
                 follows=follows,
                 store=store,
                 executor=executor,
+                holds=held,
                 ready=_ready(known, executor.slots, limits, pack),
                 limits=limits,
                 observer=observer,
@@ -149,7 +154,8 @@ def run(
                 left = len(tree.todo())
                 raise LoopsweepError(f"{left} stretches stay missing though workers ran them; try `loopsweep verify`")
         if not tree.todo():  # nothing is to begin from a passing state any more, unless a failure is retried
-            store.remove_passing({node.lineage for node in tree.nodes}, needed=tree.resumed())
+            held.look()
+            store.remove_passing({node.lineage for node in tree.nodes} - held.needed, needed=tree.resumed())
     counts = Counter(status or "missing" for status in tree.statuses)
     code = 1 if any(counts[status] for status in FAILURES) else 0
     if interrupts.draining and counts["missing"]:

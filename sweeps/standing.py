@@ -10,38 +10,46 @@ from studies.coverage import Coverage
 from studies.expand import Trial
 from studies.schemas import FAILURES, STATUSES
 from studies.store import Store
+from sweeps.hold import Hold
 from sweeps.measuring import missing
 from sweeps.tables import plural, table
 
+PARTS = ("begun", "waiting", "unmeasured")
+"""Of the trials that run or remain: counted besides."""
 
-def counts(trials: Sequence[Trial], coverage: Coverage) -> dict[str, Any]:
+
+def counts(trials: Sequence[Trial], coverage: Coverage, holds: Sequence[Hold] = ()) -> dict[str, Any]:
     """Trials by how they stand, in all and by arm.
 
-    done (ok or diverged), running, failed (failed, timeout or oom) and remaining add up to trials. Nobody keeps a list
-    of who runs what, so *running* is what the store shows: trials of which a part is recorded and the rest is not.
-    Of those that run or remain, *waiting* counts the ones whose chain depends on what a criterion will decide. Of those
-    that remain, *unmeasured* counts the ones that are trained and lack nothing but measurements.
+    done (ok or diverged), running, failed (failed, timeout or oom) and remaining add up to trials. *Running* are those
+    of which a driver runs a part now, as the holds say; a part that many share counts for each of them.
+
+    Of those that run or remain, *begun* counts the ones of which a part is recorded, *waiting* the ones whose chain
+    depends on what a criterion will decide, and *unmeasured* the ones that are trained and lack nothing but
+    measurements.
     """
     arms: dict[str, Counter[str]] = {}
     for trial in trials:
         state = coverage.chain(trial)
+        runs = any(hold.holds(link.lineage, link.start, link.end) for hold in holds for link in trial.links)
         waits = state.status is None and trial.watch is not None
         lacks = state.status is None and coverage.lacks_measurements(trial)
-        stands = state.status or ("running" if state.covered > 0 and not lacks else "remaining")
-        arms.setdefault(trial.arm, Counter()).update({stands: 1, "waiting": int(waits), "unmeasured": int(lacks)})
+        stands = state.status or ("running" if runs else "remaining")
+        begun = state.status is None and state.covered > 0 and not lacks
+        parts = {"begun": int(begun), "waiting": int(waits), "unmeasured": int(lacks)}
+        arms.setdefault(trial.arm, Counter()).update({stands: 1} | parts)
     whole = sum(arms.values(), Counter())
     return _standing(whole) | {"arms": {arm: _standing(found) for arm, found in arms.items()}}
 
 
 def _standing(found: Counter[str]) -> dict[str, Any]:
     return {
-        "trials": found.total() - found["waiting"] - found["unmeasured"],
+        "trials": found.total() - sum(found[name] for name in PARTS),
         "done": found["ok"] + found["diverged"],
         "running": found["running"],
         "failed": sum(found[name] for name in FAILURES),
         "remaining": found["remaining"],
-        "waiting": found["waiting"],
-        "unmeasured": found["unmeasured"],
+        **{name: found[name] for name in PARTS},
         "status": {name: found[name] for name in STATUSES if found[name]},
     }
 
@@ -83,7 +91,7 @@ def standing_table(counts: Mapping[str, Any]) -> str:
     columns = ["arm", "trials", "done", "running", "failed", "remaining"]
     lines = {**counts["arms"], "all": counts} if len(counts["arms"]) > 1 else counts["arms"]
     kinds = [name for name in STATUSES[1:] if name in counts["status"]]
-    parts = [name for name in ("waiting", "unmeasured") if counts[name]]
+    parts = [name for name in PARTS if counts[name]]
     rows = [
         [
             arm,
