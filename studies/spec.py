@@ -27,6 +27,7 @@ __all__ = [
     "load_sizes",
     "load_study",
     "parse_study",
+    "study_path",
     "study_text",
 ]
 
@@ -73,6 +74,16 @@ def study_text(source: str | Path) -> tuple[bytes, str | None, Path]:
     """
     _, path, size = _locate(source)
     return path.read_bytes(), size, path.parent
+
+
+def study_path(source: str | Path) -> tuple[Path, str | None]:
+    """The file of a study, and the size that is named, None for ``small``.
+
+    Raises:
+        InputError: where no study of that name is in the catalogue.
+    """
+    _, path, size = _locate(source)
+    return path, size
 
 
 def _locate(source: str | Path) -> tuple[str, Path, str | None]:

@@ -14,15 +14,15 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
-from inspect import cleandoc
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from core.errors import InputError, LoopsweepError
 from sweeps import output
+from sweeps.cli_app import app, command
 from sweeps.options import (
     RESULTS,
     AddressOption,
@@ -50,21 +50,6 @@ from sweeps.options import (
     WorkersOption,
     positive,
 )
-
-F = TypeVar("F", bound=Callable[..., int])
-
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False, no_args_is_help=True)
-
-
-def command(*examples: str) -> Callable[[F], F]:
-    """Declares a command named for its function; its help is the docstring and the examples, unwrapped."""
-
-    def declare(function: F) -> F:
-        shown = "\n".join(f"  loopsweep {example}" for example in examples)
-        app.command(help=f"{cleandoc(function.__doc__ or '')}\n\n\b\nExamples:\n{shown}")(function)
-        return function
-
-    return declare
 
 
 def _version(wanted: bool) -> None:
@@ -350,6 +335,9 @@ def compact(store: StoreOption = RESULTS, as_json: JsonOption = False) -> int:
     from sweeps import commands_results
 
     return commands_results.compact(store, as_json=as_json)
+
+
+import sweeps.cli_launch  # noqa: E402, F401 - declares its command, last in the list
 
 
 def execute(arguments: Sequence[str]) -> int:
