@@ -26,6 +26,8 @@ KEPT_SECONDS = 600
 """How long a cluster stays when its job has ended, for its logs; it costs meanwhile."""
 STUDY_FOLDER = "/study"
 STUDY_FILE = "study.toml"
+IMAGE_GROUP = 1000
+"""Of the user that the image of docs/cluster.md runs as, and Ray's own images."""
 NAME_LENGTH = 47
 """Longest name of a RayJob, by KubeRay's validation."""
 
@@ -143,4 +145,9 @@ def _pod(job: KubeRayJob, name: str, role: str, amounts: dict[str, Any]) -> dict
         container["volumeMounts"] = mounts
     if job.secret is not None:
         container["envFrom"] = [{"secretRef": {"name": job.secret}}]
-    return {"spec": {"containers": [container]} | ({"volumes": volumes} if volumes else {})}
+    spec: dict[str, Any] = {"containers": [container]}
+    if volumes:
+        spec["volumes"] = volumes
+    if job.volume is not None:
+        spec["securityContext"] = {"fsGroup": IMAGE_GROUP}  # so that a fresh volume can be written
+    return {"spec": spec}

@@ -20,15 +20,15 @@ ENDS = {"|", "||", "&&", ";", "&", ">", ">>", "2>"}
 """Words at which the shell takes over from the command before."""
 
 
-def blocks(*languages: str) -> list[str]:
-    """The README's fenced blocks in one of the languages."""
-    return [body for name, body in re.findall(r"^```(\w*)\n(.*?)^```", README, re.M | re.S) if name in languages]
+def blocks(*languages: str, text: str = README) -> list[str]:
+    """The fenced blocks of a text in one of the languages."""
+    return [body for name, body in re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S) if name in languages]
 
 
-def command_lines(program: str) -> list[list[str]]:
-    """The arguments of each call of `program` in the README's shell blocks."""
+def command_lines(program: str, text: str = README) -> list[list[str]]:
+    """The arguments of each call of `program` in the shell blocks of a text."""
     calls = []
-    for block in blocks("sh", "bash", "shell", "console"):
+    for block in blocks("sh", "bash", "shell", "console", text=text):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line.removeprefix("$ "), comments=True)
             while words:
@@ -83,6 +83,19 @@ def test_the_studies_of_the_readme_load(tmp_path):
 @pytest.mark.parametrize("path", re.findall(r"\]\(((?!https?:|#|mailto:)[^)#]+)[^)]*\)", README))
 def test_the_links_of_the_readme_lead_somewhere(path):
     assert (ROOT / path).exists()
+
+
+CLUSTER = (ROOT / "docs/cluster.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("line", [shlex.join(call) for call in command_lines("loopsweep", CLUSTER)])
+def test_the_commands_of_the_guide_to_clusters_parse(line):
+    assert parse(shlex.split(line)) in COMMANDS.commands
+
+
+def test_the_guide_to_clusters_launches_each_way():
+    calls = command_lines("loopsweep", CLUSTER)
+    assert {call[1] for call in calls if call[0] == "launch"} == {"slurm", "kuberay", "ray-job"}
 
 
 @pytest.mark.parametrize("name", COMMANDS.commands)

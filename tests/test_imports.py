@@ -41,6 +41,11 @@ def test_planning_imports_no_engine(command, tmp_path):
     assert loaded((*HEAVY, "reports"), command, "quickstart", "--store", str(tmp_path / "results")) == "LOADED []"
 
 
+def test_launching_imports_no_engine():
+    arguments = ["launch", "kuberay", "quickstart", "--store", "results"]
+    assert loaded((*HEAVY, "reports"), *arguments) == "LOADED []"
+
+
 def test_the_catalogue_imports_no_engine(tmp_path):
     assert loaded((*HEAVY, "reports"), "studies", "--store", str(tmp_path / "results")) == "LOADED []"
 
