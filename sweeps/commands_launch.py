@@ -44,7 +44,7 @@ class _Ask:
     """Of the study, as the command line has it here."""
     called: str
     """Of the study, as it calls itself."""
-    root: Path
+    root: str | Path
     trials: Sequence[Trial]
     options: Mapping[str, Any]
     more: tuple[str, ...]
@@ -54,7 +54,7 @@ class _Ask:
 def launch(
     target: Target,
     name: str,
-    root: Path,
+    root: str | Path,
     options: Mapping[str, Any],
     *,
     device: Literal["cpu", "cuda"],
@@ -198,16 +198,16 @@ def _here(name: str) -> str:
     return name if path.parent == CATALOGUE else f"{path.absolute()}{f'@{size}' if size else ''}"
 
 
-def _store(root: Path) -> str:
+def _store(root: str | Path) -> str:
     """A store as it is called from any directory."""
-    return str(root) if _is_bucket(root) else str(root.absolute())
+    return str(root) if _is_bucket(root) else str(Path(root).absolute())
 
 
-def _is_bucket(root: Path) -> bool:
+def _is_bucket(root: str | Path) -> bool:
     return "://" in str(root)
 
 
-def _mounted(root: Path, mount: str) -> str:
+def _mounted(root: str | Path, mount: str) -> str:
     """A store on a volume: relative paths begin where it is mounted."""
     place = PurePosixPath(mount, root)
     if not place.is_relative_to(mount) or ".." in place.parts:
