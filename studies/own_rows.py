@@ -78,8 +78,10 @@ def own_rows(groups: Sequence[Group], checks: Any) -> dict[str, pa.Table]:
         groups: all trials.
         checks: the table checks, as a dataset.
     """
+    spans, grids = _evaluated(groups)
     return {
-        "_asked": _asked(groups),
+        "_spans": spans,
+        "_grids": grids,
         "_probed": _probed(groups),
         "_checked": _checked(groups),
         "_chains": _chains(groups),
@@ -124,17 +126,27 @@ class _Steps:
         return self.until(tuple(sorted({s for t in group.trials for s in getattr(asked_of(t)[link], kind)})), last)
 
 
-def _asked(groups: Iterable[Group]) -> pa.Table:
-    """The evaluations that are a trial's: trial_id, lineage, step."""
+def _evaluated(groups: Iterable[Group]) -> tuple[pa.Table, pa.Table]:
+    """The evaluations that are a trial's: its lineages, each with its grid; and the steps of the grids.
+
+    Trials of a study are mostly evaluated alike, so that grids are few. The row of each evaluation, written out, would
+    be as many as there are metrics, and a join with them would take seconds where there are 10^7.
+    """
     steps = _Steps()
-    return pa.table(
-        _exploded(
-            [
-                (group.key, link.lineage, steps.asked(group, index, "evaluate", last))
-                for group in groups
-                for index, (link, _, last) in enumerate(group.links)
-            ]
-        )
+    grids: dict[bytes, int] = {}
+    spans: list[tuple[str, str, int]] = []
+    for group in groups:
+        for index, (link, _, last) in enumerate(group.links):
+            grid = steps.asked(group, index, "evaluate", last).tobytes()
+            if grid:
+                spans.append((group.key, link.lineage, grids.setdefault(grid, len(grids))))
+    listed = [np.frombuffer(grid, np.int64) for grid in grids]
+    lengths = [len(grid) for grid in listed]
+    return _table(spans, {"trial_id": _TEXT, "lineage": _TEXT, "grid": _WHOLE}), pa.table(
+        {
+            "grid": pa.array(np.repeat(np.arange(len(listed)), lengths), _WHOLE),
+            "step": pa.array(np.concatenate(listed) if listed else np.empty(0, np.int64), _WHOLE),
+        }
     )
 
 

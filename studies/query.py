@@ -5,10 +5,11 @@ Three walls, each enough against most of what could go wrong:
 1. The text is parsed by DuckDB's own parser, and its syntax tree must be one SELECT that reads the views and its own
    common table expressions: no other statement (also not inside a WITH), no table function but series and unnesting, no
    function that reads or changes something besides the rows.
-2. It runs on a connection that sees the views only: they are registered first, then access to files is shut,
+2. It runs on a connection that sees the views only: access to files is shut but for the parts that they read,
    replacement by Python variables is off and the configuration is locked.
-3. It runs in a process of its own (`studies.query_process`), with a limit on its address space, and is interrupted at
-   the timeout, then killed: string functions heed neither DuckDB's memory limit nor its interrupt.
+3. It runs in a process of its own (`studies.query_process`) that can write no byte to any file, with a limit on its
+   address space, and is interrupted at the timeout, then killed: string functions heed neither DuckDB's memory limit
+   nor its interrupt.
 """
 
 from __future__ import annotations

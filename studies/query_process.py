@@ -11,7 +11,7 @@ import pickle
 import resource
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,7 +43,8 @@ def main() -> None:
         _say(out, "store", str(error))
         return
     connection = views.connection
-    close_off(connection)
+    close_off(connection, views.files)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # and no file takes a byte from here on
     _limit_memory(2 * memory_bytes)
     _say(out, "ready")
     late = threading.Event()
@@ -76,8 +77,9 @@ def main() -> None:
     out.flush()
 
 
-def close_off(connection: Any) -> None:
-    """Shuts access to files and the network, and locks the configuration; what is registered stays readable."""
+def close_off(connection: Any, files: Sequence[str]) -> None:
+    """Shuts access to the network and to all files but some, and locks the configuration."""
+    connection.execute("SET allowed_paths = $1", [list(files)])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 

@@ -8,12 +8,13 @@ is computed in Python (`studies.trial_rows`); what follows from rows of metrics 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset
 
 from core.errors import InputError, Problem
 from core.quantities import points
@@ -50,6 +51,10 @@ class Views:
         """
         self.connection = duckdb.connect(config=dict(config or {}))
         self.connection.execute("SET TimeZone = 'UTC'")
+        self.files: list[str] = []
+        """Those of the store that the views read."""
+        for name in ("metrics", "curvature", "curves", "spectra", "surfaces", "events", "checks"):
+            self.files += _rows_of(self.connection, name, store.dataset(name))
         _define(self.connection, trials, store)
 
     def arrow(self, name: str) -> pa.Table:
@@ -101,29 +106,51 @@ _ORDER: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def _rows_of(connection: Any, name: str, rows: pyarrow.dataset.Dataset) -> list[str]:
+    """Makes the rows of a table the relation ``_<name>``; the files that it reads.
+
+    Part files are DuckDB's own to read, many times as fast as through Arrow, and it then knows how many rows there are,
+    without which it joins them the wrong way round. Types are those declared, whatever a file says.
+    """
+    if not isinstance(rows, pyarrow.dataset.FileSystemDataset):
+        connection.register(f"_{name}", rows)
+        return []
+    files = ", ".join("'" + file.replace("'", "''") + "'" for file in rows.files)
+    read = f"read_parquet([{files}], union_by_name = true, hive_partitioning = false)"
+    there = set(connection.sql(f"SELECT * FROM {read} LIMIT 0").columns)  # noqa: S608 - files of the store
+    types = connection.from_arrow(rows.schema.empty_table()).types
+    columns = [
+        f"{_quoted(column) if column in there else 'NULL'}::{kind} AS {_quoted(column)}"
+        for column, kind in zip(rows.schema.names, types, strict=True)
+    ]
+    connection.execute(f"CREATE VIEW _{name} AS SELECT {', '.join(columns)} FROM {read}")  # noqa: S608 - names are ours
+    return list(rows.files)
+
+
 def _define(connection: Any, trials: Sequence[Trial], store: Store) -> None:
-    for name in ("metrics", "curvature", "curves", "spectra", "surfaces", "events", "checks"):
-        connection.register(f"_{name}", store.dataset(name))
     coverage = Coverage(store.read("segments"))
     chains = [coverage.chain(trial) for trial in trials]
     checks = store.dataset("checks")
     ends = known_ends(trials, frontiers(trials, checks))
     for name, rows in own_rows(grouped(trials, chains, ends), checks).items():
-        connection.register(name, rows)
+        connection.register(f"{name}_rows", rows)
+        connection.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM {name}_rows")  # noqa: S608 - a name of ours
     strata = list(dict.fromkeys(name for task in _distinct_tasks(trials) for name in task.stratum_names))
     values = [*HISTORY, *(f"{base.name}_{stratum}" for base in STRATIFIED for stratum in strata)]
     there = set(store.dataset("metrics").schema.names)
     columns = [_column(name, there) for name in ("stage", "loops", "lr", *values, *_LAST_COLUMNS)]
     connection.execute(
-        f"""CREATE VIEW metrics AS SELECT asked.trial_id, asked.step, {", ".join(columns)}
-        FROM _asked AS asked JOIN _metrics AS m ON m.lineage = asked.lineage AND m.step = asked.step"""  # noqa: S608
+        f"""CREATE VIEW metrics AS SELECT spans.trial_id, m.step, {", ".join(columns)}
+        FROM _metrics AS m JOIN _spans AS spans ON spans.lineage = m.lineage
+        SEMI JOIN _grids AS grids ON grids.grid = spans.grid AND grids.step = m.step"""  # noqa: S608
     )
     asked = {id(trial.config.measure): trial.config.measure for trial in trials}.values()
     for statement in (*measured_views(points(asked)), _CHECKS, DROPS, EVENTS):
         connection.execute(statement)
     rows, varied = trial_rows(trials, chains, coverage, ends, store.read("calibrations"))
-    connection.register("_trials", rows)
-    connection.execute(_trials_view(varied, values))
+    connection.register("_trials_rows", rows)
+    connection.execute("CREATE TEMP TABLE _trials AS SELECT * FROM _trials_rows")
+    connection.execute(_trials_table(varied, values, there))
 
 
 def _distinct_tasks(trials: Iterable[Trial]) -> Iterable[Any]:
@@ -146,21 +173,30 @@ _CHECKS = """CREATE VIEW checks AS SELECT own.trial_id, own.step, c.val_loss, c.
 # --- the view trials -------------------------------------------------------------------------------------------------
 
 
-def _trials_view(varied: Sequence[str], values: Sequence[str]) -> str:
-    """SQL of the view trials: the last and the best value of each metric, NULL unless the trial ended ok."""
-    ended, ends, best = "CASE WHEN t.status = 'ok' THEN h.{0} END AS {0}", [], []
-    for name in values:
-        choose = "min" if metric(name).better == "lower" else "max"
-        ends.append(f"any_value(m.{_quoted(name)}) FILTER (m.step = s.steps) AS {_quoted('final_' + name)}")
-        best.append(f"{choose}(m.{_quoted(name)}) AS {_quoted('best_' + name)}")
-    shown = [ended.format(_quoted(prefix + name)) for prefix in ("final_", "best_") for name in values]
+def _trials_table(varied: Sequence[str], values: Sequence[str], there: Collection[str]) -> str:
+    """SQL of the relation trials: the last and the best value of each metric, NULL unless the trial ended ok.
+
+    It is a table and not a view, since every query by configuration joins it, and working it out goes through all rows
+    of metrics. Metrics that no part holds are NULL without being looked at.
+    """
     head = ["trial_id", "study", "arm", "role", "seed", "status", "setting", *varied, "config"]
     length = ["steps", "switch_step", "switches"]
     tail = ["parameters", "flops_alone", "flops_spent", "alone_s", "spent_s", "attempts"]
     tail += ["numerics_class", "pack_size", "error", "started_at", "finished_at", "provenance"]
-    columns = [*(f"t.{_quoted(name)}" for name in head), *shown, *(f"t.{name}" for name in length)]
-    columns += [*(f"d.{name}" for name in SWITCH_COLUMNS), *(f"t.{name}" for name in tail)]
-    return f"""CREATE VIEW trials AS SELECT {", ".join(columns)} FROM _trials AS t LEFT JOIN (
-        SELECT m.trial_id, {", ".join([*ends, *best])} FROM metrics AS m
-        JOIN (SELECT DISTINCT trial_id, steps FROM _trials) AS s USING (trial_id) GROUP BY m.trial_id
-    ) AS h USING (trial_id) LEFT JOIN ({FIRST_DROPS}) AS d USING (trial_id)"""  # noqa: S608 - names are the registry's, quoted
+    known = [name for name in values if name in there]
+    columns = [f"t.{_quoted(name)}" for name in head]
+    for prefix, rows in (("final_", "f"), ("best_", "b")):
+        for name in values:
+            found = f"CASE WHEN t.status = 'ok' THEN {rows}.{_quoted(name)} END" if name in there else "NULL::DOUBLE"
+            columns.append(f"{found} AS {_quoted(prefix + name)}")
+    columns += [*(f"t.{name}" for name in length), *(f"d.{name}" for name in SWITCH_COLUMNS), *(f"t.{n}" for n in tail)]
+    last = ["m.trial_id", *(f"m.{_quoted(name)}" for name in known)]
+    best = ["trial_id", *(f"{_BETTER[metric(n).better]}({_quoted(n)}) AS {_quoted(n)}" for n in known)]
+    return f"""CREATE TEMP TABLE trials AS WITH own AS MATERIALIZED (SELECT DISTINCT trial_id, steps FROM _trials),
+        f AS (SELECT {", ".join(last)} FROM metrics AS m JOIN own ON own.trial_id = m.trial_id AND own.steps = m.step),
+        b AS (SELECT {", ".join(best)} FROM metrics GROUP BY trial_id)
+        SELECT {", ".join(columns)} FROM _trials AS t LEFT JOIN f USING (trial_id) LEFT JOIN b USING (trial_id)
+        LEFT JOIN ({FIRST_DROPS}) AS d USING (trial_id)"""  # noqa: S608 - names are the registry's, quoted
+
+
+_BETTER = {"lower": "min", "higher": "max"}

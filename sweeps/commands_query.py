@@ -61,7 +61,7 @@ def saved(form: str | None) -> int:
         output.emit_json([asdict(one) for one in found])
         return 0
     rows = [
-        (one.name, one.question, "\n".join(f"{p.name} = {p.default}: {p.doc}" for p in one.parameters)) for one in found
+        (one.name, one.question, "; ".join(f"{p.name} = {p.default}: {p.doc}" for p in one.parameters)) for one in found
     ]
     output.emit(table(["saved query", "what it answers", "parameters, with --set"], rows))
     return 0

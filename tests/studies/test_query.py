@@ -154,7 +154,11 @@ def test_there_are_forty_of_them_at_least():
     assert len(set(REFUSED)) >= 40
 
 
+READS_OWN = tuple(f"{word}'{{part}}'" for word in ("read_blob(", "read_parquet(", "parquet_metadata(", "FROM "))
+READS_OWN += ('FROM "{part}"',)
+"""What the second wall lets through: the rows are read from those very files."""
 FILES = [sql for sql in REFUSED if "{part}" in sql or "/etc/passwd" in sql or "TO '{dir}" in sql or "ATTACH" in sql]
+FILES = [sql for sql in FILES if not any(own in sql for own in READS_OWN)]
 
 
 @pytest.mark.parametrize("sql", [*FILES, "SET enable_external_access = true", "RESET lock_configuration"])
@@ -163,7 +167,7 @@ def test_the_second_wall_stands_without_the_first(place, sql):
     part = next((place / "store" / "parts" / "metrics").iterdir())
     before = digests(place)
     views = Views(TRIALS, Store.open(place / "store"))
-    close_off(views.connection)
+    close_off(views.connection, views.files)
     text = sql.replace("{dir}", str(place)).replace("{part}", str(part))
     with pytest.raises(duckdb.Error):
         views.connection.execute(text).fetchall()
