@@ -6,12 +6,14 @@ Nothing is submitted and nothing is written but the file of ``--out``.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from core.errors import InputError, Problem
+from core.errors import InputError, Problem, StoreError
 from core.task_terms import TextTask
 from studies.expand import Trial
 from studies.spec import CATALOGUE, study_path
@@ -78,16 +80,17 @@ def launch(
     if out is not None and not out.absolute().parent.is_dir():
         raise InputError([Problem("--out", f"there is no folder {out.parent}; make it first")])
     study = load(name, max_trials=max_trials)
-    store = Store.open(root)
-    trials = wanted(study, store)
     asked = Asked(
         nodes=options.get("nodes"),
         workers=options.get("workers"),
         device=device,
         gpus=options.get("gpus"),
         time_s=options.get("time"),
+        requeued=target == "slurm",
     )
-    need = resources(trials, store, asked)
+    with _seen(root) as store:
+        trials = wanted(study, store)
+        need = resources(trials, store, asked)
     more = () if max_trials == 10**6 else ("--max-trials", str(max_trials))
     ask = _Ask(name=name, called=study.name, root=root, trials=trials, options=options, more=more)
     text = _TEXTS[target](ask, need)
@@ -106,6 +109,20 @@ def launch(
     if out is not None:
         output.note(f"next: {NEXT[target].format(output.clean(out))}")
     return 0
+
+
+@contextmanager
+def _seen(root: str | Path) -> Iterator[Store]:
+    """The store; where that is a bucket which cannot be read from here, an empty one, and it is said."""
+    store = Store.open(root)
+    with TemporaryDirectory() as empty:
+        if _is_bucket(root):
+            try:
+                store.read("segments", ["lineage"])
+            except StoreError as error:
+                output.note(f"{error}\nthe plan is made as if nothing were recorded and no step time measured")
+                store = Store.open(empty)
+        yield store
 
 
 def _check(target: Target, options: Mapping[str, Any]) -> None:

@@ -36,7 +36,7 @@ START_SECONDS = 600.0
 """For what begins before the first update: the environment, Ray, calibration."""
 LEAST_SECONDS = 1800
 MOST_SECONDS = 86_400
-"""Bounds of a time limit that is not given: a requeued job goes on, so a longer one would only wait longer."""
+"""Bounds of a time limit that is not given; the upper one where the job is requeued: a longer one would wait longer."""
 MEMORY_MARGIN = 1.25
 WORKER_BYTES = 450 * 2**20
 """A worker process that has imported torch, before it trains: 383 MiB of resident memory with torch 2.13 for CPUs."""
@@ -58,6 +58,8 @@ class Asked:
     gpus: int | None = None
     """Of each node."""
     time_s: int | None = None
+    requeued: bool = True
+    """Whether a job that meets its time limit goes on later, so that the limit need not hold the whole study."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,14 +118,16 @@ def resources(trials: Sequence[Trial], store: Store, asked: Asked) -> Resources:
     planned = alone if workers == 1 else plan(trials, store, workers=workers)
     each = math.ceil(workers / nodes)
     worker_bytes, measured = _worker_bytes(trials, store, planned)
-    limit = asked.time_s or _time_limit(planned)
+    limit = asked.time_s or _time_limit(planned, requeued=asked.requeued)
     disk = planned.disk_bytes + planned.disk_passing_bytes
-    facts = (
-        f"{plural(planned.trials, 'trial')}, of which {planned.done:,} are recorded here; about "
-        f"{duration(planned.estimate_s)} on {plural(workers, 'worker')} ({_SOURCES[planned.estimate_from]}"
-        f"{'; times are those of CPUs' if gpus and planned.estimate_from != 'nothing to run' else ''})",
-        f"memory of a worker: {size(worker_bytes)} ({measured}); disk of the store: at most {size(disk)}",
-    )
+    facts = _facts(planned, worker_bytes, measured, disk)
+    if gpus and planned.estimate_from != "nothing to run":
+        facts.append("times of GPUs are in no plan: those of the processors where it was made count")
+    if planned.missing and workers > planned.missing:
+        facts.append(f"of {workers} workers at most {planned.missing:,} find work at once: lower --workers")
+    if limit < planned.estimate_s:
+        then = "the job is requeued until the study is complete" if asked.requeued else "raise --time"
+        facts.append(f"the time limit, {duration(limit)}, is shorter than the study: {then}")
     return Resources(
         nodes=nodes,
         workers=workers,
@@ -135,8 +139,17 @@ def resources(trials: Sequence[Trial], store: Store, asked: Asked) -> Resources:
         disk_bytes=disk,
         estimate_s=planned.estimate_s,
         time_s=limit,
-        facts=facts,
+        facts=tuple(facts),
     )
+
+
+def _facts(planned: Plan, worker_bytes: int, measured: str, disk: int) -> list[str]:
+    """What the numbers rest on, for people."""
+    return [
+        f"{plural(planned.trials, 'trial')}, of which {planned.done:,} are recorded here; about "
+        f"{duration(planned.estimate_s)} on {plural(planned.workers, 'worker')} ({_SOURCES[planned.estimate_from]})",
+        f"memory of a worker: {size(worker_bytes)} ({measured}); disk of the store: at most {size(disk)}",
+    ]
 
 
 _SOURCES = {
@@ -170,11 +183,12 @@ def _workers(alone: Plan, nodes: int) -> int:
     return nodes * min(max(1, math.ceil(busy / nodes)), MOST_WORKERS)
 
 
-def _time_limit(planned: Plan) -> int:
+def _time_limit(planned: Plan, *, requeued: bool) -> int:
     """Seconds, whole quarters of an hour."""
     margin = MARGIN if planned.estimate_from == "calibrations" else GUESS_MARGIN
     wanted = margin * planned.estimate_s + START_SECONDS
-    return min(max(math.ceil(wanted / 900) * 900, LEAST_SECONDS), MOST_SECONDS)
+    limit = max(math.ceil(wanted / 900) * 900, LEAST_SECONDS)
+    return min(limit, MOST_SECONDS) if requeued else limit
 
 
 def _worker_bytes(trials: Iterable[Trial], store: Store, planned: Plan) -> tuple[int, str]:

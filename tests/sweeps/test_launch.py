@@ -46,7 +46,15 @@ def test_time_has_a_margin_within_bounds(store):
     middle = resources(trials(1, 4_000_000), store, Asked())
     assert middle.estimate_s * 3 + 600 <= middle.time_s < middle.estimate_s * 3 + 600 + 900
     assert resources(trials(1, 10**9), store, Asked()).time_s == MOST_SECONDS
+    longer = resources(trials(1, 10**9), store, Asked(requeued=False))
+    assert longer.time_s > longer.estimate_s > MOST_SECONDS, "what nobody puts back into a queue must end in it"
     assert resources(trials(1, 100), store, Asked(time_s=7200)).time_s == 7200
+    assert any("is requeued until" in fact for fact in resources(trials(1, 10**9), store, Asked()).facts)
+
+
+def test_more_workers_than_find_work_are_said(store):
+    said = "of 9 workers at most 4 find work at once: lower --workers"
+    assert said in resources(trials(4, 100), store, Asked(workers=9)).facts
 
 
 def test_memory_is_the_measured_peak_with_a_margin_or_a_stated_estimate(store):
