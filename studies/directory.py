@@ -108,7 +108,7 @@ class Directory:
         """Removes a file, if it is there."""
         (self.root / name).unlink(missing_ok=True)
 
-    def local(self, name: str, digest: str | None = None) -> Path:  # noqa: ARG002 - the file is no copy
+    def local(self, name: str, *, size: int | None = None, digest: str | None = None) -> Path:  # noqa: ARG002
         """The file itself."""
         return self.root / name
 

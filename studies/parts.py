@@ -162,7 +162,7 @@ def part_files(place: Place, named: Iterable[tuple[str, Part]]) -> list[Path]:
 
     def file(entry: tuple[str, Part]) -> Path:
         by, part = entry
-        path = place.local(part.path, part.digest)
+        path = place.local(part.path, size=part.size, digest=part.digest)
         size = path.stat().st_size
         if size != part.size:
             message = f"{place.where(part.path)}: {size} bytes where {by} says {part.size}"

@@ -1,22 +1,28 @@
-"""Where a store lies: what it needs of a directory, so that another kind of place may take its part.
+"""Where a store lies: a directory, or the objects of a bucket below a prefix.
 
-A place holds files by name, relative to its root and with ``/``, and is all that the store knows of disks.
+A place holds files by name, relative to its root and with ``/``, and is all that the store knows of disks and networks.
 Results rest on two of its promises: `Place.write` and `Place.publish_new` are durable when they return and show wholly
-or not at all, and of any number that publish one name exactly one wins. Files of results never change and their names
-are random (or a digest of what they hold), so that a local copy of one can't be stale.
+or not at all, and of any number that publish one name exactly one wins. `studies.directory` keeps the second by hard
+links, `studies.bucket` by conditional puts. Files of results never change and their names are random (or a digest of
+what they hold), so that a local copy of one can't be stale.
 
 What a place cannot do is raised as `StoreError` or `OSError`; a name that is not there as `FileNotFoundError`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from core.errors import InputError, Problem
+
 T = TypeVar("T")
 S = TypeVar("S")
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 class Place(Protocol):
@@ -72,12 +78,13 @@ class Place(Protocol):
         """Removes a file, if it is there."""
         ...
 
-    def local(self, name: str, digest: str | None = None) -> Path:
+    def local(self, name: str, *, size: int | None = None, digest: str | None = None) -> Path:
         """A path under which a file that never changes can be opened: itself, or a copy that is kept for a while.
 
         Args:
             name: of the file.
-            digest: SHA-256 that a copy must have, hexadecimal; the file itself is not read for it.
+            size: bytes that a copy must have.
+            digest: SHA-256 that a copy must have, hexadecimal. The file itself is not compared.
         """
         ...
 
@@ -103,7 +110,23 @@ class Place(Protocol):
 
 
 def place_of(name: str | Path) -> Place:
-    """The place of a name: a directory."""
-    from studies.directory import Directory
+    """The place of a name: ``s3://BUCKET/PREFIX``, or a directory.
 
-    return Directory(Path(name))
+    Raises:
+        InputError: for an address of another kind.
+    """
+    scheme = None if isinstance(name, Path) else _SCHEME.match(name)
+    if scheme is None:
+        from studies.directory import Directory
+
+        return Directory(Path(name))
+    if scheme[1] != "s3":
+        raise InputError([Problem("--store", f"must be a directory or s3://BUCKET/PREFIX, got {scheme[0]}…")])
+    from studies.bucket import Bucket
+
+    return Bucket(str(name))
+
+
+def in_bucket(name: str) -> bool:
+    """Whether a store of this name has no directory."""
+    return _SCHEME.match(name) is not None

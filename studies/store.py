@@ -270,6 +270,7 @@ class Store:
             StoreError: where the place refuses.
         """
         with _refusals(self.place):
+            self.place.prove()
             kept_studies.keep(self.place, text, size, folder)
 
     def kept_studies(self) -> list[KeptStudy]:
@@ -333,6 +334,7 @@ class Store:
     def compact(self, *, grace_s: float = 3600.0) -> CompactReport:
         """Folds small parts into few large ones; see `studies.compaction`."""
         with _refusals(self.place):
+            self.place.prove()
             return compaction.compact(self.place, self._snapshots, grace_s=grace_s, now=self._now)
 
 

@@ -10,7 +10,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from core.errors import InputError, Problem
@@ -45,7 +44,7 @@ class Choice:
     """The arms whose settings are ranked; empty: all."""
 
 
-def confirm(name: str, root: Path, choice: Choice, options: RunOptions, *, max_trials: int, as_json: bool) -> int:
+def confirm(name: str, root: str, choice: Choice, options: RunOptions, *, max_trials: int, as_json: bool) -> int:
     """Chooses the best settings, records the choice and runs them."""
     study, of = load(name, max_trials=max_trials), as_typed(name, root)
     store = Store.open(root)

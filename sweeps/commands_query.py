@@ -16,7 +16,7 @@ from sweeps.tables import table
 
 
 def query(
-    name: str, sql: str, root: Path, *, given: Sequence[str], form: str | None, out: Path | None, timeout: float
+    name: str, sql: str, root: str, *, given: Sequence[str], form: str | None, out: Path | None, timeout: float
 ) -> int:
     """The answer to one SELECT or saved query, on stdout or in a file."""
     from studies.formats import formatted
@@ -67,7 +67,7 @@ def saved(form: str | None) -> int:
     return 0
 
 
-def tables(name: str | None, root: Path, *, view: str | None, as_json: bool) -> int:
+def tables(name: str | None, root: str, *, view: str | None, as_json: bool) -> int:
     """The views with their columns: those of every study, or those of one with its axes and strata."""
     from studies.dictionary import VIEW_DOCS
     from studies.spec import load_study

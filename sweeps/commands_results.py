@@ -26,9 +26,10 @@ HIDDEN = (
 HIDDEN_CURVATURE = ("method", "error", "products", "block_lambda_max_", "gradient_alignment_")
 
 
-def report(names: Sequence[str], root: Path, *, out: Path | None, as_json: bool) -> int:
+def report(names: Sequence[str], root: str, *, out: Path | None, as_json: bool) -> int:
     """The report of one study or several, and where it is."""
     from studies.coverage import Coverage
+    from studies.place import in_bucket
     from studies.spec import load_study
     from studies.store import Store
     from studies.wanted import wanted
@@ -54,7 +55,12 @@ def report(names: Sequence[str], root: Path, *, out: Path | None, as_json: bool)
                 output.note(said)
     from reports import write_report
 
-    page = write_report(studies, store, out or root / "reports" / "+".join(study.name for study in studies))
+    if out is None:
+        folder = Path("reports", "+".join(study.name for study in studies))
+        out = folder if in_bucket(root) else root / folder
+        if in_bucket(root):
+            output.note(f"{root} has no folder for a report; it goes to {output.clean(out)} here, or to --out DIR")
+    page = write_report(studies, store, out)
     if as_json:
         output.emit_json({"report": str(page)})
     else:
@@ -62,7 +68,7 @@ def report(names: Sequence[str], root: Path, *, out: Path | None, as_json: bool)
     return 0
 
 
-def show(beginning: str, root: Path, *, studies: Sequence[str], as_json: bool) -> int:
+def show(beginning: str, root: str, *, studies: Sequence[str], as_json: bool) -> int:
     """One trial: configuration, history, provenance, files."""
     from studies.spec import load_study
     from studies.store import Store
@@ -101,7 +107,7 @@ def show(beginning: str, root: Path, *, studies: Sequence[str], as_json: bool) -
     return 0
 
 
-def diff(first: str, second: str, root: Path, *, studies: Sequence[str], as_json: bool) -> int:
+def diff(first: str, second: str, root: str, *, studies: Sequence[str], as_json: bool) -> int:
     """What differs between two trials: terms, past, results."""
     from studies.store import Store
     from sweeps.known import known_trials
@@ -141,7 +147,7 @@ def diff(first: str, second: str, root: Path, *, studies: Sequence[str], as_json
     return 0
 
 
-def verify(root: Path, *, as_json: bool) -> int:
+def verify(root: str, *, as_json: bool) -> int:
     """Every part, record and checkpoint checked; 3 where something recorded cannot be read."""
     report = recorded(root).verify()
     if as_json:
@@ -170,7 +176,7 @@ def verify(root: Path, *, as_json: bool) -> int:
     return 0 if report.ok else 3
 
 
-def compact(root: Path, *, as_json: bool) -> int:
+def compact(root: str, *, as_json: bool) -> int:
     """Small parts folded into few."""
     report = recorded(root).compact()
     if as_json:
@@ -183,7 +189,7 @@ def compact(root: Path, *, as_json: bool) -> int:
     return 0
 
 
-def recorded(root: Path) -> Store:
+def recorded(root: str) -> Store:
     """The store, which must be there.
 
     Raises:
@@ -192,7 +198,7 @@ def recorded(root: Path) -> Store:
     from studies.store import Store
 
     store = Store.open(root)
-    if not root.is_dir():
+    if not store.exists:
         raise InputError([Problem("--store", f"there is no store {root}; `loopsweep run` makes one")])
     return store
 

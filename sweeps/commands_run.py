@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from core.errors import InputError, Problem
@@ -59,7 +58,7 @@ class RunOptions:
     """Share of the recorded trials to run again and compare; None = no audit."""
 
 
-def run(name: str, root: Path, options: RunOptions, *, max_trials: int, as_json: bool) -> int:
+def run(name: str, root: str, options: RunOptions, *, max_trials: int, as_json: bool) -> int:
     """Runs what is missing, and says how it ended."""
     study = load(name, max_trials=max_trials)
     trials = wanted(study, Store.open(root))  # what is wrong with the study is said before the store is made
@@ -132,7 +131,7 @@ def complete(
     return audited.exit_code if audited is not None and audited.mismatches else result.exit_code
 
 
-def measure(name: str, root: Path, options: RunOptions, *, max_trials: int, as_json: bool) -> int:
+def measure(name: str, root: str, options: RunOptions, *, max_trials: int, as_json: bool) -> int:
     """Measures what the study asks at states that are kept, without training."""
     study = load(name, max_trials=max_trials)
     if not study.measure.quantities:

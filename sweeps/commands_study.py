@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from core.errors import InputError, Problem
@@ -60,7 +59,7 @@ def load(name: str, *, max_trials: int) -> Study:
 # --- studies and plan ------------------------------------------------------------------------------------------------
 
 
-def studies(root: Path, *, as_json: bool) -> int:
+def studies(root: str, *, as_json: bool) -> int:
     """The catalogue, each study in each of its sizes."""
     store = Store.open(root)
     found = [size_costs(load_sizes(path.stem), store) for path in catalogue()]
@@ -107,7 +106,7 @@ def _collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-def plan(name: str, root: Path, *, max_trials: int, as_json: bool) -> int:
+def plan(name: str, root: str, *, max_trials: int, as_json: bool) -> int:
     """What a study would train and cost."""
     study, store = load(name, max_trials=max_trials), Store.open(root)
     with _collection_paused():
@@ -136,7 +135,7 @@ def plan(name: str, root: Path, *, max_trials: int, as_json: bool) -> int:
     return 0
 
 
-def explain(beginning: str, name: str | None, root: Path, *, max_trials: int, as_json: bool) -> int:
+def explain(beginning: str, name: str | None, root: str, *, max_trials: int, as_json: bool) -> int:
     """One trial's place in the stage tree: of a study, or of all that are known where none is named."""
     store = Store.open(root)
     if name is None:
@@ -237,7 +236,7 @@ def _numbers(planned: Plan) -> dict[str, Any]:
 # --- status ----------------------------------------------------------------------------------------------------------
 
 
-def status(name: str, root: Path, *, max_trials: int, as_json: bool) -> int:
+def status(name: str, root: str, *, max_trials: int, as_json: bool) -> int:
     """Trials by arm and by how they stand."""
     study, store = load(name, max_trials=max_trials), Store.open(root)
     trials, coverage = wanted(study, store), Coverage(store.read("segments"))

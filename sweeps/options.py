@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from core.terms import nearest
+from studies.place import place_of
 from sweeps.output import clean
 
 RETRIED = ("failed", "timeout", "oom", "diverged")
@@ -60,13 +60,18 @@ def statuses(text: str) -> tuple[str, ...]:
     return wanted
 
 
-RESULTS = Path("results")
+RESULTS = "results"
 
 
-def as_typed(name: str, root: Path) -> str:
+def store_name(text: str) -> str:
+    """A directory, or ``s3://BUCKET/PREFIX``, always written in the same way."""
+    return place_of(text).name
+
+
+def as_typed(name: str, store: str) -> str:
     """The study and the store as another command would name them."""
-    usual = Path(os.environ.get("LOOPSWEEP_STORE") or RESULTS)
-    words = [name] if root == usual else [name, "--store", str(root)]
+    usual = store_name(os.environ.get("LOOPSWEEP_STORE") or RESULTS)
+    words = [name] if store == usual else [name, "--store", store]
     return clean(shlex.join(words))
 
 
@@ -83,7 +88,14 @@ ExplainOption = Annotated[
     typer.Option("--explain", metavar="ID", help="Explain this trial (its id, or a beginning that only it has)."),
 ]
 StoreOption = Annotated[
-    Path, typer.Option("--store", metavar="DIR", envvar="LOOPSWEEP_STORE", help="Folder of the results.")
+    Any,
+    typer.Option(
+        "--store",
+        parser=store_name,
+        metavar="DIR|s3://…",
+        envvar="LOOPSWEEP_STORE",
+        help="Where the results lie: a folder, or s3://BUCKET/PREFIX.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 MaxTrialsOption = Annotated[

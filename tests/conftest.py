@@ -1,10 +1,16 @@
-"""Shared set-up of the tests: soak tests only when asked for; one thread, as workers run."""
+"""Shared set-up of the tests: soak tests only when asked for; one thread, as workers run; places for stores."""
 
 from core.numerics import pin_environment
 
 pin_environment()  # before torch is imported
 
-import pytest  # noqa: E402 - after the environment is set
+import secrets  # noqa: E402 - after the environment is set
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+
+from tests.object_store import object_store  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,3 +24,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "soak" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[dict[str, str]]:
+    """An S3-compatible server: the environment by which its bucket ``results`` is reached."""
+    with object_store() as reached:
+        yield reached
+
+
+@pytest.fixture
+def bucket(object_server: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The address of a place in a bucket in which nothing lies yet; copies go to the test's own folder."""
+    for name, value in {**object_server, "XDG_CACHE_HOME": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://results/{secrets.token_hex(8)}"
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The name of a store that is not there yet: in a directory, and in a bucket."""
+    return str(tmp_path / "store") if request.param == "directory" else request.getfixturevalue("bucket")

@@ -10,12 +10,12 @@ from studies.canary import DAY_NS
 from studies.store import Store
 
 
-def test_who_sees_the_same_store_sees_its_canary_and_no_other_does(tmp_path: Path) -> None:
-    driver = Store.open(tmp_path / "shared", create=True)
+def test_who_sees_the_same_store_sees_its_canary_and_no_other_does(place: str) -> None:
+    driver = Store.open(place, create=True)
     token = driver.plant_canary()
-    assert Store.open(tmp_path / "shared").sees_canary(token)
-    assert not Store.open(tmp_path / "elsewhere", create=True).sees_canary(token)
-    assert not Store.open(tmp_path / "missing").sees_canary(token)
+    assert Store.open(place).sees_canary(token)
+    assert not Store.open(f"{place}-elsewhere", create=True).sees_canary(token)
+    assert not Store.open(f"{place}-missing").sees_canary(token)
 
 
 def test_another_content_under_the_name_is_another_store(tmp_path: Path) -> None:
@@ -25,10 +25,10 @@ def test_another_content_under_the_name_is_another_store(tmp_path: Path) -> None
     assert not store.sees_canary(token)
 
 
-def test_canaries_older_than_a_day_go_with_the_next_one(tmp_path: Path) -> None:
+def test_canaries_older_than_a_day_go_with_the_next_one(place: str) -> None:
     clock = [DAY_NS]
-    Store.open(tmp_path, create=True)
-    store = Store(tmp_path, now=lambda: clock[0])
+    Store.open(place, create=True)
+    store = Store(place, now=lambda: clock[0])
     first = store.plant_canary()
     clock[0] += DAY_NS
     second = store.plant_canary()

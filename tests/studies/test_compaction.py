@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from core.errors import StoreError
@@ -15,8 +17,9 @@ HOUR = 3600 * 10**9
 
 
 @pytest.fixture
-def store(tmp_path):
-    return Store.open(tmp_path / "store", create=True)
+def store(place):
+    """On disk, and in a bucket."""
+    return Store.open(place, create=True)
 
 
 def fill(store: Store, lineages: range, loss: float = 1.0) -> None:
@@ -26,7 +29,7 @@ def fill(store: Store, lineages: range, loss: float = 1.0) -> None:
 
 
 def files(store: Store) -> list[str]:
-    return sorted(str(p.relative_to(store.root)) for p in store.root.rglob("*") if p.is_file())
+    return sorted(name for name in store.place.names() if not name.endswith("/"))
 
 
 def test_a_thousand_trials_are_a_hundred_files_at_most_and_the_same_rows(store):
@@ -47,7 +50,7 @@ def test_losers_are_gone_and_the_manifest_goes_before_records_of_equal_rank(stor
     store.commit({"segments": [segment()], "metrics": metrics(A, [0, 100], 2.0)})
     store.compact(grace_s=0)
     assert store.verify().invisible == 0
-    early = Store(store.root, now=lambda: 1)
+    early = Store(store.name, now=lambda: 1)
     early.commit({"segments": [segment(end=101)], "metrics": metrics(A, [0, 101], 3.0)})
     assert store.read("metrics", ["val_loss"]).column(0).to_pylist() == [1.0, 1.0, 3.0]
 
@@ -105,7 +108,7 @@ def test_of_two_compactors_one_wins_and_the_other_leaves_nothing(store):
     assert len(files(store)) == 4
 
 
-def test_a_reader_whose_parts_are_folded_away_meanwhile_looks_again(store):
+def test_a_reader_whose_parts_are_folded_away_meanwhile_looks_again(store, tmp_path):
     fill(store, range(3))
     looks = []
 
@@ -113,6 +116,7 @@ def test_a_reader_whose_parts_are_folded_away_meanwhile_looks_again(store):
         looks.append(snapshot.manifest.number)
         if len(looks) == 1:
             store.compact(grace_s=0)
+            shutil.rmtree(tmp_path / "cache", ignore_errors=True)  # a copy of a part would be as good as the part
         return snapshot.read(METRICS_TABLE).num_rows
 
     assert Snapshots(store.place).stable(look) == 6
@@ -139,7 +143,7 @@ def test_nothing_to_fold_publishes_nothing(store):
 
 def test_a_damaged_part_is_not_folded_away(store):
     fill(store, range(2))
-    next((store.root / "parts" / "metrics").iterdir()).unlink()
+    store.place.remove(f"parts/metrics/{next(iter(store.place.names('parts/metrics')))}")
     with pytest.raises(StoreError, match="loopsweep verify"):
         store.compact(grace_s=0)
     assert store.snapshot().manifest.number == 0
@@ -148,6 +152,7 @@ def test_a_damaged_part_is_not_folded_away(store):
 def test_a_damaged_manifest_is_an_error_since_what_it_folded_may_be_gone(store):
     fill(store, range(2))
     store.compact(grace_s=0)
-    (store.root / "manifests" / "1.json").write_text("{")
+    store.place.remove("manifests/1.json")
+    store.place.write("manifests/1.json", b"{")
     with pytest.raises(StoreError, match=r"1\.json"):
         store.read("metrics")

@@ -26,8 +26,24 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(place):
+    """On disk, and in a bucket."""
+    return Store.open(place, create=True)
+
+
+@pytest.fixture
+def on_disk(tmp_path):
     return Store.open(tmp_path / "store", create=True)
+
+
+def replace(store: Store, name: str, content: bytes) -> None:
+    store.place.remove(name)
+    store.place.write(name, content)
+
+
+def part_of(store: Store, name: str) -> str:
+    (found,) = store.place.names(f"parts/{name}")
+    return f"parts/{name}/{found}"
 
 
 def losses(store: Store, lineage: str = A) -> dict[int, float]:
@@ -77,14 +93,14 @@ def test_what_the_disk_refuses_is_a_store_error(tmp_path):
         Store.open(tmp_path / "file" / "store", create=True)
 
 
-def test_a_full_disk_leaves_no_part_behind(store, monkeypatch):
+def test_a_full_disk_leaves_no_part_behind(on_disk, monkeypatch):
     def full(handle, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(StoreError, match="No space left"):
-        store.commit({"segments": [segment()]})
-    assert not list(store.root.rglob("*.parquet"))
+        on_disk.commit({"segments": [segment()]})
+    assert not list(on_disk.root.rglob("*.parquet"))
 
 
 def test_a_file_system_without_hard_links_is_refused_clearly(tmp_path, monkeypatch):
@@ -116,12 +132,12 @@ def test_rows_come_back_typed_sorted_and_whole(store):
     assert rows.column("val_loss_low_ic").to_pylist() == [0.5, 0.5, None, None]
     assert rows.column("lr").type == pa.float64()
     assert dict(store.read("curvature").to_pylist()[0]["products"]) == {"lambda_max": 7}
-    assert not (store.root / "parts" / "events").exists()
+    assert not list(store.place.names("parts/events"))
 
 
-def test_parts_say_units_and_classes_to_whoever_reads_them(store):
-    store.commit({"segments": [segment()], "metrics": metrics(A, [0])})
-    (part,) = (store.root / "parts" / "metrics").iterdir()
+def test_parts_say_units_and_classes_to_whoever_reads_them(on_disk):
+    on_disk.commit({"segments": [segment()], "metrics": metrics(A, [0])})
+    (part,) = (on_disk.root / "parts" / "metrics").iterdir()
     field = pq.read_schema(part).field("val_loss")
     assert field.metadata[b"unit"] == b"nats/token"
     assert field.metadata[b"class"] == b"result"
@@ -157,7 +173,7 @@ def test_a_number_that_is_not_finite_is_refused_also_inside_lists_and_maps(store
 def test_what_cannot_be_a_commit_is_refused_and_leaves_nothing_visible(store, tables, message):
     with pytest.raises(ValueError, match=message):
         store.commit(tables)
-    assert not (store.root / "records").exists()
+    assert not list(store.place.names("records"))
 
 
 def test_unknown_tables_and_columns_are_refused_by_name(store):
@@ -251,9 +267,9 @@ def test_rows_on_no_lineage_are_resolved_too(store):
 # --- damage
 
 
-def test_torn_and_foreign_files_are_passed_over_and_counted(store):
-    name = store.commit({"segments": [segment()], "metrics": metrics(A, [0])})
-    records, parts = store.root / "records", store.root / "parts" / "metrics"
+def test_torn_and_foreign_files_are_passed_over_and_counted(on_disk):
+    name = on_disk.commit({"segments": [segment()], "metrics": metrics(A, [0])})
+    records, parts = on_disk.root / "records", on_disk.root / "parts" / "metrics"
     whole = (records / f"{name}.json").read_bytes()
     (records / f"{0:019d}-00000000.json").write_bytes(whole[: len(whole) // 2])
     (records / f"{1:019d}-00000000.json").write_bytes(b"")
@@ -265,9 +281,9 @@ def test_torn_and_foreign_files_are_passed_over_and_counted(store):
     (records / f"{5:019d}-00000000.json").mkdir()
     (records / "notes.txt").write_text("x")
     (parts / "foreign.parquet").write_bytes(b"PAR1")
-    (store.root / "manifests").mkdir()
-    (store.root / "manifests" / "notes.json").write_text("x")
-    fresh = Store.open(store.root)
+    (on_disk.root / "manifests").mkdir()
+    (on_disk.root / "manifests" / "notes.json").write_text("x")
+    fresh = Store.open(on_disk.root)
     assert losses(fresh) == {0: 1.0}
     report = fresh.verify()
     assert report.ok
@@ -278,26 +294,26 @@ def test_torn_and_foreign_files_are_passed_over_and_counted(store):
 @pytest.mark.parametrize("damage", ["missing", "short"])
 def test_a_part_that_its_record_names_must_be_there_whole(store, damage):
     store.commit({"segments": [segment()], "metrics": metrics(A, [0])})
-    (part,) = (store.root / "parts" / "metrics").iterdir()
+    part = part_of(store, "metrics")
     if damage == "missing":
-        part.unlink()
+        store.place.remove(part)
     else:
-        part.write_bytes(part.read_bytes()[:-1])
+        replace(store, part, store.place.read(part)[:-1])
     for read in (store.read, store.dataset):
-        with pytest.raises(StoreError, match=rf"{part.name}.*loopsweep verify"):
+        with pytest.raises(StoreError, match=rf"{part}.*loopsweep verify"):
             read("metrics")
     assert store.read("segments").num_rows == 1
     report = store.verify()
     assert not report.ok
-    assert part.name in report.damaged[0]
+    assert part in report.damaged[0]
 
 
 def test_a_flipped_bit_that_parquet_reads_happily_is_found_by_verify(store):
     store.commit({"segments": [segment()], "metrics": metrics(A, range(101), 1 / 3)})
-    (part,) = (store.root / "parts" / "metrics").iterdir()
-    data = bytearray(part.read_bytes())
+    assert store.read("metrics").num_rows == 101  # so that a place that keeps copies has one, which is sound
+    data = bytearray(store.place.read(part_of(store, "metrics")))
     data[len(data) // 3] ^= 1
-    part.write_bytes(data)
+    replace(store, part_of(store, "metrics"), bytes(data))
     assert not store.verify().ok
 
 
@@ -320,18 +336,18 @@ def test_scratch_stays_inside(store):
 
 
 @pytest.mark.parametrize("compacted", [False, True])
-def test_the_documented_way_to_read_without_this_package_gives_the_same_rows(store, compacted):
-    store.commit({"segments": [segment()], "metrics": metrics(A, [0, 100], 1.0)})
+def test_the_documented_way_to_read_without_this_package_gives_the_same_rows(on_disk, compacted):
+    on_disk.commit({"segments": [segment()], "metrics": metrics(A, [0, 100], 1.0)})
     if compacted:
-        store.compact()
-    store.commit({"segments": [segment(generation=1)], "metrics": metrics(A, [0], 2.0, val_loss_low_ic=0.5)})
-    store.commit({"segments": [segment()], "metrics": metrics(A, [0, 100], 3.0)})
+        on_disk.compact()
+    on_disk.commit({"segments": [segment(generation=1)], "metrics": metrics(A, [0], 2.0, val_loss_low_ic=0.5)})
+    on_disk.commit({"segments": [segment()], "metrics": metrics(A, [0, 100], 3.0)})
     text = (Path(__file__).parents[2] / "docs" / "store.md").read_text()
-    code = text.split("```python\n")[1].split("```")[0].replace('"results"', repr(str(store.root)))
+    code = text.split("```python\n")[1].split("```")[0].replace('"results"', repr(str(on_disk.root)))
     shown = "[tuple(row) for row in metrics[['lineage', 'step', 'val_loss']].values.tolist()]"
     script = f"{code}\nprint(repr({shown}), end='')"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    rows = store.read("metrics", ["lineage", "step", "val_loss"]).to_pylist()
+    rows = on_disk.read("metrics", ["lineage", "step", "val_loss"]).to_pylist()
     assert found == repr([tuple(row.values()) for row in rows]) == repr([(A, 0, 2.0), (A, 100, 1.0)])
 
 
@@ -369,7 +385,7 @@ def python(code: str, *arguments: object) -> subprocess.Popen[bytes]:
 
 def test_four_processes_commit_at_once_and_every_key_shows_once(store):
     began = time.perf_counter()
-    writers = [python(_WRITER, store.root, who) for who in (1, 2, 3, 4)]
+    writers = [python(_WRITER, store.name, who) for who in (1, 2, 3, 4)]
     while any(writer.poll() is None for writer in writers):
         rows = store.read("metrics", ["lineage", "step"])
         assert len(set(map(tuple, (r.values() for r in rows.to_pylist())))) == rows.num_rows
@@ -383,7 +399,7 @@ def test_four_processes_commit_at_once_and_every_key_shows_once(store):
 
 
 def test_a_commit_killed_between_part_and_record_did_not_happen_and_can_be_repeated(store):
-    assert python(_KILLED, store.root).wait() == -signal.SIGKILL
+    assert python(_KILLED, store.name).wait() == -signal.SIGKILL
     assert store.read("segments").num_rows == store.read("metrics").num_rows == 0
     assert len(store.verify().orphans) == 2
     store.commit({"segments": [segment()], "metrics": metrics(A, [0, 100])})
@@ -395,11 +411,11 @@ def test_a_commit_killed_between_part_and_record_did_not_happen_and_can_be_repea
 
 
 @pytest.mark.soak
-def test_measure_commits_and_a_million_rows(store):
+def test_measure_commits_and_a_million_rows(on_disk):
     began = time.perf_counter()
     for i in range(300):
         name = f"{i:016x}"
-        store.commit({"segments": [segment(name)], "metrics": metrics(name, range(0, 101, 4))})
+        on_disk.commit({"segments": [segment(name)], "metrics": metrics(name, range(0, 101, 4))})
     print(f"\n{300 / (time.perf_counter() - began):.0f} commits/s")
     rows, lineages = 1_000_000, 10_000
     names = [f"{i:016x}" for i in range(1000, 1000 + lineages)]
@@ -411,10 +427,10 @@ def test_measure_commits_and_a_million_rows(store):
             **{c: [float(i) for i in range(rows)] for c in ("val_loss", "val_accuracy", "lr", "grad_norm")},
         }
     )
-    store.commit({"segments": [segment(name) for name in names], "metrics": data})
+    on_disk.commit({"segments": [segment(name) for name in names], "metrics": data})
     for label in ("beside 300 small records", "compacted"):
         began = time.perf_counter()
-        read = store.read("metrics").num_rows
+        read = on_disk.read("metrics").num_rows
         print(f"{read} rows {label}: {time.perf_counter() - began:.2f} s")
         assert read >= rows
-        store.compact(grace_s=0)
+        on_disk.compact(grace_s=0)
