@@ -21,6 +21,7 @@ from reports import (
     confirmed,
     curvature,
     front,
+    halved,
     learning,
     lengths,
     loop_counts,
@@ -92,6 +93,7 @@ def _board(study: Study, tables: Tables) -> list[dict[str, Any]]:
 def _study(study: Study, results: Results, tables: Tables, claims: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The section of one study: result columns only."""
     arms, ends = _arms(study), boundary.boundaries(study, results, tables)
+    rungs = halved.rungs(study, tables)
     reference = paired.reference(study.claims, arms)
     quantities = [
         name
@@ -109,6 +111,7 @@ def _study(study: Study, results: Results, tables: Tables, claims: Sequence[Mapp
         "tuned": list(tuned_keys(study)),
         "counts": _counts(tables.trials),
         "roles": _tally(tables.trials["role"]),
+        "rungs": rungs,
         "curves": learning.curves(tables, arms, study.claims),
         "curvature": [learning.curve(tables, name, arms) for name in quantities],
         "panels": curvature.panels(tables, arms, reference, study.claims),
@@ -124,7 +127,7 @@ def _study(study: Study, results: Results, tables: Tables, claims: Sequence[Mapp
         "failures": _failures(tables),
         "notes": _notes(claims),
         "boundaries": ends,
-        "warnings": [*_warnings(study, tables), *(entry["sentence"] for entry in ends)],
+        "warnings": [*halved.sentences(rungs), *_warnings(study, tables), *(entry["sentence"] for entry in ends)],
         "confirmed": confirmed.confirmed(results, tables),
         "tree": switches.tree(results.wanted, switches.last_steps(tables)),
     }

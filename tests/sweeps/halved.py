@@ -48,6 +48,12 @@ keep = "none"
 [arms.shift]
 schedule.kind = "shift"
 schedule.switch = 0.5
+[[claims]]
+text = "SHIFT is as good"
+metric = "final_val_loss"
+arm = "shift"
+against = "looped"
+expect = "differs"
 [search]
 kind = "random"
 trials = 9

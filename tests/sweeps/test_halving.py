@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+import studies
+from reports.build import build
 from studies.expand import Trial
 from studies.promotions import read_promotions
 from studies.spec import load_study
 from studies.store import Store
+from studies.study import Study
 from studies.wanted import wanted
 from sweeps.executor import Event
 from tests.sweeps.direct import Direct
@@ -72,6 +75,28 @@ def test_who_goes_on_when_all_have_ended_does_not_depend_on_packs_or_interruptio
     drive(study, Store.open(broken.root), Direct(broken.root), pack=2)
     assert names(wanted(study, whole)) == names(wanted(study, broken))
     assert recorded(whole) == recorded(broken) == []
+    _check_report(study, whole)
+
+
+def _check_report(study: Study, store: Store) -> None:
+    """The best third of each rung went on, and what is compared are the settings that came to the end."""
+    results = studies.load(study, store=store)
+    rows = results.trials()
+    for arm, (step, count, after) in itertools.product(("looped", "shift"), ((4, 3, 12), (12, 1, 36))):
+        own = rows[rows["arm"] == arm]
+        best = own[own["steps"] == step].nsmallest(count, "final_val_loss")["train.lr"]
+        assert set(own[own["steps"] == after]["train.lr"]) == set(best)
+    report = build([(study, results)], command="x")
+    (section,) = report["studies"]
+    assert section["axes"] == []
+    assert {entry["arm"]: [rung["settings"] for rung in entry["rungs"]] for entry in section["rungs"]} == {
+        "looped": [9, 3, 1],
+        "shift": [9, 3, 1],
+    }
+    assert "of 9 settings at step 4 the best went on, 3 to step 12, 1 to step 36." in section["warnings"][0]
+    last = rows[rows["steps"] == 36].set_index("arm")["final_val_loss"]
+    assert report["claims"][0]["effect"] == pytest.approx(last["shift"] - last["looped"])
+    assert [row["metrics"]["final_val_loss"]["mean"] for row in report["leaderboard"]] == sorted(last)
 
 
 class DriverGoneError(Exception):
