@@ -49,7 +49,7 @@ class Size:
 
 SIZES = {
     "small": Size(rates=5, widths=(4, 8, 16), steps=160, rungs=(10, 40), factor=4),
-    "full": Size(rates=20, widths=(4, 6, 8, 10, 12, 16, 20, 24, 28, 32), steps=1600, rungs=(100, 400), factor=4),
+    "full": Size(rates=20, widths=(4, 6, 8, 10, 12, 14, 16, 18, 20, 24), steps=320, rungs=(20, 80), factor=4),
 }
 
 

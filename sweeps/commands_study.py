@@ -16,6 +16,7 @@ from typing import Any
 from core.errors import InputError, Problem
 from studies.coverage import Coverage
 from studies.expand import Trial, count
+from studies.proposals import read_proposals
 from studies.sizes import SMALL
 from studies.spec import catalogue, load_sizes, load_study
 from studies.store import Store
@@ -30,8 +31,9 @@ from sweeps.local_executor import available_cores
 from sweeps.options import as_typed
 from sweeps.plan import Plan
 from sweeps.plan import plan as plan_trials
+from sweeps.rung_costs import HalvingCost, halving_cost
 from sweeps.show import HEX, find
-from sweeps.size_costs import SizeCost, size_costs, time_left, to_come
+from sweeps.size_costs import MOST_PLANNED, SizeCost, size_costs, time_left, to_come
 from sweeps.standing import counts, lacking, standing_table
 from sweeps.tables import Quantity, duration, flops, pairs, plural, size, table
 from sweeps.tree_text import tree_text
@@ -113,6 +115,7 @@ def plan(name: str, root: str, *, max_trials: int, as_json: bool) -> int:
         trials = wanted(study, store)
         planned = plan_trials(trials, store, workers=available_cores())
         sizes = size_costs(load_sizes(name), store, {study.name: planned})
+        halved = halving_cost(study, read_proposals(study, store)) if count(study) <= MOST_PLANNED else None
     later = to_come(study, planned)
     if as_json:
         of_sizes = {size: cost.to_dict() for size, cost in sizes.items()}
@@ -120,7 +123,7 @@ def plan(name: str, root: str, *, max_trials: int, as_json: bool) -> int:
         output.emit_json(
             {"study": study.name, "trials_to_come_at_most": later}
             | planned.to_dict()
-            | {"sizes": of_sizes, "texts": texts}
+            | {"sizes": of_sizes, "texts": texts, "halving": None if halved is None else halved.to_dict()}
         )
         return 0
     roles = Counter((trial.arm, trial.role) for trial in trials)
@@ -129,7 +132,7 @@ def plan(name: str, root: str, *, max_trials: int, as_json: bool) -> int:
     output.emit(table(["arm", "role", "trials", "done"], rows))
     output.emit(f"\n{tree_text(planned.tree)}\n\n" if trials else "")
     others = [(f"size {size}", cost.text) for size, cost in sizes.items() if cost.study.name != study.name]
-    output.emit(pairs([*_plan_lines(planned, later), *_text_lines(study.texts), *others]))
+    output.emit(pairs([*_plan_lines(planned, later), *_rung_lines(halved), *_text_lines(study.texts), *others]))
     for text in planned.notes:
         output.emit(f"\nnote: {output.clean(text)}")
     return 0
@@ -196,6 +199,11 @@ def _plan_lines(planned: Plan, later: int) -> list[tuple[str, str]]:
     if later:
         lines.insert(1, ("trials to come", f"at most {later:,}, once what they depend on is recorded"))
     return lines
+
+
+def _rung_lines(cost: HalvingCost | None) -> list[tuple[str, str]]:
+    """What a halved search takes at most, rung by rung."""
+    return [] if cost is None else [("" if n else "rungs, at most", line) for n, line in enumerate(cost.lines())]
 
 
 def _text_lines(texts: Sequence[StudyText]) -> list[tuple[str, str]]:
