@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.flops import flops_alone
@@ -68,6 +68,7 @@ def test_each_rung_is_stated_beside_all_settings_to_the_end() -> None:
 
 
 @given(st.permutations(range(9)))
+@settings(max_examples=20, deadline=None)
 def test_no_choice_of_settings_costs_more(order: list[int]) -> None:
     found = study()
     cost = halving_cost(found, [])
