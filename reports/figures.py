@@ -22,6 +22,7 @@ from reports.axis_figures import axis_figure, criterion_figure
 from reports.captions import task_prefix, titled, wrapped
 from reports.cost_figures import cost_figures
 from reports.curvature_figures import curvature_figures, valley_figures
+from reports.factor_figures import factor_figures
 from reports.map_figures import map_figures
 from reports.panels import (
     SIZE,
@@ -60,6 +61,7 @@ def draw(report: Mapping[str, Any]) -> list[Drawing]:
             drawings += list(cost_figures(prefix, study, colours))
             for entry in study["along_axes"]:
                 drawings.append(axis_figure(_of_task(prefix, study, entry), study, entry, colours))
+            drawings += list(factor_figures(prefix, study))
             drawings += list(map_figures(prefix, study, colours))
             drawings += list(switch_figures(prefix, study, colours))
             for entry in study["criterion_axes"]:

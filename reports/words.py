@@ -79,6 +79,22 @@ def confirmed(entry: Mapping[str, Any]) -> str:
     return f"{which}: on {plural(fresh['n'], 'fresh seed')} {by} than on the {chosen['n']} that chose it."
 
 
+def factors(entry: Mapping[str, Any]) -> str:
+    """What the final value depends on most, of a full grid."""
+    what = {"val_loss": "final validation loss", "val_exact": "final exact match"}[entry["metric"]]
+    of = f"{what} of {', '.join(entry['arms'])}" + (f" ({entry['task']})" if entry["task"] else "")
+    if entry["reason"] is not None:
+        return f"Factor effects on the {of}: not computed, as {entry['reason']}."
+    terms = [term for term in entry["terms"] if term["kind"] in ("main", "interaction")][:3]
+    shown = "; ".join(
+        f"{term['name']} {fixed(100 * term['omega2'], 1)} %"
+        f" ({fixed(100 * term['low'], 1)} … {fixed(100 * term['high'], 1)} %)"
+        for term in terms
+    )
+    rest = entry["terms"][-1]["eta2"]
+    return f"Of the variance of the {of}: {shown}; seeds and settings together leave {fixed(100 * rest, 1)} %."
+
+
 def boundary(entry: Mapping[str, Any]) -> str:
     """Where the best value of what was tuned lies at an end of what was tried."""
     where = f"{entry['key']} of {entry['arm']}: the best value, {_cell(entry['value'])}, is "
