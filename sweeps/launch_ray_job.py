@@ -18,6 +18,8 @@ from sweeps.output import clean
 ADDRESS = "http://127.0.0.1:8265"
 """Where a cluster's dashboard listens on its head, or at the near end of a port forward."""
 STUDY_FILE = "study.toml"
+OVERRIDE = "RAY_OVERRIDE_JOB_RUNTIME_ENV=1"
+"""Lets the driver send its own working directory, loopsweep's code, to its workers: Ray takes two for a conflict."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ def ray_job_script(job: RayJob, need: Resources) -> str:
         f"--entrypoint-num-cpus 1 --entrypoint-memory {need.driver_bytes}",
         f'--submission-id "{job_name(job.name)}-$(date -u +%Y%m%dT%H%M%S)"',
     ]
-    run = ["loopsweep", "run", "--on", "ray", "--address", "auto", "--workers", str(need.workers)]
+    run = ["env", OVERRIDE, "loopsweep", "run", "--on", "ray", "--address", "auto", "--workers", str(need.workers)]
     run += ["--device", need.device, *job.options, "--", job.study]
     if job.file is not None:
         lines += [

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sweeps.cli import execute
 from sweeps.launch_kuberay import NAME_LENGTH, resource_name
 from sweeps.yaml_text import yaml_text
+from tests.object_store import SECRET
 from tests.sweeps.toy import TOY
 
 SCHEMA = Path(__file__).parent / "kuberay" / "ray.io_rayjobs.yaml.gz"
@@ -90,6 +91,27 @@ def test_a_study_of_the_catalogue_is_in_the_image_and_its_size_goes_along(capfd)
     assert shlex.split(job["spec"]["entrypoint"])[-1] == "p-hop@paper"
     assert {container["image"] for container in containers(job)} == {"loopsweep:0.1.0"}
     assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+
+
+def test_a_bucket_needs_no_volume_and_its_credentials_come_from_a_secret(capfd, bucket):
+    (job,) = documents(capfd, "quickstart", "--store", bucket)
+    schema().validate(job)
+    assert f"--store {bucket} --" in job["spec"]["entrypoint"]
+    for container in containers(job):
+        assert container["envFrom"] == [{"secretRef": {"name": "loopsweep-s3"}}]
+        assert "volumeMounts" not in container
+    text = yaml.dump(job)
+    assert SECRET not in text
+    assert "AWS_" not in text
+    assert execute(["launch", "kuberay", "quickstart", "--store", bucket, "--volume", "x"]) == 2
+    assert "--volume" in capfd.readouterr().err
+
+
+def test_a_bucket_that_cannot_be_read_from_here_is_planned_as_if_it_were_empty_and_said(capfd, bucket):
+    assert execute(["launch", "ray-job", "quickstart", "--store", "s3://no-such-bucket/x"]) == 0
+    out, err = capfd.readouterr()
+    assert "--store s3://no-such-bucket/x -- quickstart" in out
+    assert "as if nothing were recorded" in err
 
 
 @pytest.mark.parametrize("name", ["toy", "A_b.C", "x" * 64, "x" * 63 + "y", "toy@paper"])
