@@ -16,6 +16,7 @@ from typing import Any, Literal
 from core.errors import InputError, Problem, StoreError
 from core.task_terms import TextTask
 from studies.expand import Trial
+from studies.place import in_bucket
 from studies.spec import CATALOGUE, study_path
 from studies.store import Store
 from studies.wanted import wanted
@@ -46,7 +47,7 @@ class _Ask:
     """Of the study, as the command line has it here."""
     called: str
     """Of the study, as it calls itself."""
-    root: str | Path
+    store: str
     trials: Sequence[Trial]
     options: Mapping[str, Any]
     more: tuple[str, ...]
@@ -56,7 +57,7 @@ class _Ask:
 def launch(
     target: Target,
     name: str,
-    root: str | Path,
+    store: str,
     options: Mapping[str, Any],
     *,
     device: Literal["cpu", "cuda"],
@@ -69,7 +70,7 @@ def launch(
     Args:
         target: who is to run it.
         name: of the study.
-        root: the store, as the command line names it.
+        store: where it lies, as the command line names it.
         options: those that were given, by name.
         device: where trials train.
         out: file to write instead of stdout.
@@ -88,11 +89,11 @@ def launch(
         time_s=options.get("time"),
         requeued=target == "slurm",
     )
-    with _seen(root) as store:
-        trials = wanted(study, store)
-        need = resources(trials, store, asked)
+    with _seen(store) as known:
+        trials = wanted(study, known)
+        need = resources(trials, known, asked)
     more = () if max_trials == 10**6 else ("--max-trials", str(max_trials))
-    ask = _Ask(name=name, called=study.name, root=root, trials=trials, options=options, more=more)
+    ask = _Ask(name=name, called=study.name, store=store, trials=trials, options=options, more=more)
     text = _TEXTS[target](ask, need)
     try:
         content = text.encode()
@@ -112,16 +113,17 @@ def launch(
 
 
 @contextmanager
-def _seen(root: str | Path) -> Iterator[Store]:
-    """The store; where that is a bucket which cannot be read from here, an empty one, and it is said."""
-    store = Store.open(root)
+def _seen(name: str) -> Iterator[Store]:
+    """The store of a name; where that is a bucket which cannot be read from here, an empty one, and it is said."""
     with TemporaryDirectory() as empty:
-        if _is_bucket(root):
-            try:
-                store.read("segments", ["lineage"])
-            except StoreError as error:
-                output.note(f"{error}\nthe plan is made as if nothing were recorded and no step time measured")
-                store = Store.open(empty)
+        try:
+            store = Store.open(name)
+            store.read("segments", ["lineage"])
+        except StoreError as error:
+            if not in_bucket(name):
+                raise
+            output.note(f"{error}\nthe plan is made as if nothing were recorded and no step time measured")
+            store = Store.open(empty)
         yield store
 
 
@@ -150,7 +152,7 @@ def _slurm(ask: _Ask, need: Resources) -> str:
     job = SlurmJob(
         name=ask.called,
         study=_here(ask.name),
-        options=("--store", _store(ask.root), *ask.more),
+        options=("--store", _anywhere(ask.store), *ask.more),
         directory=Path.cwd(),
         partition=ask.options.get("partition"),
         account=ask.options.get("account"),
@@ -159,15 +161,15 @@ def _slurm(ask: _Ask, need: Resources) -> str:
 
 
 def _kuberay(ask: _Ask, need: Resources) -> str:
-    bucket = _is_bucket(ask.root)
+    bucket = in_bucket(ask.store)
     claim = None if bucket else ask.options.get("volume", ("loopsweep", "/loopsweep"))
     for other, meant in (("volume", not bucket), ("secret", bucket)):
         if other in ask.options and not meant:
             what = "a bucket" if bucket else "a volume"
             raise InputError(
-                [Problem(f"--{other}", f"the store {ask.root} is {what}; leave it out, or change --store")]
+                [Problem(f"--{other}", f"the store {ask.store} is {what}; leave it out, or change --store")]
             )
-    place = _store(ask.root) if claim is None else _mounted(ask.root, claim[1])
+    place = _anywhere(ask.store) if claim is None else _mounted(ask.store, claim[1])
     path, size = study_path(ask.name)
     shown, text = ask.name, None
     if path.parent != CATALOGUE:
@@ -200,7 +202,7 @@ def _ray_job(ask: _Ask, need: Resources) -> str:
         name=ask.called,
         study=shown,
         file=file,
-        options=("--store", _store(ask.root), *ask.more),
+        options=("--store", _anywhere(ask.store), *ask.more),
         address=ask.options.get("address"),
     )
     return ray_job_script(job, need)
@@ -215,21 +217,17 @@ def _here(name: str) -> str:
     return name if path.parent == CATALOGUE else f"{path.absolute()}{f'@{size}' if size else ''}"
 
 
-def _store(root: str | Path) -> str:
+def _anywhere(store: str) -> str:
     """A store as it is called from any directory."""
-    return str(root) if _is_bucket(root) else str(Path(root).absolute())
+    return store if in_bucket(store) else str(Path(store).absolute())
 
 
-def _is_bucket(root: str | Path) -> bool:
-    return "://" in str(root)
-
-
-def _mounted(root: str | Path, mount: str) -> str:
+def _mounted(store: str, mount: str) -> str:
     """A store on a volume: relative paths begin where it is mounted."""
-    place = PurePosixPath(mount, root)
+    place = PurePosixPath(mount, store)
     if not place.is_relative_to(mount) or ".." in place.parts:
         message = (
-            f"{root} is not on the volume, which is mounted at {mount}; give a relative path, or --volume CLAIM:PATH"
+            f"{store} is not on the volume, which is mounted at {mount}; give a relative path, or --volume CLAIM:PATH"
         )
         raise InputError([Problem("--store", message)])
     return str(place)
