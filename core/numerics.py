@@ -11,6 +11,7 @@ conditional numerical reproducibility takes the same steps wherever, at the same
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -20,6 +21,8 @@ from typing import Any, Literal
 Engine = Literal["eager", "compiled"]
 """What computes the gradients of updates; see `core.engines`."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+CODE_VARIABLE = "LOOPSWEEP_CODE"
+"""Where code runs from a copy that was sent to a node: what `code_facts` gave where it was sent from, as JSON."""
 MKL_MODE = "MKL_CBWR"
 """MKL's variable for conditional numerical reproducibility; the fastest branch that it knows is AUTO."""
 
@@ -67,8 +70,7 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
     import torch
 
     facts: dict[str, Any] = {
-        "loopsweep": _version("loopsweep"),
-        "commit": _commit(),
+        **code_facts(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": _version("numpy"),
@@ -81,6 +83,13 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
     if torch.device(device).type == "cuda":
         facts |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
     return facts
+
+
+def code_facts() -> dict[str, str | None]:
+    """Version and commit of the code that runs; of a copy, those of what it was copied from."""
+    if sent := os.environ.get(CODE_VARIABLE):
+        return dict(json.loads(sent))
+    return {"loopsweep": _version("loopsweep"), "commit": _commit()}
 
 
 def _version(package: str) -> str | None:

@@ -30,6 +30,7 @@ from sweeps.options import (
     AuditOption,
     ByOption,
     CheckpointOption,
+    DashboardOption,
     DeviceOption,
     EngineOption,
     ExplainOption,
@@ -107,6 +108,7 @@ def run(
     store: StoreOption = RESULTS,
     on: OnOption = "local",
     address: AddressOption = None,
+    dashboard: DashboardOption = False,
     workers: WorkersOption = None,
     device: DeviceOption = "cpu",
     engine: EngineOption = "eager",
@@ -129,6 +131,7 @@ def run(
     options = commands_run.RunOptions(
         on=on,
         address=address,
+        dashboard=dashboard,
         workers=workers,
         device=device,
         engine=engine,
@@ -191,6 +194,7 @@ def measure(
     store: StoreOption = RESULTS,
     on: OnOption = "local",
     address: AddressOption = None,
+    dashboard: DashboardOption = False,
     workers: WorkersOption = None,
     device: DeviceOption = "cpu",
     unit_timeout: TimeoutOption = None,
@@ -205,7 +209,7 @@ def measure(
     from sweeps import commands_run
 
     options = commands_run.RunOptions(
-        on=on, address=address, workers=workers, device=device, unit_timeout_s=unit_timeout
+        on=on, address=address, dashboard=dashboard, workers=workers, device=device, unit_timeout_s=unit_timeout
     )
     return commands_run.measure(study, store, options, max_trials=max_trials, as_json=as_json)
 

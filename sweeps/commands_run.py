@@ -49,6 +49,7 @@ class RunOptions:
     address: str | None
     workers: int | None
     device: Literal["cpu", "cuda"]
+    dashboard: bool = False
     engine: Engine = "eager"
     pack: int | Literal["auto"] = "auto"
     checkpoint_minutes: float = 10.0
@@ -106,7 +107,7 @@ def complete(
         checkpoint_seconds=60 * options.checkpoint_minutes,
         unit_timeout_s=options.unit_timeout_s,
     )
-    with _executor(store, options) as executor, Display(study.name) as display:
+    with _executor(store, options, trials) as executor, Display(study.name) as display:
         result = run_trials(
             ask,
             store,
@@ -145,7 +146,7 @@ def measure(name: str, root: str, options: RunOptions, *, max_trials: int, as_js
     result, code = MeasureResult(measured=0, lost=(), gone=found.gone, seconds=0.0), 0
     if found.kept:
         store.keep_study(*study_text(name))
-        with Interrupts() as interrupts, _executor(store, options) as executor, Display(study.name) as display:
+        with Interrupts() as interrupts, _executor(store, options, trials) as executor, Display(study.name) as display:
             draining = lambda: interrupts.draining  # noqa: E731 - asked while it runs
             result = measure_kept(
                 found, executor, limits=limits, observer=display, draining=draining, at_once=lambda: interrupts.at_once
@@ -222,12 +223,17 @@ def _check(options: RunOptions) -> None:
     """Refuses what cannot be run, before anything is written; which GPUs a Ray cluster has, its nodes decide."""
     if options.on == "ray":
         if options.address is not None:
-            from sweeps.ray_executor import reach
+            if options.dashboard:
+                message = "is of an instance that is started here; a cluster has its own, or none: leave it out"
+                raise InputError([Problem("--dashboard", message)])
+            from sweeps.ray_address import reach
 
             reach(options.address)
         return
     if options.address is not None:
         raise InputError([Problem("--address", "names the cluster of --on ray; add --on ray, or leave it out")])
+    if options.dashboard:
+        raise InputError([Problem("--dashboard", "is Ray's; add --on ray, or leave it out")])
     if options.device == "cuda":
         import torch
 
@@ -260,13 +266,23 @@ def _varies(trial: Trial) -> bool:
     return any(one.draw is not None or one.offset is not None for one in acting)
 
 
-def _executor(store: Store, options: RunOptions) -> AbstractContextManager[Executor]:
+def _executor(store: Store, options: RunOptions, trials: Sequence[Trial]) -> AbstractContextManager[Executor]:
     if options.on == "local":
         return LocalExecutor(store.name, workers=options.workers)
     from sweeps.ray_executor import RayExecutor
+    from sweeps.ray_node import distinct_texts
 
     output.note("starting Ray" if options.address is None else f"connecting to Ray at {options.address}")
-    return RayExecutor(store.name, workers=options.workers, address=options.address)
+    return RayExecutor(
+        store.name,
+        workers=options.workers,
+        address=options.address,
+        device=options.device,
+        engine=options.engine,
+        texts=distinct_texts([trial.config.task for trial in trials]),
+        dashboard=options.dashboard,
+        say=output.note,
+    )
 
 
 def _summary(study: Study, result: RunResult, trials: Sequence[Trial], coverage: Coverage) -> dict[str, Any]:

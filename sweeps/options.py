@@ -110,8 +110,9 @@ OnOption = Annotated[Literal["local", "ray"], typer.Option("--on", help="Worker 
 AddressOption = Annotated[
     str | None, typer.Option("--address", metavar="A", help="Ray: the cluster; silent = one started here.")
 ]
+DashboardOption = Annotated[bool, typer.Option("--dashboard", help="Ray: show its dashboard, on this machine alone.")]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", metavar="N", min=1, help="Workers; silent = one per core.")
+    int | None, typer.Option("--workers", metavar="N", min=1, help="Workers in all; silent = one per core.")
 ]
 DeviceOption = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where trials train.")]
 EngineOption = Annotated[

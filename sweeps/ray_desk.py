@@ -1,7 +1,9 @@
 """Between the driver's thread and Ray Tune's: the bundles that wait and run, and the events that were heard.
 
 The driver puts bundles and takes events; Tune's searcher asks for the next bundle, its callbacks say what actors report
-and which of them are gone. Whatever happens, a bundle ends exactly once. No ray here.
+and which of them are gone. Whatever happens, a bundle ends exactly once. A bundle that came to a node which cannot work
+goes back to those that wait; its trial stays there as long as the run, so that nothing else comes to that place. No ray
+here.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from core.errors import InputError
 from sweeps.executor import Event, Finished, Lost, LostKind, Started
 from sweeps.units import Bundle
 
@@ -17,36 +18,26 @@ from sweeps.units import Bundle
 class Desk:
     """What waits, what runs and what was heard; shared by the driver's thread and Tune's."""
 
-    def __init__(self, slots: int, gpus: float, *, ahead: bool) -> None:
-        """Empty.
-
-        Args:
-            slots: bundles that may run at once.
-            gpus: of the cluster.
-            ahead: Tune may hold bundles that cannot run yet, so that actors never wait: for want of CPUs none of them
-                starts. Where there are more CPUs than slots, it gets no more than may run.
-        """
-        self._limit = None if ahead else slots
+    def __init__(self) -> None:
+        """Empty."""
+        self.limit: int | None = None
+        """Bundles that Tune may have at once. None: also some that cannot run yet, so that actors never wait; the
+        cluster's CPUs then bound those that do."""
         self.closed = False
         self.failed_starts = 0
         self.last_death = ""
-        self._gpus = gpus
-        self._gpu_share = min(1.0, int(gpus / slots * 10_000) / 10_000)  # Ray's resolution
+        self.refusals: list[str] = []
+        """Why nodes cannot work, in the order in which that was heard; each once."""
+        self._parked: set[str] = set()  # Tune's trials that hold places where no bundle can run
         self._changed = threading.Condition()
         self._waiting: deque[Bundle] = deque()
-        self._running: dict[str, str] = {}  # Tune's trial -> bundle
+        self._running: dict[str, Bundle] = {}  # by Tune's trial
         self._ended: set[str] = set()  # bundles that run no more, of trials that Tune still has
         self._begun: set[str] = set()
         self._events: list[Event] = []
 
     def put(self, bundle: Bundle) -> None:
-        """A bundle that waits; ends at once where the desk is closed.
-
-        Raises:
-            InputError: where it wants a GPU and there is none.
-        """
-        if bundle.device.startswith("cuda") and not self._gpu_share:
-            raise InputError(f"--device {bundle.device}: the Ray cluster has no GPU; take --device cpu")
+        """A bundle that waits; ends at once where the desk is closed."""
         with self._changed:
             if self.closed:
                 self._events.append(Finished(bundle=bundle.id))
@@ -54,19 +45,30 @@ class Desk:
                 self._waiting.append(bundle)
             self._changed.notify_all()
 
-    def hand_out(self, trial: str) -> tuple[Bundle, float] | None:
-        """The bundle of the next Tune trial and its share of a GPU; None while there is none, and at the end.
+    def hand_out(self, trial: str) -> Bundle | None:
+        """The bundle of the next Tune trial; None while there is none, and at the end.
 
         Waits while nothing runs: Tune would sleep a whole second instead.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._running or self.closed)
-            if self._waiting and (self._limit is None or len(self._running) < self._limit):
-                bundle = self._waiting.popleft()
-                self._running[trial] = bundle.id
-                share = self._gpu_share if bundle.device.startswith("cuda") else 0.0
-                return bundle, share
+            if self._waiting and (self.limit is None or len(self._running) < self.limit):
+                self._running[trial] = self._waiting.popleft()
+                return self._running[trial]
             return None
+
+    def refuse(self, trial: str, reason: str) -> None:
+        """The bundle of a trial came to a node that cannot work: it waits again, before all others."""
+        with self._changed:
+            bundle = self._running.pop(trial)
+            self._parked.add(trial)
+            if reason not in self.refusals:
+                self.refusals.append(reason)
+            if self.closed:
+                self._events.append(Finished(bundle=bundle.id))
+            else:
+                self._waiting.appendleft(bundle)
+            self._changed.notify_all()
 
     def hear(self, bundle: str, events: list[Event]) -> None:
         """Events of a bundle, from its actor."""
@@ -83,7 +85,10 @@ class Desk:
     def gone(self, trial: str, error: str) -> None:
         """Tune has no more of this trial; where its bundle had not ended, its actor is dead."""
         with self._changed:
-            bundle = self._running.pop(trial)
+            if trial in self._parked:
+                self._parked.discard(trial)
+                return
+            bundle = self._running.pop(trial).id
             if bundle not in self._ended:
                 kind, self.last_death = death(error)
                 self.failed_starts += bundle not in self._begun

@@ -2,62 +2,68 @@
 
 Tune places the trials (CPU and GPU shares) and keeps actors alive from one bundle to the next. An actor runs
 `sweeps.worker.run_bundle` in a thread; each Tune step hands on the events of up to a second, so Tune's results are the
-only channel back. The other way there is one file in the session's scratch folder, whose word (``drain``, ``kill``) the
-actors heed. An actor that dies, wherever and however, makes its bundle `Lost`; retries are the driver's.
+only channel back (`sweeps.ray_actor`). The other way, each actor gives the driver its handle once, by which it is told
+to drain, or killed. An actor that dies, wherever and however, makes its bundle `Lost`; retries are the driver's.
 
+The code travels with the run (`sweeps.ray_code`), and every node is looked at before it works (`sweeps.ray_node`).
 What Tune writes is scratch and never read again; the folder goes when the executor closes. An instance of our own
-listens for a token that only our processes know and starts no dashboard; it ends with its driver, however that ends.
+listens for a token that only our processes know and starts no dashboard unless asked; it ends with its driver, however
+that ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
+import json
 import os
-import queue
-import re
+import platform
 import secrets
 import shutil
-import signal
-import socket
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
 import ray
 from ray import tune
+from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
 from ray._private.ray_logging import stdout_deduplicator
+from ray._raylet import GcsClient  # type: ignore[attr-defined]  # of C
 from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from core.errors import InputError, LoopsweepError
-from core.numerics import THREAD_VARIABLES
+from core.errors import InputError, LoopsweepError, Problem
+from core.numerics import Engine
+from core.task_terms import TextTask
 from studies.store import Store
-from sweeps.executor import Committed, Event, Finished, Lost, Started
+from sweeps import ray_code
+from sweeps.executor import Event
 from sweeps.local_executor import available_cores
+from sweeps.ray_actor import STEP_SECONDS, Running
 from sweeps.ray_desk import Desk
+from sweeps.ray_node import Needs
+from sweeps.ray_shares import Resources, capacity, gpu_share, workers_per_gpu
+from sweeps.ray_surroundings import environment, muted, own_signals, quiet
 from sweeps.units import Bundle
-from sweeps.worker import kind_of, prepare_process, reason_of, run_bundle
+from sweeps.worker import prepare_process, reason_of
 
 OLDEST = (2, 54)
 """Earlier releases of Ray start without a token."""
-STEP_SECONDS = 1.0
-"""Longest time between two looks of an actor at its deadline, and longest delay of its `Progress`."""
-ORDER_SECONDS = 0.2
-"""Time between two looks of an actor at the order file."""
 START_FAILURES = 3
-"""Actors in a row that may die before they begin a unit; more means that none can start."""
+"""So many actors in a row, and more than there are slots, may die before they begin a unit: then none can start."""
 CLOSE_SECONDS = 20.0
 """Longest wait for Tune to end by itself; actors are killed with the instance in any case."""
-REACH_SECONDS = 5.0
-"""Longest wait for a cluster to take a connection."""
+LOOK_SECONDS = 2.0
+"""Least time between two looks at which nodes there are."""
+NODE_SECONDS = 300.0
+"""Longest wait for a node to say whether it can work: it unpacks the code first, and may read the texts."""
 OBJECT_STORE_BYTES = 80 * 2**20
 """Bundles and events are small; Ray's default would claim 30 % of the memory."""
 
-_DRAIN, _KILL = "drain", "kill"
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # The behaviour to come, instead of a warning about it at each start.
@@ -78,36 +84,58 @@ class RayExecutor:
     ended by `close`.
     """
 
-    def __init__(self, store_root: Path | str, *, workers: int | None = None, address: str | None = None) -> None:
-        """Starts Ray or connects to it; actors start when bundles come.
+    def __init__(
+        self,
+        store_root: Path | str,
+        *,
+        workers: int | None = None,
+        address: str | None = None,
+        device: str = "cpu",
+        engine: Engine = "eager",
+        texts: Sequence[TextTask] = (),
+        dashboard: bool = False,
+        say: Callable[[str], None] = lambda _message: None,
+    ) -> None:
+        """Starts Ray or connects to it, and looks at its nodes; actors start when bundles come.
 
         Args:
-            store_root: where actors commit; must exist, at the same path on every node.
-            workers: bundles run at once; None = one per CPU.
+            store_root: where actors commit; must exist, and be the same on every node.
+            workers: bundles run at once on the whole cluster; None = one per CPU.
             address: of a running cluster, as for ``ray.init``; None = start an instance on this machine.
+            device: of the bundles to come.
+            engine: of the bundles to come.
+            texts: that they read, one task of each.
+            dashboard: of an instance that is started here: also Ray's dashboard, on loopback.
+            say: takes lines for the user while it runs, in the thread that calls `poll`.
 
         Raises:
-            InputError: where Ray is too old, or no cluster answers at `address`.
+            InputError: where Ray is too old, no cluster answers at `address`, or a node of it cannot work.
         """
-        self._root = str(store_root)
-        self._closed = False
+        self._closed, self._word, self._told = False, "", 0
+        self._workers, self._device, self._say = workers, device, say
+        self._actors: list[Any] = []
+        self._actors_lock = threading.Lock()
         self._cleanup = contextlib.ExitStack()
         with contextlib.ExitStack() as opening:
             name = f"session-{os.getpid()}-{secrets.token_hex(4)}"
-            folder = Store.open(store_root).scratch("ray").resolve()
+            store = Store.open(store_root)
+            folder = store.scratch("ray").absolute()
             self._session = folder / name
             self._session.mkdir(parents=True)
             opening.callback(shutil.rmtree, self._session, ignore_errors=True)
-            opening.enter_context(_environment(_ENVIRONMENT))
+            opening.enter_context(environment(_ENVIRONMENT))
             if not ray.is_initialized():
-                start(workers=workers, address=address)
+                start(workers=workers, address=address, dashboard=dashboard)
                 opening.callback(ray.shutdown)
-            opening.enter_context(_quiet(self._session / "ray.log"))
-            resources = ray.cluster_resources()
-            cores = max(1, int(resources.get("CPU", 1)))
-            self._slots = min(workers or cores, cores)
-            self._desk = Desk(self._slots, resources.get("GPU", 0.0), ahead=self._slots == cores)
-            self._order = self._session / "order"
+            opening.enter_context(quiet(self._session / "ray.log", stdout_deduplicator))
+            nodes = _nodes()
+            resources = list(nodes.values())
+            self._per_gpu = workers_per_gpu(resources, workers) if device.startswith("cuda") else None
+            root = str(store_root) if "://" in str(store_root) else str(Path(store_root).absolute())
+            self._needs = Needs(root=root, canary=store.plant_canary(), engine=engine, texts=tuple(texts))
+            self._looked_at = _look_at(nodes, self._needs)
+            self._desk = Desk()
+            self._count(resources)
             self._tune = threading.Thread(target=self._fit, args=(folder, name), name="ray-tune", daemon=True)
             self._failure: str | None = None
             self._tune.start()
@@ -115,8 +143,18 @@ class RayExecutor:
 
     @property
     def slots(self) -> int:
-        """Bundles it can run at once."""
+        """Bundles it can run at once, on the nodes that there are now."""
+        if time.monotonic() >= self._next_look and not self._closed:
+            self._count(list(_nodes().values()))
         return self._slots
+
+    def _count(self, nodes: Sequence[Resources]) -> None:
+        """Counts the slots of some nodes."""
+        fit = capacity(nodes, per_gpu=self._per_gpu)
+        self._slots = min(self._workers or fit, fit)
+        # Where every place may be taken, the places bound what runs, and Tune may have the next bundle ready.
+        self._desk.limit = None if self._slots == fit else self._slots
+        self._next_look = time.monotonic() + LOOK_SECONDS
 
     def __enter__(self) -> RayExecutor:
         """Itself; `close` at the end."""
@@ -132,8 +170,10 @@ class RayExecutor:
         """Takes a bundle; Tune asks for it as soon as an actor may run it.
 
         Raises:
-            InputError: where it wants a GPU and the cluster has none.
+            InputError: where it wants a GPU, and this executor was opened for CPUs.
         """
+        if bundle.device.startswith("cuda") and self._per_gpu is None:
+            raise InputError(f"a bundle for {bundle.device} came to an executor for {self._device}")
         self._desk.put(bundle)
 
     def poll(self, timeout: float) -> list[Event]:
@@ -143,20 +183,30 @@ class RayExecutor:
             LoopsweepError: where Tune itself failed, or actors die again and again before they can do anything.
         """
         events = self._desk.take(timeout)
+        for reason in self._desk.refusals[self._told :]:
+            self._say(f"{reason}; the others go on without it")
+            self._told += 1
         if not events:
             if self._failure is not None:
                 raise LoopsweepError(f"Ray Tune failed: {self._failure}")
-            if self._desk.failed_starts >= START_FAILURES:
+            if self._desk.failed_starts >= max(START_FAILURES, self._slots + 1):
                 raise LoopsweepError(f"actors cannot start on this cluster: {self._desk.last_death}")
         return events
 
     def stop(self, *, drain: bool) -> None:
         """No new units begin; running ones end at their next block and commit, or their actors end at once."""
         self._desk.close()
-        # The order is replaced, never written in place: an actor reads a whole word or none.
-        fresh = self._session / "order.new"
-        fresh.write_text(_DRAIN if drain else _KILL)
-        fresh.replace(self._order)
+        with self._actors_lock:
+            self._word = "drain" if drain else "kill"
+            for actor in self._actors:
+                _give(self._word, actor)
+
+    def _met(self, actor: Any) -> None:
+        """A fresh actor has given its handle."""
+        with self._actors_lock:
+            self._actors.append(actor)
+            if self._word:
+                _give(self._word, actor)
 
     def close(self) -> None:
         """Ends actors, Tune and, where it was started here, Ray; removes what Tune wrote."""
@@ -172,9 +222,9 @@ class RayExecutor:
         try:
             tune.Tuner(
                 BundleTrainable,
-                param_space={"root": self._root, "order": str(self._order)},
+                param_space={"needs": self._needs, "looked_at": self._looked_at},
                 tune_config=tune.TuneConfig(
-                    search_alg=_Handout(self._desk),
+                    search_alg=_Handout(self._desk, gpu_share(self._per_gpu) if self._per_gpu else 0.0),
                     num_samples=-1,
                     reuse_actors=True,
                     trial_name_creator=_trial_name,
@@ -186,7 +236,7 @@ class RayExecutor:
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=0),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                    callbacks=[_Listener(self._desk)],
+                    callbacks=[_Listener(self._desk, self._met)],
                 ),
             ).fit()
         except Exception as error:  # whatever it is, the driver must hear of it
@@ -196,20 +246,15 @@ class RayExecutor:
                 self._failure = "it ended while bundles were to come"
 
 
-def start(*, workers: int | None = None, address: str | None = None) -> None:
-    """Starts Ray on this machine, behind a token, or connects to the cluster at `address`.
+def start(*, workers: int | None = None, address: str | None = None, dashboard: bool = False) -> None:
+    """Starts Ray on this machine, behind a token, or connects to the cluster at `address`; its workers run our code.
 
     Raises:
         InputError: where Ray is too old, or no cluster answers.
     """
     if tuple(int(part) for part in ray.__version__.split(".")[:2]) < OLDEST:
         raise InputError(f"--on ray needs ray >= {OLDEST[0]}.{OLDEST[1]}, got {ray.__version__}; upgrade it")
-    options: dict[str, Any] = {
-        "log_to_driver": False,
-        "configure_logging": False,
-        # Threads are pinned before the first import in a worker process reads their number.
-        "runtime_env": {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")},
-    }
+    options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if address is not None:
         options["address"] = address
     else:
@@ -219,36 +264,83 @@ def start(*, workers: int | None = None, address: str | None = None) -> None:
         options |= {
             "address": "local",
             "num_cpus": workers or available_cores(),
-            "include_dashboard": False,
+            "include_dashboard": dashboard,
+            "dashboard_host": "127.0.0.1",
             "object_store_memory": OBJECT_STORE_BYTES,
             # Ray replaces 127.0.0.1 by an address that others reach; all of 127/8 is loopback on Linux.
             "_node_ip_address": "127.0.0.2" if sys.platform == "linux" else "127.0.0.1",
         }
-    with _own_signals(), _environment(_ENVIRONMENT), _muted():
+    with own_signals(), environment(_ENVIRONMENT), muted(), tempfile.TemporaryDirectory() as staged:
+        ray_code.stage(Path(staged))  # Ray has packed it when `init` returns
         try:
-            ray.init(**options)
+            ray.init(**options, runtime_env={"working_dir": staged, "env_vars": ray_code.environment()})
         except (ConnectionError, ValueError, RuntimeError) as error:
             where = "cannot start on this machine" if address is None else f"does not answer at {address!r}"
             raise InputError(f"Ray {where}: {reason_of(error)}") from None
 
 
-def reach(address: str) -> None:
-    """Knocks at a cluster's port: Ray itself keeps trying for more than a minute where nobody listens.
+def answer(address: str) -> None:
+    """What a child of `sweeps.ray_address.reach` finds out about a cluster, as JSON: its versions, and ours."""
+    found: dict[str, Any] = {"here": {"ray": ray.__version__, "python": platform.python_version()}}
+    try:
+        place = ray._private.services.canonicalize_bootstrap_address_or_die(address)
+        known = json.loads(GcsClient(address=place).internal_kv_get(b"CLUSTER_METADATA", KV_NAMESPACE_CLUSTER))
+        found["cluster"] = {"ray": known["ray_version"], "python": known["python_version"]}
+    except Exception as error:  # whatever it is, the parent says it
+        found["error"] = reason_of(error)
+    print(json.dumps(found))
+
+
+def _nodes() -> dict[str, Resources]:
+    """What the nodes that are alive have, by Ray's id."""
+    return {
+        node["NodeID"]: Resources(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+        for node in ray.nodes()
+        if node["Alive"]
+    }
+
+
+def _look_at(nodes: dict[str, Resources], needs: Needs) -> tuple[str, ...]:
+    """Lets every node that could work say what it lacks; returns those that lack nothing.
 
     Raises:
-        InputError: where the address is not one, or nobody answers within some seconds.
+        InputError: a line for each that lacks something, or does not say.
     """
-    if address == "auto":
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        raise InputError(f'--address must be "auto", HOST:PORT or ray://HOST:PORT, got {address!r}')
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise InputError(
-            f"no Ray cluster answers at {address!r}: {reason_of(error)}; start one, or leave --address out"
-        ) from None
+    looks = {
+        node: _missing.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(needs)
+        for node, has in nodes.items()
+        if has.cpus >= 1
+    }
+    problems = []
+    for node, look in looks.items():
+        try:
+            lacks = ray.get(look, timeout=NODE_SECONDS)
+        except ray.exceptions.RayError as error:
+            lacks = f"node {node[:8]} cannot run our code: {reason_of(error)}"
+        if lacks is not None:
+            problems.append(Problem("", lacks))
+    if problems:
+        raise InputError(problems)
+    return tuple(looks)
+
+
+@ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]  # Ray publishes no types
+def _missing(needs: Needs) -> str | None:
+    """What the node that this runs on lacks, by the node's name."""
+    return _named(needs.missing())
+
+
+def _named(lacks: str | None) -> str | None:
+    """What a node lacks, with its name."""
+    return None if lacks is None else f"node {platform.node()} ({ray.util.get_node_ip_address()}) {lacks}"
+
+
+def _give(word: str, actor: Any) -> None:
+    """Tells an actor to drain, or kills it."""
+    if word == "kill":
+        ray.kill(actor)
+    else:
+        actor.drain.remote()
 
 
 # --- what Tune calls -------------------------------------------------------------------------------------------------
@@ -257,16 +349,16 @@ def reach(address: str) -> None:
 class _Handout(Searcher):  # type: ignore[misc]  # Ray publishes no types
     """Gives Tune the bundles of the desk."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, gpu: float) -> None:
         super().__init__()
         self.desk = desk
+        self.gpu = gpu
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        given = self.desk.hand_out(trial_id)
-        if given is None:
+        bundle = self.desk.hand_out(trial_id)
+        if bundle is None:
             return str(Searcher.FINISHED) if self.desk.closed else None
-        bundle, gpu = given
-        return {"bundle": bundle, "gpu": gpu}
+        return {"bundle": bundle, "gpu": self.gpu if bundle.device.startswith("cuda") else 0.0}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: `_Listener` hears the same, with the reason."""
@@ -285,10 +377,15 @@ class _Handout(Searcher):  # type: ignore[misc]  # Ray publishes no types
 class _Listener(tune.Callback):  # type: ignore[misc]  # Ray publishes no types
     """Passes what Tune hears on to the desk."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, met: Callable[[Any], None]) -> None:
         self.desk = desk
+        self.met = met
 
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_more: Any) -> None:
+        if (actor := result.get("actor")) is not None:
+            self.met(actor)
+        if (lacks := result.get("lacks")) is not None:
+            self.desk.refuse(trial.trial_id, lacks)
         self.desk.hear(trial.config["bundle"].id, result["events"])
 
     def on_trial_complete(self, *, trial: Any, **_more: Any) -> None:
@@ -321,135 +418,42 @@ class BundleTrainable(tune.Trainable):  # type: ignore[misc]  # Ray publishes no
 
     def setup(self, config: dict[str, Any]) -> None:
         """A fresh actor."""
-        prepare_process()
+        self._lacks: str | None = None
+        if ray.get_runtime_context().get_node_id() not in config["looked_at"]:  # a node that joined later
+            self._lacks = _named(config["needs"].missing())
+        if self._lacks is None:
+            prepare_process()
+        self._draining = self._introduced = False
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The next bundle, in the same process."""
         self._bundle: Bundle = new_config["bundle"]
-        self._order = _Order(Path(new_config["order"]))
-        self._root: str = new_config["root"]
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._deadline: float | None = None
-        self._work: threading.Thread | None = None
-        self._over = self._late = False
+        self._root: str = new_config["needs"].root
+        self._running: Running | None = None
+        self._over = False
         return True
 
     def step(self) -> dict[str, Any]:
-        """The events of up to `STEP_SECONDS`; sooner where the driver waits for one of them.
+        """What happened since the last step, up to `STEP_SECONDS` of it.
 
         The events that end a bundle go in a step that is not the last, so that Tune already has the next bundle, and
         keeps this actor for it, when the trial ends.
         """
-        if self._late:
-            os._exit(1)  # the thread of a unit that takes too long can't be ended in any other way
+        if not self._introduced:
+            self._introduced = True
+            return {"actor": ray.get_runtime_context().current_actor, "lacks": self._lacks, "events": []}
+        if self._lacks is not None:  # holds its place, so that no bundle comes here again
+            time.sleep(STEP_SECONDS)
+            return {"events": [], tune.result.DONE: self._draining}
         if self._over:
             return {"events": [], tune.result.DONE: True}
-        if self._work is None:
-            self._work = threading.Thread(target=self._run, name="bundle", daemon=True)
-            self._work.start()
-        events: list[Event] = []
-        end = time.monotonic() + STEP_SECONDS
-        while (left := end - time.monotonic()) > 0 and not self._late:
-            with contextlib.suppress(queue.Empty):
-                event = self._events.get(timeout=min(left, ORDER_SECONDS))
-                events.append(event)
-                self._heard(event)
-                if isinstance(event, (Committed, Finished, Lost)):
-                    break
-            if self._order.word() == _KILL:
-                os._exit(1)
-            if self._deadline is not None and time.monotonic() > self._deadline:
-                reason = f"a unit took longer than {self._bundle.unit_timeout_s:g} s"
-                events.append(Lost(bundle=self._bundle.id, kind="timeout", reason=reason))
-                self._late = True
+        if self._running is None:
+            self._running = Running(self._bundle, self._root, draining=lambda: self._draining)
+        events = self._running.step()
+        self._over = self._running.over
         return {"events": events}
 
-    def _heard(self, event: Event) -> None:
-        if isinstance(event, Started) and self._bundle.unit_timeout_s is not None:
-            self._deadline = time.monotonic() + self._bundle.unit_timeout_s
-        elif isinstance(event, (Finished, Lost)):
-            self._over, self._deadline = True, None
-
-    def _run(self) -> None:
-        """The body of the working thread."""
-        try:
-            run_bundle(self._bundle, self._root, self._events.put, drain=lambda: self._order.word() == _DRAIN)
-        except BaseException as error:  # a thread must not end unheard
-            self._events.put(Lost(bundle=self._bundle.id, kind=kind_of(error), reason=reason_of(error)))
-
-
-class _Order:
-    """The driver's word to all actors of a session, looked up at most every `ORDER_SECONDS`."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._word: str | None = None
-        self._next = 0.0
-
-    def word(self) -> str | None:
-        """``drain``, ``kill`` or None."""
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + ORDER_SECONDS
-            with contextlib.suppress(FileNotFoundError):
-                self._word = self._path.read_text()
-        return self._word
-
-
-# --- the process around it -------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Sets environment variables that are not set, and takes them back."""
-    ours = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name in ours:
-            os.environ.pop(name, None)
-
-
-@contextlib.contextmanager
-def _quiet(log: Path) -> Iterator[None]:
-    """What Ray has to say goes to a file instead of the console."""
-    logger = logging.getLogger("ray")
-    before = logger.handlers, logger.propagate
-    handler = logging.FileHandler(log, delay=True)
-    logger.handlers, logger.propagate = [handler], False
-    # Ray prints each dead worker to stdout, where only results belong, and has no switch for it but this filter of its.
-    skipped, stdout_deduplicator.skip_re = stdout_deduplicator.skip_re, re.compile("")
-    try:
-        yield
-    finally:
-        stdout_deduplicator.skip_re = skipped
-        logger.handlers, logger.propagate = before
-        handler.close()
-
-
-@contextlib.contextmanager
-def _muted() -> Iterator[None]:
-    """No notes of Ray's while it starts."""
-    logger = logging.getLogger("ray")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keeps this process's answer to SIGINT and SIGTERM, which ``ray.init`` replaces."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signal handlers are the main thread's alone, Ray leaves them too
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def drain(self) -> None:
+        """The running unit ends at its next block, no other begins; called by the driver between steps."""
+        self._draining = True

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import threading
 
-import pytest
-
-from core.errors import InputError
 from sweeps.executor import Finished, Lost, Started
 from sweeps.ray_desk import Desk, death
 from sweeps.units import Bundle
@@ -27,24 +24,23 @@ def bundle(name: str, **terms: str) -> Bundle:
 
 
 def test_no_more_are_handed_out_than_may_run_unless_the_cluster_bounds_them() -> None:
-    for ahead, handed in ((False, 2), (True, 3)):
-        desk = Desk(2, 0.0, ahead=ahead)
+    for limit, handed in ((2, 2), (None, 3)):
+        desk = Desk()
+        desk.limit = limit
         for name in ("a", "b", "c"):
             desk.put(bundle(name))
         assert sum(desk.hand_out(f"t{n}") is not None for n in range(3)) == handed
 
 
 def test_who_asks_waits_while_nothing_runs() -> None:
-    desk = Desk(1, 0.0, ahead=True)
+    desk = Desk()
     threading.Timer(0.1, desk.put, [bundle("a")]).start()
-    given = desk.hand_out("t")
-    assert given is not None
-    assert given[0].id == "a"
+    assert desk.hand_out("t") == bundle("a")
     assert desk.hand_out("u") is None  # one runs: no waiting
 
 
 def test_an_actor_that_is_gone_ends_its_bundle_once() -> None:
-    desk = Desk(2, 0.0, ahead=True)
+    desk = Desk()
     for name in ("fine", "dead"):
         desk.put(bundle(name))
         desk.hand_out(name)
@@ -59,7 +55,7 @@ def test_an_actor_that_is_gone_ends_its_bundle_once() -> None:
 
 
 def test_deaths_before_anything_began_are_counted_until_something_begins() -> None:
-    desk = Desk(1, 0.0, ahead=True)
+    desk = Desk()
     for number in range(3):
         desk.put(bundle(f"b{number}"))
         desk.hand_out(f"t{number}")
@@ -72,7 +68,7 @@ def test_deaths_before_anything_began_are_counted_until_something_begins() -> No
 
 
 def test_closing_ends_what_waits_and_what_comes_later() -> None:
-    desk = Desk(1, 0.0, ahead=True)
+    desk = Desk()
     desk.put(bundle("a"))
     desk.close()
     desk.put(bundle("b"))
@@ -80,14 +76,22 @@ def test_closing_ends_what_waits_and_what_comes_later() -> None:
     assert desk.hand_out("t") is None
 
 
-def test_a_gpu_is_shared_by_the_slots() -> None:
-    desk = Desk(3, 1.0, ahead=True)
-    desk.put(bundle("a", device="cuda"))
-    given = desk.hand_out("t")
-    assert given is not None
-    assert given[1] == 0.3333  # rounded down, so that three fit
-    with pytest.raises(InputError, match="no GPU"):
-        Desk(3, 0.0, ahead=True).put(bundle("b", device="cuda"))
+def test_a_bundle_that_is_refused_goes_first_and_its_trial_counts_no_more() -> None:
+    desk = Desk()
+    desk.limit = 1
+    for name in ("a", "b"):
+        desk.put(bundle(name))
+    for place in ("t0", "t1"):  # two places on a node that sees no store
+        assert desk.hand_out(place) == bundle("a")
+        desk.refuse(place, "node n does not see the store")
+    assert desk.hand_out("t2") == bundle("a")
+    desk.gone("t0", DIED)  # that node goes
+    desk.hear("a", [Finished(bundle="a")])
+    desk.gone("t2", "")
+    assert desk.take(0.0) == [Finished(bundle="a")]
+    assert desk.refusals == ["node n does not see the store"]
+    desk.close()
+    assert desk.take(0.0) == [Finished(bundle="b")]
 
 
 def test_the_reason_is_one_line_that_says_what_befell_the_actor() -> None:

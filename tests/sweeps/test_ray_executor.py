@@ -20,7 +20,7 @@ from studies.schemas import table
 from studies.store import Store
 from sweeps.executor import Finished, Lost, Progress
 from sweeps.local_executor import LocalExecutor
-from sweeps.ray_executor import RayExecutor, reach, start
+from sweeps.ray_executor import RayExecutor, start
 from sweeps.round import Limits
 from sweeps.run import run
 from tests.sweeps.conformance import ExecutorConformance, drive, ends, outcomes, until
@@ -59,7 +59,7 @@ class TestRay(ExecutorConformance):
         assert time.monotonic() - begun < 30
 
     def test_a_gpu_that_is_not_there_is_bad_input(self, executor: RayExecutor) -> None:
-        with pytest.raises(InputError, match="no GPU"):
+        with pytest.raises(InputError, match="for CPUs|for cpu"):
             executor.submit(bundle("gpu", [lane()], device="cuda"))
 
 
@@ -185,17 +185,3 @@ def children(pid: int) -> list[int]:
     """Processes that a process started."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in listed]
-
-
-@pytest.mark.parametrize(
-    ("address", "said"),
-    [
-        ("nowhere", "must be"),
-        ("local", "must be"),
-        ("127.0.0.1:1", "no Ray cluster answers"),
-        ("ray://127.0.0.1:99999", "no Ray"),
-    ],
-)
-def test_an_address_where_no_cluster_listens_is_bad_input_at_once(address, said):
-    with pytest.raises(InputError, match=said):
-        reach(address)
