@@ -107,7 +107,7 @@ def complete(
         checkpoint_seconds=60 * options.checkpoint_minutes,
         unit_timeout_s=options.unit_timeout_s,
     )
-    with _executor(store, options, trials) as executor, Display(study.name) as display:
+    with _executor(store, options, ask) as executor, Display(study.name) as display:
         result = run_trials(
             ask,
             store,
@@ -146,7 +146,11 @@ def measure(name: str, root: str, options: RunOptions, *, max_trials: int, as_js
     result, code = MeasureResult(measured=0, lost=(), gone=found.gone, seconds=0.0), 0
     if found.kept:
         store.keep_study(*study_text(name))
-        with Interrupts() as interrupts, _executor(store, options, trials) as executor, Display(study.name) as display:
+        with (
+            Interrupts() as interrupts,
+            _executor(store, options, lambda: trials) as executor,
+            Display(study.name) as display,
+        ):
             draining = lambda: interrupts.draining  # noqa: E731 - asked while it runs
             result = measure_kept(
                 found, executor, limits=limits, observer=display, draining=draining, at_once=lambda: interrupts.at_once
@@ -266,7 +270,9 @@ def _varies(trial: Trial) -> bool:
     return any(one.draw is not None or one.offset is not None for one in acting)
 
 
-def _executor(store: Store, options: RunOptions, trials: Sequence[Trial]) -> AbstractContextManager[Executor]:
+def _executor(
+    store: Store, options: RunOptions, ask: Callable[[], Sequence[Trial]]
+) -> AbstractContextManager[Executor]:
     if options.on == "local":
         return LocalExecutor(store.name, workers=options.workers)
     from sweeps.ray_executor import RayExecutor
@@ -279,7 +285,7 @@ def _executor(store: Store, options: RunOptions, trials: Sequence[Trial]) -> Abs
         address=options.address,
         device=options.device,
         engine=options.engine,
-        texts=distinct_texts([trial.config.task for trial in trials]),
+        texts=distinct_texts([trial.config.task for trial in ask()]),
         dashboard=options.dashboard,
         say=output.note,
     )

@@ -33,6 +33,7 @@ from ray import tune
 from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
 from ray._private.ray_logging import stdout_deduplicator
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # of C
+from ray.exceptions import RayError, RayTaskError, RuntimeEnvSetupError
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -303,25 +304,31 @@ def _nodes() -> dict[str, Resources]:
 def _look_at(nodes: dict[str, Resources], needs: Needs) -> tuple[str, ...]:
     """Lets every node that could work say what it lacks; returns those that lack nothing.
 
+    One that goes away meanwhile, or does not say, is none of them: actors there look for themselves.
+
     Raises:
-        InputError: a line for each that lacks something, or does not say.
+        InputError: a line for each that lacks something, or cannot run our code.
     """
     looks = {
         node: _missing.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(needs)
         for node, has in nodes.items()
         if has.cpus >= 1
     }
-    problems = []
+    problems, sound = [], []
     for node, look in looks.items():
         try:
             lacks = ray.get(look, timeout=NODE_SECONDS)
-        except ray.exceptions.RayError as error:
+        except (RayTaskError, RuntimeEnvSetupError) as error:
             lacks = f"node {node[:8]} cannot run our code: {reason_of(error)}"
-        if lacks is not None:
+        except RayError:
+            continue
+        if lacks is None:
+            sound.append(node)
+        else:
             problems.append(Problem("", lacks))
     if problems:
         raise InputError(problems)
-    return tuple(looks)
+    return tuple(sound)
 
 
 @ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]  # Ray publishes no types
