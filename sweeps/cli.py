@@ -155,6 +155,7 @@ def confirm(
     store: StoreOption = RESULTS,
     on: OnOption = "local",
     address: AddressOption = None,
+    dashboard: DashboardOption = False,
     workers: WorkersOption = None,
     device: DeviceOption = "cpu",
     engine: EngineOption = "eager",
@@ -175,6 +176,7 @@ def confirm(
     options = commands_run.RunOptions(
         on=on,
         address=address,
+        dashboard=dashboard,
         workers=workers,
         device=device,
         engine=engine,
