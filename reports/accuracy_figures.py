@@ -15,8 +15,8 @@ from matplotlib.ticker import MaxNLocator
 
 from reports import words
 from reports.captions import counted, task_prefix, titled, wrapped
+from reports.colours import FAINT, PAPER
 from reports.panels import Drawing, finished, full_label, lines, name_ends, panel, plain_ticks, value_ticks
-from reports.svg import FAINT, PAPER
 
 TITLES = {
     "val_accuracy": "Tokens right",

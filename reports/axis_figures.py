@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from reports import words
 from reports.captions import titled, wrapped
-from reports.panels import Drawing, finished, name_ends, panel, plain_ticks, value_ticks
+from reports.panels import MOST_LETTERS, Drawing, finished, name_ends, panel, plain_ticks, short, value_ticks
 
 
 def axis_figure(prefix: str, study: Mapping[str, Any], entry: Mapping[str, Any], colours: Mapping[str, str]) -> Drawing:
@@ -85,6 +85,7 @@ def _along(axes: Axes, entry: Mapping[str, Any], colours: Mapping[str, str]) -> 
     if numeric:
         value_ticks(axes, list(place.values()), list(shown.values()))
     else:
-        axes.set_xticks(list(place.values()), list(shown.values()))
+        room = max(8, MOST_LETTERS // len(shown))
+        axes.set_xticks(list(place.values()), [short(text, room) for text in shown.values()])
     name_ends(axes, ends)
     return shown

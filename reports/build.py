@@ -8,9 +8,8 @@ was spent and the messages of failures.
 from __future__ import annotations
 
 import json
-import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
@@ -20,6 +19,7 @@ from reports import (
     boundary,
     confirmed,
     curvature,
+    explorer,
     factors,
     front,
     halved,
@@ -34,6 +34,7 @@ from reports import (
 )
 from reports.claims import judge
 from reports.compare import ALPHA
+from reports.execution import execution, tally
 from reports.tables import Results, Tables
 from studies.rungs import RUNG_KEY
 from studies.study import Study
@@ -51,7 +52,7 @@ def build(studies: Sequence[tuple[Study, Results]], *, command: str) -> dict[str
 
     Returns:
         JSON values: ``claims`` and ``leaderboard`` over all studies, each entry naming its study; ``studies`` with
-        question, counts, curves, the stage tree, switches, failures and warnings; ``provenance``.
+        question, counts, curves, the stage tree, switches, failures and warnings; ``explorer``; ``provenance``.
     """
     read = [(study, Tables.read(results, tuned=tuned_keys(study))) for study, results in studies]
     boards = [row for study, tables in read for row in _board(study, tables)]
@@ -64,7 +65,14 @@ def build(studies: Sequence[tuple[Study, Results]], *, command: str) -> dict[str
             _study(study, results, tables, verdicts[study.name])
             for (study, results), (_, tables) in zip(studies, read, strict=True)
         ],
-        "provenance": {"command": command, "studies": [_execution(study, tables) for study, tables in read]},
+        "explorer": explorer.section(
+            [explorer.Source(name=study.name, arms=_arms(study), tables=tables) for study, tables in read]
+        ),
+        "provenance": {
+            "command": command,
+            "version": version("loopsweep"),
+            "studies": [execution(study, tables) for study, tables in read],
+        },
     }
 
 
@@ -111,7 +119,7 @@ def _study(study: Study, results: Results, tables: Tables, claims: Sequence[Mapp
         "axes": list(tables.axes),
         "tuned": list(tuned_keys(study)),
         "counts": _counts(tables.trials),
-        "roles": _tally(tables.trials["role"]),
+        "roles": tally(tables.trials["role"]),
         "rungs": rungs,
         "curves": learning.curves(tables, arms, study.claims),
         "curvature": [learning.curve(tables, name, arms) for name in quantities],
@@ -138,11 +146,7 @@ def _study(study: Study, results: Results, tables: Tables, claims: Sequence[Mapp
 def _counts(trials: pd.DataFrame) -> dict[str, int]:
     """Distinct trials by status; one that stands in several arms counts once."""
     once = trials.drop_duplicates("trial_id")
-    return {"trials": len(once)} | _tally(once["status"].fillna("not run"))
-
-
-def _tally(column: pd.Series) -> dict[str, int]:
-    return {str(key): int(count) for key, count in sorted(Counter(column.tolist()).items())}
+    return {"trials": len(once)} | tally(once["status"].fillna("not run"))
 
 
 def _failures(tables: Tables) -> list[dict[str, Any]]:
@@ -205,89 +209,3 @@ def _warnings(study: Study, tables: Tables) -> list[str]:
             shown = ", ".join(f"{arm} {words.number(budgets[arm])}" for arm in _arms(study) if arm in budgets)
             found.append(f"The arms were trained on different numbers of tokens (means: {shown}).")
     return found
-
-
-# --- how it was run --------------------------------------------------------------------------------------------------
-
-
-def _execution(study: Study, tables: Tables) -> dict[str, Any]:
-    """Where, when and at what cost the trials of one study ran."""
-    trials = tables.trials
-    once = trials.drop_duplicates("trial_id")
-    classes = {arm: _tally(trials.loc[trials["arm"] == arm, "numerics_class"].dropna()) for arm in _arms(study)}
-    kinds = {name for counts in classes.values() for name in counts}
-    # A trial that has not ended ok did not cost what it costs alone; what was spent on it stands on the other side.
-    alone, spent = _total(once.loc[once["status"] == "ok", "flops_alone"]), _total(once["flops_spent"])
-    return {
-        "study": study.name,
-        "file": study.file,
-        "numerics_classes": classes,
-        "numerics_warning": _numerics_warning(classes) if len(kinds) > 1 else None,
-        "facts": _facts(once["provenance"]),
-        "flops_alone": alone,
-        "flops_spent": spent,
-        "saving": alone / spent if alone and spent else None,
-        "spent_s": _total(once["spent_s"]),
-        "attempts": int(once["attempts"].dropna().sum()),
-        "started_at": _moment(once["started_at"].min()),
-        "finished_at": _moment(once["finished_at"].max()),
-        "costs": _costs(study, tables),
-        "errors": {
-            row["trial_id"]: row["error"]
-            for row in once.to_dict("records")
-            if row["error"] is not None and pd.notna(row["error"])
-        },
-    }
-
-
-def _numerics_warning(classes: Mapping[str, Mapping[str, int]]) -> str:
-    shown = "; ".join(f"{arm}: {', '.join(counts) or 'none recorded'}" for arm, counts in classes.items())
-    return f"Trials ran in different numerics classes, between which bits differ ({shown})."
-
-
-def _costs(study: Study, tables: Tables) -> list[dict[str, Any]]:
-    """Time of a trial alone, by arm and setting: from calibrations of single steps, so it is execution.
-
-    Arms of many settings have one entry more, without a setting: the mean over all of them.
-    """
-    compared, found = tables.compared(), []
-    for arm in _arms(study):
-        of_arm = compared[compared["arm"] == arm]
-        settings = series.by_setting(tables, of_arm)
-        found += [{"arm": arm, "setting": dict(setting)} | _cost(rows) for setting, rows in settings]
-        if len(settings) > series.MOST_ROWS:
-            found.append({"arm": arm, "setting": {}} | _cost(of_arm))
-    return found
-
-
-def _cost(rows: pd.DataFrame) -> dict[str, float | None]:
-    return {name: _mean(rows[name]) for name in ("alone_s", "spent_s", "flops_spent")}
-
-
-def _facts(column: pd.Series) -> dict[str, dict[str, int]]:
-    """The provenance of all trials: by dotted fact, its values and how many trials have each."""
-    found: dict[str, Counter[str]] = {}
-    for text in column.dropna():
-        for key, value in _flat(json.loads(text)):
-            found.setdefault(key, Counter())[str(value)] += 1
-    return {key: dict(sorted(found[key].items())) for key in sorted(found)}
-
-
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    if not isinstance(value, dict):
-        return [(prefix, value)]
-    return [leaf for key, inner in value.items() for leaf in _flat(inner, f"{prefix}.{key}" if prefix else str(key))]
-
-
-def _total(column: pd.Series) -> float | None:
-    known = column.dropna()
-    return math.fsum(known) if len(known) else None
-
-
-def _mean(column: pd.Series) -> float | None:
-    known = column.dropna()
-    return math.fsum(known) / len(known) if len(known) else None
-
-
-def _moment(value: Any) -> str | None:
-    return None if pd.isna(value) else str(value.isoformat())

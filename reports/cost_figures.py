@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from reports import words
 from reports.captions import task_prefix, titled, wrapped
+from reports.colours import INK
 from reports.panels import (
     MOST_NAMES,
     Drawing,
@@ -21,7 +22,6 @@ from reports.panels import (
     plain_ticks,
 )
 from reports.series import MOST_ROWS
-from reports.svg import INK
 
 MOST_INTERVALS = 64
 """Points of a scatter that have intervals; more would hide the points."""

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from reports import methods, phase_strip, words
 from reports.captions import counted, failures, families, how_found
+from reports.colours import FAINT
 from reports.panels import (
     Drawing,
     finished,
@@ -26,7 +27,6 @@ from reports.panels import (
     plain_ticks,
     wide_panels,
 )
-from reports.svg import FAINT
 
 _PHASED = ("entropy", "effective_rank", "mutual_information")
 """Columns under which the phases are marked."""

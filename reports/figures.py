@@ -20,6 +20,7 @@ from reports import words
 from reports.accuracy_figures import length_figures, loop_figures
 from reports.axis_figures import axis_figure, criterion_figure
 from reports.captions import task_prefix, titled, wrapped
+from reports.colours import FAINT, INK, of_arms
 from reports.cost_figures import cost_figures
 from reports.curvature_figures import curvature_figures, valley_figures
 from reports.factor_figures import factor_figures
@@ -38,16 +39,15 @@ from reports.panels import (
 )
 from reports.spectrum_figures import spectrum_figures
 from reports.surface_figures import surface_figures
-from reports.svg import FAINT, INK, PALETTE
 from reports.switch_figures import switch_figures
 from reports.tree_figure import tree_alt, tree_figure, tree_title
 
 
 def draw(report: Mapping[str, Any]) -> list[Drawing]:
     """Every figure of a report, study by study, in the order of reading."""
-    colours = arm_colours(report)
     drawings = []
     for study in report["studies"]:
+        colours = of_arms(study["arms"])
         claims = [c for c in report["claims"] if c["study"] == study["name"]]
         prefix = re.sub(r"[^a-z0-9]+", "-", study["name"].lower())
         with styled():
@@ -74,9 +74,11 @@ def draw(report: Mapping[str, Any]) -> list[Drawing]:
 
 
 def arm_colours(report: Mapping[str, Any]) -> dict[str, str]:
-    """One colour an arm name, over all studies of the report."""
-    names = dict.fromkeys(arm for study in report["studies"] for arm in study["arms"])
-    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}
+    """The colour of each arm by its name, over all studies of the report; of two that differ in it the first's."""
+    found: dict[str, str] = {}
+    for study in report["studies"]:
+        found = of_arms(study["arms"]) | found
+    return {arm: found[arm] for study in report["studies"] for arm in study["arms"]}
 
 
 def _tree(prefix: str, study: Mapping[str, Any]) -> Iterator[Drawing]:

@@ -18,8 +18,9 @@ from matplotlib.patches import Rectangle
 
 from reports import words
 from reports.captions import titled, wrapped
+from reports.colours import FAINT
 from reports.panels import SIZE, Drawing, plain_ticks
-from reports.svg import FAINT, to_svg
+from reports.svg import to_svg
 
 MOST = 12
 """Maps of a study that are drawn."""

@@ -21,7 +21,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reports import words
-from reports.svg import FAINT, INK, PALETTE, PAPER, to_svg
+from reports.colours import FAINT, INK, PAPER
+from reports.svg import to_svg
 
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "loopsweep",
@@ -45,6 +46,8 @@ STYLE: dict[str, Any] = {
 SIZE = (5.4, 3.5)
 MOST_NAMES = 16
 """Points of a scatter that are named; more names would hide what they name."""
+MOST_LETTERS = 44
+"""Of a name in a figure; captions and tables have all of it."""
 MOST_BANDS = 8
 """Lines of a figure that have bands; more bands would hide the lines."""
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.5, 1.4, 1.5)), (0, (9, 2)))
@@ -104,14 +107,20 @@ def full_label(series: Mapping[str, Any]) -> str:
     return label(series) + chosen
 
 
+def short(name: str, most: int = MOST_LETTERS) -> str:
+    """A name that leaves room for what it names."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
 def mark(arm: str, colours: Mapping[str, str]) -> str:
     """The mark of an arm's points: of arms beyond the palette, whose colours come again, another one."""
     return "oDsv"[_lap(arm, colours) % 4]
 
 
 def _lap(arm: str, colours: Mapping[str, str]) -> int:
-    """How often the palette has been gone through before an arm."""
-    return list(colours).index(arm) // len(PALETTE)
+    """How many arms before this one have its colour."""
+    before = list(colours)[: list(colours).index(arm)]
+    return sum(colours[other] == colours[arm] for other in before)
 
 
 def _dashes(series: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -> list[Any]:
@@ -138,7 +147,7 @@ def lines(
         banded = [p for p in one["points"] if p["low"] is not None]
         if banded and len(series) <= MOST_BANDS:
             low, high = [p["low"] for p in banded], [p["high"] for p in banded]
-            axes.fill_between([p[x] for p in banded], low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.fill_between([p[x] for p in banded], low, high, color=colour, alpha=0.14, linewidth=0)
         if len(at) == 1:
             axes.plot(at, mean, "o", color=colour, markersize=5)
         by_x = dict(zip(at, mean, strict=True))
@@ -164,7 +173,7 @@ def name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
             heights[i] = min(heights[i], heights[i + 1] - gap)
     for height, (y, name, colour) in zip(heights, wanted, strict=True):
         axes.annotate(
-            name, xy=(1.0, y), xytext=(1.045, height), xycoords="axes fraction", textcoords="axes fraction",
+            short(name), xy=(1.0, y), xytext=(1.045, height), xycoords="axes fraction", textcoords="axes fraction",
             va="center", ha="left", color=colour, fontsize=10, annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 0, "shrinkB": 0,
                         "relpos": (0.0, 0.5)},
@@ -215,7 +224,8 @@ def name_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> 
     """Names beside their points: of eight places the first that touches no other name and no point."""
     at = {i: axes.transData.transform((x, y)) * 72 / axes.figure.dpi for i, (x, y, _, _) in enumerate(points)}
     taken = [(x - 4.0, y - 4.0, x + 4.0, y + 4.0) for x, y in at.values()]
-    for i, (x, y, name, colour) in enumerate(points):
+    for i, (x, y, whole, colour) in enumerate(points):
+        name = short(whole)
         wide, high = 6.3 * len(name), 12.0
         right, left = 7.0, -7.0 - wide
         places = [(right, up) for up in (3, -14, 14, -25, 25)] + [(left, up) for up in (3, -14, 14)]

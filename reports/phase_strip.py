@@ -8,8 +8,8 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from reports import words
+from reports.colours import INK
 from reports.panels import full_label, label
-from reports.svg import INK
 
 Entry = Mapping[str, Any]
 

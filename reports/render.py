@@ -15,12 +15,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from reports import lengths, loop_counts, series, words
+from reports import cite, colours, explorer, lengths, loop_counts, series, words
 from reports.captions import how_found
 from reports.figures import arm_colours
 from reports.map_figures import MOST as MOST_MAPS
 from reports.panels import Drawing, full_label, label
-from reports.svg import PALETTE, dark_rules
+from reports.svg import dark_rules
 
 MOST_BEST = 3
 """Settings of an arm that a table shows where there are more than `series.MOST_ROWS`."""
@@ -53,8 +53,12 @@ def html_report(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> str:
     environment = _environment()
     figures = {d.name: Markup(d.svg) for d in drawings}  # noqa: S704 - made by `reports.svg`, text in it escaped
     style = Markup(environment.get_template("report.css.j2").render())  # noqa: S704 - our own file
+    scripts = explorer.scripts(report["explorer"], colours.schemes(list(arm_colours(report).values())))
     return environment.get_template("report.html.j2").render(
-        **_context(report, drawings), figures=figures, style=style, dark=Markup(dark_rules())  # noqa: S704
+        **_context(report, drawings), figures=figures, style=style,
+        dark=Markup(dark_rules() + colours.swatch_rules()),  # noqa: S704 - our own rules
+        scripts=[Markup(text) for text in scripts],  # noqa: S704 - `explorer.scripts` makes them safe in a script element
+        policy=Markup(explorer.policy(scripts)),  # noqa: S704 - quotes inside a double-quoted attribute
     )  # fmt: skip
 
 
@@ -82,6 +86,8 @@ def _environment() -> jinja2.Environment:
         "plural": words.plural,
         "setting": words.setting,
         "duration": _duration,
+        "slug": slug,
+        "headings": headings,
     }
     return environment
 
@@ -98,6 +104,7 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
         sections.append(
             {
                 "study": study,
+                "colours": colours.places(study["arms"]),
                 "execution": execution,
                 "costs": {_key(cost): cost for cost in execution["costs"]},
                 "claims": [c for c in report["claims"] if c["study"] == study["name"]],
@@ -122,8 +129,10 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
         "heads": {name: _head(name) for name in metrics},
         "cells": lambda row, name: _cell(row["metrics"].get(name), decimals[name]),
         "tally": {v: sum(c["verdict"] == v for c in report["claims"]) for v in _VERDICTS},
-        "colours": {arm: PALETTE.index(colour) for arm, colour in arm_colours(report).items()},
-        "palette": PALETTE,
+        "colours": {arm: colours.PALETTE.index(colour) for arm, colour in arm_colours(report).items()},
+        "version": report["provenance"]["version"],
+        "commits": _commits(report),
+        "bibtex": cite.bibtex(report["provenance"]["version"]),
         "key": _key,
         "at_last_lines": _lines,
         "at_last_cell": lambda row, line: next((c for c in row["cells"] if label(c) == line["label"]), None),
@@ -178,6 +187,22 @@ _KINDS = (
 _SHOWN = ("val_loss", "val_accuracy", "val_exact", "val_bits_per_byte")
 """Metrics of a leaderboard's columns, with their strata."""
 _VERDICTS = ("supported", "contradicted", "undecided")
+
+
+def slug(text: str) -> str:
+    """A heading of ours as an id: ``Accuracy against length`` → ``accuracy-against-length``."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def headings(body: str) -> list[tuple[str, Markup]]:
+    """The headings of a rendered page that can be linked: id and text, which is escaped already."""
+    return [(found[1], Markup(found[2])) for found in re.finditer(r'<h[23] id="([^"]+)">(.*?)</h[23]>', body)]  # noqa: S704
+
+
+def _commits(report: Mapping[str, Any]) -> list[str]:
+    """The commits of loopsweep that trained the trials, shortened."""
+    found = (commit for study in report["provenance"]["studies"] for commit in study["facts"].get("commit", ()))
+    return sorted({str(commit)[:12] for commit in found})
 
 
 def _key(row: Mapping[str, Any]) -> str:

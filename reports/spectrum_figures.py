@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from reports import words
 from reports.captions import counted, failures, left_out
+from reports.colours import FAINT, INK
 from reports.panels import (
     Drawing,
     finished,
@@ -25,7 +26,6 @@ from reports.panels import (
     symlog_axis,
     wide_panels,
 )
-from reports.svg import FAINT, INK
 
 _BANDS = (0.12, 0.16, 0.24, 0.38)
 """How dense the bands of a fan are, from the widest to the narrowest."""

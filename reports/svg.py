@@ -13,13 +13,9 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-INK, FAINT, PAPER = "#222222", "#8a8a8a", "#ffffff"
-"""Text and axes, grid and references, and what lies behind marks."""
+from reports.colours import DARK_FAINT, DARK_INK, DARK_PALETTE, DARK_PAPER, FAINT, INK, PALETTE, PAPER
 
-PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#949494", "#56b4e9")
-"""Arms: seaborn's ``colorblind`` palette without the two colours that are too pale on paper."""
-
-_DARK = {INK: "#e6e6e6", FAINT: "#8f8f8f", PAPER: "#15181c", "#0173b2": "#4aa8e0", "#029e73": "#2cc295"}
+_DARK = dict(zip((INK, FAINT, PAPER, *PALETTE), (DARK_INK, DARK_FAINT, DARK_PAPER, *DARK_PALETTE), strict=True))
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
 

@@ -12,9 +12,9 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from reports import words
+from reports.colours import FAINT
 from reports.panels import Drawing, finished, mark, name_ends, panel, plain_ticks
 from reports.series import MOST_ROWS
-from reports.svg import FAINT
 
 _MOST_ENDS = 12
 """Names at the right edge."""

@@ -18,7 +18,7 @@ from studies.where import Expression
 Setting = tuple[tuple[str, Any], ...]
 """Axis values of a trial as sorted (dotted key, value) pairs."""
 
-_SECTIONS = ("task.", "model.", "train.", "schedule.")
+SECTIONS = ("task.", "model.", "train.", "schedule.")
 
 
 class Results(Protocol):
@@ -88,7 +88,7 @@ class Tables:
             tuned: dotted keys of nuisance axes and search parameters.
         """
         trials = _sorted(results.trials(), ["arm", "seed", "trial_id"])
-        axes = sorted(c for c in trials.columns if c.startswith(_SECTIONS) and c not in tuned)
+        axes = sorted(c for c in trials.columns if c.startswith(SECTIONS) and c not in tuned)
         return cls(
             trials=trials,
             metrics=_sorted(results.metrics(), ["trial_id", "step"]),

@@ -15,8 +15,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reports.colours import FAINT, INK, PALETTE, PAPER
 from reports.panels import SIZE, plain_ticks, styled
-from reports.svg import FAINT, INK, PALETTE, PAPER, to_svg
+from reports.svg import to_svg
 from studies.stage_words import steps_text
 
 _ROW, _MARGIN = 0.4, 0.9

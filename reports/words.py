@@ -138,6 +138,25 @@ def place(metric: str, at: int | str | None) -> str:
     return f"{metric} at step {at}" if isinstance(at, int) else f"{at} {metric}"
 
 
+def column(name: str) -> str:
+    """A column of a table as a choice names it: ``final validation loss, low-IC (simple) sequences``."""
+    bare = name.removeprefix("final_")
+    names = {
+        "val_loss": "validation loss",
+        "val_exact": "exact match",
+        "val_accuracy": "accuracy",
+        "val_bits_per_byte": "bits per byte",
+        "excess_loss": "excess loss",
+        "flops_alone": "FLOPs alone",
+    }
+    base = next((base for base in names if bare == base or bare.startswith(f"{base}_")), None)
+    if base is None:
+        return name.replace("_", " ")
+    part = bare.removeprefix(base)
+    whole = f"{names[base]}, {stratum(part)}" if part else names[base]
+    return whole if bare == name else f"final {whole}"
+
+
 def plural(number: int, word: str) -> str:
     """A count with its noun: ``1 trial``, ``2 trials``."""
     return f"{count(number)} {word}{'s' * (number != 1)}"

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from reports.svg import PALETTE
+from reports.colours import PALETTE
 from reports.tree_figure import loop_colours, tree_alt, tree_figure, tree_title
 from studies.branches import outline_dict
 from studies.outline import outline
