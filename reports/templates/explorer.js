@@ -176,6 +176,7 @@
   function chart(asked, rows, drawn) {
     const kind = asked.step ? "curves" : asked.xMetric || numeric(asked.xKey) ? "quantitative" : "ordinal";
     const spec = structuredClone(charts[kind]), ink = colours[scheme()];
+    spec.layer = spec.layer.filter((layer) => drawn.some((row) => row.k === layer.transform[0].filter.equal));
     const all = drawn.flatMap((row) => [row.y, row.low ?? row.y, row.high ?? row.y]);
     const names = asked.colour.values.map(String).filter((name) => rows.some((row) => row.c === name));
     if (rows.some((row) => row.c === "–")) names.push("–");

@@ -8,7 +8,6 @@ import pytest
 
 from reports.write import write
 from tests.reports.browser import CHROMIUM, Browser
-from tests.reports.curved import curved
 from tests.reports.synthetic import CLAIMS, Arm, claims, results, study
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
@@ -38,7 +37,7 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    frames = curved(results(ARMS, seeds=range(3), ended={("looped", 2): "diverged", ("shift", 1): "failed"}))
+    frames = results(ARMS, seeds=range(3), ended={("looped", 2): "diverged", ("shift", 1): "failed"})
     asked = study(claims(*CLAIMS[:1], arms=ARMS), arms=ARMS, seeds=(0, 1, 2))
     return write([(asked, frames)], store=str(folder / "store"), out=folder / "out")
 
