@@ -9,8 +9,8 @@ from typing import Any
 import seaborn as sns
 
 from reports.captions import titled, wrapped
+from reports.colours import FAINT, INK, PALETTE
 from reports.panels import Drawing, finished, panel
-from reports.svg import FAINT, INK, PALETTE
 
 MOST_BARS = 12
 NAMES = {"val_loss": "final loss", "val_exact": "final exact match"}
