@@ -39,7 +39,8 @@ MOST_SECONDS = 86_400
 """Bounds of a time limit that is not given; the upper one where the job is requeued: a longer one would wait longer."""
 MEMORY_MARGIN = 1.25
 WORKER_BYTES = 450 * 2**20
-"""A worker process that has imported torch, before it trains: 383 MiB of resident memory with torch 2.13 for CPUs."""
+"""A worker process that has imported torch, before it trains: 383 MiB with torch 2.13 for CPUs (`run quickstart`, the
+first row of its table calibrations)."""
 DRIVER_BYTES = GIB
 TRIAL_BYTES = 8 * 2**10
 """The driver: an allowance for itself and for each trial."""
