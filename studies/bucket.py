@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,7 +35,7 @@ from studies.copies import Copies, cache_folder
 T = TypeVar("T")
 S = TypeVar("S")
 
-AT_ONCE = 16
+AT_ONCE = 32
 """Requests that one process makes at a time."""
 RIVALS = 8
 """Puts of one name at once by which a server is tried."""
@@ -183,12 +183,11 @@ class Bucket:
     def local(self, name: str, *, size: int | None = None, digest: str | None = None) -> Path:
         """A copy; see `studies.copies`. One of unknown digest is fetched anew each time."""
         if size is not None and digest is not None:
-            read = lambda: self.read(name)  # noqa: E731 - asked only where there is no copy
-            return self._copies.get(name, size=size, digest=digest, read=read, where=self.where(name))
+            fetch = partial(self._fetch, name)
+            return self._copies.get(name, size=size, digest=digest, fetch=fetch, where=self.where(name))
         path = self._copies.root / name
-        data = self.read(name)
         with self._copies.passing() as fresh:
-            fresh.write_bytes(data)
+            self._fetch(name, fresh)
             path.parent.mkdir(parents=True, exist_ok=True)
             fresh.replace(path)
         return path
@@ -197,10 +196,13 @@ class Bucket:
     def opened(self, name: str) -> Iterator[Path]:
         """A copy that is gone at the end."""
         with self._copies.passing() as path:
-            with self._refusals(name), path.open("wb") as file:
-                for chunk in obstore.get(self._client, name):
-                    file.write(chunk)
+            self._fetch(name, path)
             yield path
+
+    def _fetch(self, name: str, path: Path) -> None:
+        with self._refusals(name), path.open("wb") as file:
+            for piece in obstore.get(self._client, name):
+                file.write(piece)
 
     @contextmanager
     def replaced(self, name: str) -> Iterator[Path]:

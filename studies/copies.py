@@ -49,14 +49,14 @@ class Copies:
         self._since_trim = _TRIM_EACH
         self._lock = threading.Lock()
 
-    def get(self, name: str, *, size: int, digest: str, read: Callable[[], bytes], where: str) -> Path:
+    def get(self, name: str, *, size: int, digest: str, fetch: Callable[[Path], None], where: str) -> Path:
         """The copy of a file, fetched if it is not there.
 
         Args:
             name: of the file in its store.
             size: bytes.
             digest: SHA-256, hexadecimal.
-            read: fetches it.
+            fetch: writes it to a path.
             where: it lies, for messages.
 
         Raises:
@@ -67,12 +67,11 @@ class Copies:
             if path.stat().st_size == size:
                 os.utime(path)
                 return path
-        data = read()
-        if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
-            message = f"{where}: {len(data)} bytes that are not those its record names"
-            raise StoreError(f"{message}; run `loopsweep verify` to see what else is damaged")
         with self.passing() as fresh:
-            fresh.write_bytes(data)
+            fetch(fresh)
+            if (found := fresh.stat().st_size) != size or digest_of(fresh) != digest:
+                message = f"{where}: {found} bytes that are not those its record names"
+                raise StoreError(f"{message}; run `loopsweep verify` to see what else is damaged")
             path.parent.mkdir(parents=True, exist_ok=True)
             fresh.replace(path)
         self._count(size)
@@ -97,6 +96,12 @@ class Copies:
                 return
             self._since_trim = 0
         trim(self._cache, most=MOST_BYTES, before=time.time() - IDLE_SECONDS)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def trim(cache: Path, *, most: int, before: float) -> None:

@@ -8,10 +8,10 @@ checkpoint is a cache outside the records: a damaged one is named, and is replay
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from core.errors import StoreError
+from studies.copies import digest_of
 from studies.place import Place
 from studies.records import MANIFEST_NAME, RECORD_NAME, Part
 from studies.schemas import TABLES
@@ -77,12 +77,13 @@ def verify(place: Place, snapshot: Snapshot) -> VerifyReport:
 def _damage(place: Place, by: str, part: Part) -> str | None:
     where = place.where(part.path)
     try:
-        content = place.read(part.path)
+        with place.opened(part.path) as path:
+            size, digest = path.stat().st_size, digest_of(path)
     except OSError as error:
         return f"{where}: {error.strerror or error} ({by} names it)"
-    if len(content) != part.size:
-        return f"{where}: {len(content)} bytes where {by} says {part.size}"
-    if hashlib.sha256(content).hexdigest() != part.digest:
+    if size != part.size:
+        return f"{where}: {size} bytes where {by} says {part.size}"
+    if digest != part.digest:
         return f"{where}: its digest is not that in {by}"
     return None
 

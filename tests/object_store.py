@@ -1,6 +1,6 @@
 """A real S3-compatible server on loopback for tests: moto's, in a process of its own.
 
-    python -m tests.object_store serial    prints its port and serves until it is killed
+    python -m tests.object_store [SECONDS]    prints its port and serves until it is killed; each answer so much later
 
 moto looks whether a key is there and then writes it, in two steps, so that threads of it may both find the name free.
 Here it answers one request at a time; so its conditional puts are atomic, as those of an object store are.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,9 +22,15 @@ SECRET = "a-secret-that-must-not-show"
 
 
 @contextmanager
-def object_store(bucket: str = "results") -> Iterator[dict[str, str]]:
-    """The environment by which a new server with an empty bucket is reached."""
-    server = subprocess.Popen([sys.executable, "-m", "tests.object_store"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def object_store(bucket: str = "results", *, delay_s: float = 0.0) -> Iterator[dict[str, str]]:
+    """The environment by which a new server with an empty bucket is reached.
+
+    Args:
+        bucket: its name.
+        delay_s: by which each answer is late, as over a network; requests wait side by side.
+    """
+    command = [sys.executable, "-m", "tests.object_store", str(delay_s)]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         endpoint = f"http://127.0.0.1:{int(server.stdout.readline())}"
@@ -52,7 +59,7 @@ def make_bucket(endpoint: str, bucket: str) -> None:
     urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{bucket}", method="PUT")).close()
 
 
-def serve() -> None:
+def serve(delay_s: float) -> None:
     """Serves; prints its port first."""
     import logging
 
@@ -63,6 +70,7 @@ def serve() -> None:
     application, one_at_a_time = DomainDispatcherApplication(create_backend_app), threading.Lock()
 
     def serial(environ, start_response):
+        time.sleep(delay_s)
         with one_at_a_time:
             return [b"".join(application(environ, start_response))]
 
@@ -72,4 +80,4 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(float(sys.argv[1]))

@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -164,9 +165,13 @@ def test_copies_take_a_bounded_place_and_those_in_use_stay(tmp_path: Path) -> No
     copies = Copies(tmp_path, "store")
     data = {f"parts/metrics/{number}.parquet": bytes(100) + bytes([number]) for number in range(4)}
     paths = []
+
+    def write(content: bytes, path: Path) -> None:
+        path.write_bytes(content)
+
     for number, (name, content) in enumerate(data.items()):
         digest = hashlib.sha256(content).hexdigest()
-        paths.append(copies.get(name, size=101, digest=digest, read=lambda content=content: content, where=name))
+        paths.append(copies.get(name, size=101, digest=digest, fetch=partial(write, content), where=name))
         module.os.utime(paths[-1], (number, number))
     trim(tmp_path, most=250, before=2.5)
     assert [path.exists() for path in paths] == [False, False, True, True]
