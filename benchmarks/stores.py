@@ -40,7 +40,7 @@ def main() -> None:
     options = asked.parse_args()
     pin_threads()
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=Path.cwd())))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
         if options.bucket is None:
             os.environ.update(stack.enter_context(object_store(delay_s=options.delay_ms / 1e3)))
