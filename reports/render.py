@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -155,9 +156,21 @@ def short_board(board: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str,
         means: the rows of arms with too many settings.
 
     Returns:
-        ``rows``, each with its ``rank`` among all settings (None for a mean), and ``rest``: (arm, with its
-        study where there are several; settings that are left out) for each such arm.
+        ``rows``, each with its ``rank`` among all settings of its task (None for a mean), and ``rest``: (arm, with its
+        study where there are several; settings that are left out) for each such arm; in ``tasks`` the same by ``task``.
     """
+    tasks = [
+        {"task": task} | _short([row for row in board if row["task"] == task], [r for r in means if r["task"] == task])
+        for task in dict.fromkeys(row["task"] for row in board)
+    ]
+    left: Counter[str] = Counter()
+    for name, count in (one for task in tasks for one in task["rest"]):
+        left[name] += count
+    return {"rows": [row for task in tasks for row in task["rows"]], "rest": list(left.items()), "tasks": tasks}
+
+
+def _short(board: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`short_board` of one task."""
     many = {(row["study"], row["arm"]): int(row["settings"]) for row in means}
     shown: list[dict[str, Any]] = []
     seen: dict[tuple[str, str], int] = {}

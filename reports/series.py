@@ -207,24 +207,30 @@ def by_seed(rows: pd.DataFrame, column: str) -> dict[str, Any]:
 
 
 def leaderboard(tables: Tables, study: str, arms: Sequence[str], tuned: Iterable[str]) -> list[dict[str, Any]]:
-    """One row per arm and setting: final metrics over seeds, counts, size and cost; best mean final loss first."""
-    compared, tuned = tables.compared(), tuple(tuned)
+    """One row per task, arm and setting: final metrics over seeds, counts, size and cost.
+
+    Task by task, since losses on different tasks do not compare; in each the best mean final loss first.
+    """
+    tuned = tuple(tuned)
     board = [
-        {"study": study, "arm": arm, "setting": dict(setting)} | _standing(rows, tuned)
+        {"study": study, "task": task.name, "arm": arm, "setting": dict(setting)} | _standing(rows, tuned)
+        for task in tasks.split(tables)
         for arm in arms
-        for setting, rows in by_setting(tables, compared[compared["arm"] == arm])
+        for setting, rows in by_setting(tables, task.tables.compared(arm))
     ]
     return sorted(board, key=board_order)
 
 
 def arm_means(tables: Tables, study: str, arms: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows as of `leaderboard`, the mean over all settings of an arm, for arms of more than `MOST_ROWS`."""
-    compared, found = tables.compared(), []
-    for arm in arms:
-        rows = compared[compared["arm"] == arm]
-        settings = len(by_setting(tables, rows))
-        if settings > MOST_ROWS:
-            found.append({"study": study, "arm": arm, "setting": {}, "settings": settings} | _standing(rows, ()))
+    """Rows as of `leaderboard`, the mean over all settings of an arm, for arms of more than `MOST_ROWS` in a task."""
+    found = []
+    for task in tasks.split(tables):
+        for arm in arms:
+            rows = task.tables.compared(arm)
+            settings = len(by_setting(tables, rows))
+            if settings > MOST_ROWS:
+                head = {"study": study, "task": task.name, "arm": arm, "setting": {}, "settings": settings}
+                found.append(head | _standing(rows, ()))
     return found
 
 
@@ -242,10 +248,10 @@ def _standing(rows: pd.DataFrame, tuned: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def board_order(row: Mapping[str, Any]) -> tuple[bool, float]:
-    """Sorts a leaderboard by its mean final loss; rows without one last."""
+def board_order(row: Mapping[str, Any]) -> tuple[str, bool, float]:
+    """Sorts a leaderboard by task and in each by mean final loss; rows without one last."""
     mean = row["metrics"].get("final_val_loss", {}).get("mean")
-    return (mean is None, mean or 0.0)
+    return (row["task"], mean is None, mean or 0.0)
 
 
 def _is_metric(column: str) -> bool:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
+import pandas as pd
 import pytest
 
+from reports import series
+from reports.render import short_board
 from reports.tables import Tables
 from reports.tasks import length_of, split
 from tests.reports.algorithmic import on_lengths
@@ -57,3 +62,22 @@ def test_a_study_without_trials_has_one_task_without_any():
     frames = results(seeds=range(1), curvature=False)
     (only,) = split(Tables.read(frames.without(frames.trials_["seed"] > 99)))
     assert (only.name, only.terms, len(only.tables.trials)) == ("", (), 0)
+
+
+def test_the_leaderboard_ranks_each_task_by_itself():
+    frames = results([Arm(name="looped", axes={"task.states": [4, 8], "model.loops": [2, 3]}), Arm(name="single")])
+    rows = frames.trials_.to_dict("records")
+    states = [None if pd.isna(row["task.states"]) else int(row["task.states"]) for row in rows]
+    configs = [json.dumps({"task": {"kind": "markov", "states": one or 4}}) for one in states]
+    losses = [(one or 4) + row["seed"] / 100 for one, row in zip(states, rows, strict=True)]
+    tables = Tables.read(frames.with_trials(config=configs, final_val_loss=losses))
+    board = series.leaderboard(tables, "s", ["looped", "single"], ())
+    assert [(row["task"], row["arm"]) for row in board] == [
+        *[("states = 4", "looped")] * 2,
+        ("states = 4", "single"),
+        *[("states = 8", "looped")] * 2,
+    ]
+    assert board[0]["setting"] == {"model.loops": 2, "task.states": 4}, "settings are named in full"
+    shown = short_board(board, [])
+    assert [task["task"] for task in shown["tasks"]] == ["states = 4", "states = 8"]
+    assert [row["rank"] for row in shown["rows"]] == [1, 2, 3, 1, 2]
