@@ -31,7 +31,15 @@ def factor_figures(prefix: str, study: Mapping[str, Any]) -> Iterator[Drawing]:
         names = [term["name"] for term in shown]
         # Seeds are no factor of the study: grey.
         colours = [FAINT if term["kind"] == "seeds" else PALETTE[0] for term in shown]
-        sns.barplot(x=[term["omega2"] for term in shown], y=names, hue=names, palette=colours, saturation=1, legend=False, ax=axes)
+        sns.barplot(
+            x=[term["omega2"] for term in shown],
+            y=names,
+            hue=names,
+            palette=colours,
+            saturation=1,
+            legend=False,
+            ax=axes,
+        )
         for place, term in enumerate(shown):
             axes.plot([term["low"], term["high"]], [place, place], color=INK, linewidth=1.4, solid_capstyle="butt")
         arms = ", ".join(entry["arms"])
