@@ -27,6 +27,7 @@ VIEW_DOCS: Mapping[str, str] = {
     "surfaces": "losses on a grid in a plane: one row per trial, step and kind",
     "events": "what happened: one row per trial, step, kind and detail",
     "checks": "what criteria saw: one row per trial and step",
+    "importances": "how much searched keys matter: one row per arm, objective, evaluator, batch and key",
 }
 """The views, and what a row of each is."""
 

@@ -69,6 +69,10 @@ class Results:
         """What criteria saw: one row per (trial_id, step) of a trial's own criteria."""
         return self._frame("checks")
 
+    def importances(self) -> pd.DataFrame:
+        """One row per (arm, search, metric, evaluator, batch, key): of a search's keys, at the end of its batches."""
+        return self._frame("importances")
+
     def arrow(self, table: str) -> pa.Table:
         """A view as an Arrow table, sorted by its key.
 

@@ -431,11 +431,29 @@ PROMOTIONS = Table(
     ),
 )
 
+IMPORTANCES = Table(
+    name="importances",
+    doc="how much each searched key matters, as two evaluators say at the end of a batch",
+    key=("study", "search", "arm", "metric", "evaluator", "batch", "key"),
+    columns=(
+        _text("study", "name of the study"),
+        _text("search", "digest of the search's settings"),
+        _text("arm", "name of the arm"),
+        _text("metric", "objective"),
+        _text("evaluator", "ped-anova or fanova"),
+        _whole("batch", "the last one whose settings are looked at", bits=32),
+        _text("key", "dotted key"),
+        # Of another version of the evaluator's library it may be another number.
+        _number("value", "share; those of one evaluator sum to 1", "fraction", "execution"),
+        _whole("n", "settings with a value", "settings"),
+    ),
+)
+
 TABLES: Mapping[str, Table] = {
     t.name: t
     for t in (
         *(SEGMENTS, METRICS_TABLE, CURVATURE, SPECTRA, SURFACES, CURVES, EVENTS, CHECKS),
-        *(CALIBRATIONS, PROPOSALS, PROMOTIONS, CONFIRMATIONS),
+        *(CALIBRATIONS, PROPOSALS, PROMOTIONS, CONFIRMATIONS, IMPORTANCES),
     )
 }
 

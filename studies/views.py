@@ -53,7 +53,7 @@ class Views:
         self.connection.execute("SET TimeZone = 'UTC'")
         self.files: list[str] = []
         """Those of the store that the views read."""
-        for name in ("metrics", "curvature", "curves", "spectra", "surfaces", "events", "checks"):
+        for name in ("metrics", "curvature", "curves", "spectra", "surfaces", "events", "checks", "importances"):
             self.files += _rows_of(self.connection, name, store.dataset(name))
         _define(self.connection, trials, store)
 
@@ -103,6 +103,7 @@ _ORDER: Mapping[str, tuple[str, ...]] = {
     "surfaces": ("trial_id", "step", "kind"),
     "events": ("trial_id", "step", "kind", "detail"),
     "checks": ("trial_id", "step"),
+    "importances": ("study", "arm", "search", "metric", "evaluator", "batch", "key"),
 }
 
 
@@ -145,7 +146,9 @@ def _define(connection: Any, trials: Sequence[Trial], store: Store) -> None:
         SEMI JOIN _grids AS grids ON grids.grid = spans.grid AND grids.step = m.step"""  # noqa: S608
     )
     asked = {id(trial.config.measure): trial.config.measure for trial in trials}.values()
-    for statement in (*measured_views(points(asked)), _CHECKS, DROPS, EVENTS):
+    names = pa.array(sorted({trial.study for trial in trials}), pa.string())
+    connection.register("_studies", pa.table({"study": names}))
+    for statement in (*measured_views(points(asked)), _CHECKS, _IMPORTANCES, DROPS, EVENTS):
         connection.execute(statement)
     rows, varied = trial_rows(trials, chains, coverage, ends, store.read("calibrations"))
     connection.register("_trials_rows", rows)
@@ -168,6 +171,11 @@ def _column(name: str, there: Iterable[str]) -> str:
 
 _CHECKS = """CREATE VIEW checks AS SELECT own.trial_id, own.step, c.val_loss, c.train_loss, c.grad_norm
     FROM _checked AS own JOIN _checks AS c ON c.lineage = own.lineage AND c.step = own.step"""
+
+
+_IMPORTANCES = """CREATE VIEW importances AS
+    SELECT study, arm, search, metric, evaluator, batch, key, value, n FROM _importances
+    WHERE study IN (SELECT study FROM _studies)"""
 
 
 # --- the view trials -------------------------------------------------------------------------------------------------

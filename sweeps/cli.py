@@ -39,6 +39,7 @@ from sweeps.options import (
     JsonOption,
     MaxTrialsOption,
     OnOption,
+    OptunaStorageOption,
     PackOption,
     PlannedArgument,
     RetryOption,
@@ -117,6 +118,7 @@ def run(
     unit_timeout: TimeoutOption = None,
     retry: RetryOption = "",
     audit: AuditOption = None,
+    optuna_storage: OptunaStorageOption = None,
     max_trials: MaxTrialsOption = 10**6,
     as_json: JsonOption = False,
 ) -> int:
@@ -141,7 +143,8 @@ def run(
         retry=retry,
         audit=audit,
     )
-    return commands_run.run(study, store, options, max_trials=max_trials, as_json=as_json)
+    mirror = optuna_storage
+    return commands_run.run(study, store, options, mirror=mirror, max_trials=max_trials, as_json=as_json)
 
 
 @command("confirm my-study.toml --top 3 --seeds 10", "confirm my-study.toml --top 1 --arm shift --by best_val_accuracy")
@@ -343,6 +346,7 @@ def compact(store: StoreOption = RESULTS, as_json: JsonOption = False) -> int:
     return commands_results.compact(store, as_json=as_json)
 
 
+import sweeps.cli_export  # noqa: E402 - declares its command
 import sweeps.cli_launch  # noqa: E402, F401 - declares its command, last in the list
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from core.errors import InputError, Problem
 from core.numerics import Engine
@@ -20,7 +20,7 @@ from studies.schemas import FAILURES
 from studies.spec import study_text
 from studies.store import Store
 from studies.study import Study
-from studies.wanted import recorded_values, wanted
+from studies.wanted import wanted
 from sweeps import output
 from sweeps.audit import AuditResult, audit
 from sweeps.commands_study import load
@@ -30,12 +30,17 @@ from sweeps.local_executor import LocalExecutor
 from sweeps.measuring import MeasureResult, measure_kept, missing
 from sweeps.options import as_typed
 from sweeps.progress import Display
-from sweeps.promote import follows, promote
+from sweeps.promote import follows
 from sweeps.round import Limits
 from sweeps.run import RunResult
 from sweeps.run import run as run_trials
+from sweeps.search import proceed
 from sweeps.standing import counts, endings, standing_table
+from sweeps.storage_url import StorageUrl, parse_storage_url
 from sweeps.tables import duration, plural
+
+if TYPE_CHECKING:
+    from sweeps.mirror import Mirror
 
 SHOWN_ENDINGS = 10
 """Trials that are named one by one where they diverged or failed; the rest is counted."""
@@ -59,23 +64,42 @@ class RunOptions:
     """Share of the recorded trials to run again and compare; None = no audit."""
 
 
-def run(name: str, root: str, options: RunOptions, *, max_trials: int, as_json: bool) -> int:
-    """Runs what is missing, and says how it ended."""
+def run(
+    name: str, root: str, options: RunOptions, *, mirror: str | None = None, max_trials: int, as_json: bool
+) -> int:
+    """Runs what is missing, and says how it ended; `mirror` is the URL of an Optuna storage that shows a search."""
     study = load(name, max_trials=max_trials)
+    url = None if mirror is None else _mirror_url(study, mirror)
     trials = wanted(study, Store.open(root))  # what is wrong with the study is said before the store is made
     check(options, trials)
     store = Store.open(root, create=True)
     store.keep_study(*study_text(name))
-    propose = None if study.search is None else lambda: _propose(study, store)
+    propose = None if study.search is None else lambda: proceed(study, store)
     return complete(
         study,
         store,
         options,
         ask=lambda: wanted(study, store),
         propose=propose,
+        mirror=None if url is None else _begun(study, store, url),
         of=as_typed(name, root),
         as_json=as_json,
     )
+
+
+def _mirror_url(study: Study, text: str) -> StorageUrl:
+    if study.search is None:
+        message = "shows a search, and the study has none; write it afterwards with loopsweep export optuna"
+        raise InputError([Problem("--optuna-storage", message)])
+    return parse_storage_url(text, "--optuna-storage")
+
+
+def _begun(study: Study, store: Store, url: StorageUrl) -> Mirror:
+    from sweeps.mirror import Mirror
+
+    mirror = Mirror(study, store, url)
+    mirror.begin(output.note)
+    return mirror
 
 
 def complete(
@@ -85,6 +109,7 @@ def complete(
     *,
     ask: Callable[[], list[Trial]],
     propose: Callable[[], bool] | None = None,
+    mirror: Mirror | None = None,
     of: str,
     facts: Mapping[str, Any] | None = None,
     as_json: bool,
@@ -97,6 +122,7 @@ def complete(
         options: how it is run, checked.
         ask: the trials that are wanted now.
         propose: of a search, as `sweeps.run.run` takes it.
+        mirror: of a search, to be kept up.
         of: the study and its store, as further commands take them.
         facts: what ``--json`` says beside the end of the run.
         as_json: whether it does.
@@ -115,10 +141,12 @@ def complete(
             limits=limits,
             pack=options.pack,
             retry=options.retry,
-            propose=propose,
+            propose=propose if mirror is None else mirror.after(propose, display.said),
             follows=propose is not None and follows(study),
-            observer=display,
+            observer=display if mirror is None else mirror.watching(display),
         )
+        if mirror is not None:
+            mirror.sync(display.said)
         trials, audited = ask(), None
         if options.audit is not None and not result.interrupted:
             display.said("running a sample of the recorded trials again")
@@ -200,16 +228,6 @@ def _tell_measured(of: str, result: MeasureResult, *, left: int, untrained: int,
         output.emit(
             f"{untrained:,} of {whole} {are} not trained to the end: loopsweep run {of} trains and measures them"
         )
-
-
-def _propose(study: Study, store: Store) -> bool:
-    """Asks a search for what is due and records it; whether there is more to run now."""
-    from sweeps.search import advance
-
-    metrics = study.search.metrics if study.search else ()
-    rows = recorded_values(wanted(study, store), store, metrics)
-    promoted = promote(study, store, rows)
-    return advance(study, store, rows) or promoted
 
 
 def check(options: RunOptions, trials: Sequence[Trial]) -> None:

@@ -140,6 +140,15 @@ AuditOption = Annotated[
     Any,
     typer.Option("--audit", parser=share, metavar="SHARE", help="Re-run a share of what is recorded, compare bits."),
 ]
+OptunaStorageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--optuna-storage",
+        metavar="URL",
+        envvar="LOOPSWEEP_OPTUNA_STORAGE",
+        help="Show a search in this Optuna storage: journal:///path, sqlite:///path, postgresql://….",
+    ),
+]
 TopOption = Annotated[int, typer.Option("--top", metavar="K", min=1, help="The best so many settings of each task.")]
 FreshSeedsOption = Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="Fresh seeds of each of them.")]
 ByOption = Annotated[

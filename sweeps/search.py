@@ -18,16 +18,32 @@ from typing import Any
 
 from core.lineage import canonical_json
 from core.streams import derived_seed
-from studies.expand import Proposal, expand
-from studies.objectives import mean_of
+from studies.expand import Proposal
 from studies.proposals import read_proposals, search_digest
 from studies.schemas import metric
 from studies.space import grid_points
 from studies.store import Store
 from studies.study import Arm, Search, Study
+from studies.wanted import recorded_values, wanted
+from sweeps.importance import due_importances
+from sweeps.outcomes import outcome
+from sweeps.promote import promote
 
 Rows = Iterable[Mapping[str, Any]]
 """trial_id, status and the columns that `search.metrics` names: `studies.wanted.recorded_values`."""
+
+
+def proceed(study: Study, store: Store) -> bool:
+    """Promotes, proposes and records whatever the store's rows make due; whether there is more to run now.
+
+    Raises:
+        StoreError: where it cannot be written.
+    """
+    if study.search is None:
+        return False
+    rows = recorded_values(wanted(study, store), store, study.search.metrics)
+    promoted = promote(study, store, rows)
+    return advance(study, store, rows) or promoted
 
 
 def advance(study: Study, store: Store, rows: Rows) -> bool:
@@ -45,9 +61,10 @@ def advance(study: Study, store: Store, rows: Rows) -> bool:
         StoreError: where the proposals cannot be written.
     """
     known, ended = read_proposals(study, store), _by_trial(rows)
-    due = _due(study, known, ended)
-    if due:
-        store.commit({"proposals": due})
+    due, beside = _due(study, known, ended), due_importances(study, store, known, ended)
+    tables = {name: rows for name, rows in (("proposals", due), ("importances", beside)) if rows}
+    if tables:
+        store.commit(tables)
     return bool(due) or _told(study, known, ended) is None
 
 
@@ -159,15 +176,8 @@ def _told(
     """Settings with their objectives, in the order of proposal; None while any of their trials has not ended."""
     told = []
     for proposal in before:
-        found = [ended.get(trial.trial_id) for trial in expand(study, proposals=[proposal])]
-        rows = [row for row in found if row is not None]
-        if len(rows) < len(found):
+        found = outcome(study, proposal, ended)
+        if not found.ended:
             return None
-        told.append((proposal[2], _objectives(rows, study.search.metrics if study.search else ())))
+        told.append((proposal[2], found.values))
     return told
-
-
-def _objectives(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[float, ...] | None:
-    """The mean of each over the seeds; None where any has none."""
-    values = [mean_of(rows, name) for name in names]
-    return None if None in values else tuple(value for value in values if value is not None)

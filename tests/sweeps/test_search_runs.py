@@ -12,9 +12,9 @@ from studies.spec import parse_study
 from studies.store import Store
 from studies.study import Study
 from studies.wanted import recorded_values, wanted
-from sweeps.commands_run import _propose
 from sweeps.local_executor import LocalExecutor
 from sweeps.run import run
+from sweeps.search import proceed
 
 SPACE = {"train.lr": {"low": 1e-3, "high": 1e-1, "log": True}, "train.clip": [1.0, 2.0]}
 OBJECTIVES = ["final_val_loss", "final_lambda_max", "best_lambda_max", "flops_alone", "alone_s"]
@@ -55,7 +55,7 @@ def test_each_kind_of_search_runs_to_its_end(store):
                 store,
                 executor,
                 pack=2,
-                propose=lambda study=study: _propose(study, store),
+                propose=lambda study=study: proceed(study, store),
             )
             assert ended.exit_code == 0
             proposals = read_proposals(study, store)
