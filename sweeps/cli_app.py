@@ -1,4 +1,4 @@
-"""The command `loopsweep` as typer sees it, and how a command is declared; the commands are in `cli`, `cli_export`, `cli_launch`."""
+"""The command `loopsweep` as typer sees it, and how one is declared: in `cli`, `cli_export`, `cli_launch`."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ A storage that cannot be written while a search runs is said once and stops noth
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,8 +99,13 @@ class Mirror:
         return _Watching(observer, self)
 
     def _write(self, said: Callable[[str], None]) -> None:
-        for line in write_storage(self._url, lambda: mirrored(self._study, self._store)).said:
+        for line in write_storage(self._url, self._shown).said:
             said(line)
+
+    def _shown(self) -> list[Shown]:
+        study, store = self._study, self._store
+        metrics = study.search.metrics if study.search else ()
+        return mirrored(study, read_proposals(study, store), recorded_values(wanted(study, store), store, metrics))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,13 +150,17 @@ def reason(url: StorageUrl, error: Exception) -> str:
 # --- what is shown ---------------------------------------------------------------------------------------------------
 
 
-def mirrored(study: Study, store: Store) -> list[Shown]:
-    """A search as its storage is to show it: an Optuna study for each arm."""
+def mirrored(study: Study, known: Sequence[Proposal], rows: Iterable[Mapping[str, Any]]) -> list[Shown]:
+    """A search as its storage is to show it: an Optuna study for each arm.
+
+    Args:
+        study: with a search; one without has nothing to show.
+        known: its proposals.
+        rows: of the trials that have ended: trial_id, status and the objectives.
+    """
     if study.search is None:
         return []
-    rows = recorded_values(wanted(study, store), store, study.search.metrics)
     ended = {row["trial_id"]: row for row in rows}
-    known = read_proposals(study, store)
     return [
         Shown(
             name=f"{study.name}/{arm.name}/{search_digest(study.search, arm)}",

@@ -27,8 +27,11 @@ CONNECT_SECONDS = 10
 LOCK_SECONDS = 60
 """How long a writer waits for another."""
 
-_PASSWORD = re.compile(r"://[^:/@]*:(?P<password>.*)@")
-_SECRET = re.compile(r"(?P<name>[?&][^=&]*(?:password|secret|token)[^=&]*=)(?P<password>[^&]*)", re.IGNORECASE)
+_SECRETS = (
+    re.compile(r"(?<=://)(?P<before>[^:/@]*:)(?P<secret>.+)(?=@)"),
+    re.compile(r"(?P<before>[?&][^=&]*(?:password|secret|token)[^=&]*=)(?P<secret>[^&]+)", re.IGNORECASE),
+)
+"""Where a URL has its passwords."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +52,19 @@ class StorageUrl:
     @property
     def shown(self) -> str:
         """The URL as it may be printed."""
-        return self.scrub(self._text)
+        text = self._text
+        for pattern in _SECRETS:
+            text = pattern.sub(r"\g<before>***", text)
+        return text
 
     def __repr__(self) -> str:
         return self.shown
 
     def scrub(self, message: str) -> str:
         """A message about this storage without its passwords."""
-        found = [match["password"] for pattern in (_PASSWORD, _SECRET) for match in pattern.finditer(self._text)]
-        for password in sorted({word for one in found if one for word in (one, unquote(one))}, key=len, reverse=True):
-            message = message.replace(password, "***")
+        found = [match["secret"] for pattern in _SECRETS for match in pattern.finditer(self._text)]
+        for secret in sorted({word for one in found for word in (one, unquote(one))}, key=len, reverse=True):
+            message = message.replace(secret, "***")
         return message
 
 
@@ -75,7 +81,8 @@ def parse_storage_url(text: str, place: str) -> StorageUrl:
     scheme, separator, rest = text.partition("://")
     kind = scheme.partition("+")[0]
     if not separator or kind not in ("journal", "sqlite", "postgresql") or not rest:
-        raise InputError([Problem(place, f"must be {FORMS}, got one that begins with {scheme[:20]!r}")])
+        got = f"one that begins with {scheme[:20]}://" if separator else "one without ://"
+        raise InputError([Problem(place, f"must be {FORMS}, got {got}")])
     if kind == "postgresql":
         return StorageUrl(text, kind, None)
     # A journal's path follows the two slashes, as in file:///tmp/x; SQLite's follows a third, as SQLAlchemy reads it.

@@ -30,6 +30,7 @@ CONTRACT = {
     "surfaces": "trial_id step kind x y z",
     "events": "trial_id step kind detail",
     "checks": "trial_id step val_loss train_loss grad_norm",
+    "importances": "study arm search metric evaluator batch key value n",
     "trials": "trial_id study arm role seed status schedule.switch config final_val_loss final_val_loss_high_ic "
     "best_val_loss steps switch_step switches switch_val_loss_before switch_val_loss_after switch_drop "
     "switch_val_accuracy_before switch_val_accuracy_after switch_recovery_steps parameters flops_alone flops_spent "
