@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from core.errors import InputError, LoopsweepError, Problem
@@ -13,7 +12,7 @@ from sweeps.options import as_typed
 from sweeps.storage_url import parse_storage_url
 
 
-def export(form: Literal["optuna"], name: str, text: str, root: Path, *, max_trials: int, as_json: bool) -> int:
+def export(form: Literal["optuna"], name: str, text: str, root: str, *, max_trials: int, as_json: bool) -> int:
     """Writes a study into an Optuna storage."""
     url = parse_storage_url(text, "URL")
     study = load(name, max_trials=max_trials)

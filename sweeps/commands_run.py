@@ -64,9 +64,7 @@ class RunOptions:
     """Share of the recorded trials to run again and compare; None = no audit."""
 
 
-def run(
-    name: str, root: str, options: RunOptions, *, mirror: str | None = None, max_trials: int, as_json: bool
-) -> int:
+def run(name: str, root: str, options: RunOptions, *, mirror: str | None = None, max_trials: int, as_json: bool) -> int:
     """Runs what is missing, and says how it ended; `mirror` is the URL of an Optuna storage that shows a search."""
     study = load(name, max_trials=max_trials)
     url = None if mirror is None else _mirror_url(study, mirror)
