@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -134,15 +135,20 @@ class TrainConfig:
         """Updates of a WSD schedule's decay."""
         return step_of(self.decay, self.steps)
 
-    def acting(self) -> set[str]:
+    def acting(self) -> frozenset[str]:
         """Names of the terms that change what is trained."""
-        names = {name for name, spec in terms(type(self)).items() if spec.metadata["identity"]}
-        names -= {"momentum"} if self.optimizer == "adamw" else {"beta1", "beta2", "eps"}
-        if self.lr_schedule != "wsd":
-            names -= {"decay"}
-        if self.lr_schedule == "constant":
-            names -= {"lr_final"}
-        return names
+        return _train_acting(self.optimizer, self.lr_schedule)
+
+
+@cache
+def _train_acting(optimizer: str, lr_schedule: str) -> frozenset[str]:
+    names = {name for name, spec in terms(TrainConfig).items() if spec.metadata["identity"]}
+    names -= {"momentum"} if optimizer == "adamw" else {"beta1", "beta2", "eps"}
+    if lr_schedule != "wsd":
+        names -= {"decay"}
+    if lr_schedule == "constant":
+        names -= {"lr_final"}
+    return frozenset(names)
 
 
 @dataclass(frozen=True, kw_only=True)

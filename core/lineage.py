@@ -37,7 +37,11 @@ def canonical_json(value: Any) -> str:
         InputError: for NaN, infinities and any type that JSON has no form for.
     """
     _refuse_unknown(value)
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    return _ENCODER.encode(value)
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+_PLAIN = frozenset({bool, int, str, type(None)})
 
 
 def _refuse_unknown(value: Any) -> None:
@@ -45,14 +49,15 @@ def _refuse_unknown(value: Any) -> None:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise InputError(f"canonical form: keys must be text, got {key!r}")
-            _refuse_unknown(item)
+            if type(item) not in _PLAIN:  # most are: spared a call
+                _refuse_unknown(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
             _refuse_unknown(item)
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise InputError(f"canonical form: numbers must be finite, got {value!r}")
-    elif value is not None and type(value) not in (bool, int, str):
+    elif type(value) not in _PLAIN:
         raise InputError(f"canonical form: no form for {type(value).__name__} {value!r}")
 
 
@@ -127,13 +132,16 @@ def _chain(config: TrialConfig, ended: tuple[int, ...] = ()) -> _Chain:
 
 
 def _declared(config: TrialConfig) -> tuple[tuple[Declared, ...], tuple[int, int, float] | None]:
-    model, train, schedule = config.model, config.train, config.schedule
-    return _cached_declared(model, train, schedule, _worked_out(train, schedule))
+    train, schedule = config.train, config.schedule
+    # By what is read of the optimiser's terms: a grid over learning rates has one answer.
+    wsd = (train.decay_steps, train.lr_final) if train.lr_schedule == "wsd" else None
+    ends = _worked_out(train, schedule)
+    return _cached_declared(config.model, schedule, train.steps, train.evaluate_every, wsd, ends)
 
 
 def _worked_out(train: TrainConfig, schedule: ScheduleConfig) -> tuple[int, ...]:
     """The steps behind shares: part of the key, since to a cache a step of 1 and a share of 1.0 are equal."""
-    ends: list[float | int] = [train.decay, schedule.switch, schedule.ramp, schedule.latest]
+    ends: list[float | int] = [schedule.switch, schedule.ramp, schedule.latest]
     for stage in schedule.stages:
         end = stage.until.latest if isinstance(stage.until, CriterionConfig) else stage.until
         ends.append(0 if end is None else end)
@@ -142,10 +150,15 @@ def _worked_out(train: TrainConfig, schedule: ScheduleConfig) -> tuple[int, ...]
 
 @lru_cache(maxsize=65536)
 def _cached_declared(
-    model: ModelConfig, train: TrainConfig, schedule: ScheduleConfig, _steps: tuple[int, ...]
+    model: ModelConfig,
+    schedule: ScheduleConfig,
+    steps: int,
+    evaluate_every: int,
+    wsd: tuple[int, float] | None,
+    _ends: tuple[int, ...],
 ) -> tuple[tuple[Declared, ...], tuple[int, int, float] | None]:
-    decay = (train.steps - train.decay_steps, train.decay_steps, train.lr_final)
-    return declared(model, train, schedule), decay if train.lr_schedule == "wsd" else None
+    stages = declared(model, TrainConfig(steps=steps, evaluate_every=evaluate_every), schedule)
+    return stages, None if wsd is None else (steps - wsd[0], *wsd)
 
 
 @lru_cache(maxsize=65536)
@@ -299,7 +312,7 @@ def acting_keys(config: TrialConfig) -> frozenset[str]:
     declared_stages, schedule = _declared(config)[0], config.schedule
     loops = any(stage.acting.loops > 1 for stage in declared_stages)
     keys = _section_keys("task", config.task) | _section_keys("model", config.model)
-    keys |= _section_keys("train", config.train) | {"schedule.kind", "seed"}
+    keys |= _dotted("train", config.train.acting()) | {"schedule.kind", "seed"}
     if len(declared_stages) > 1 or schedule.kind in ("looped", "stages"):
         keys |= _section_keys("schedule", schedule)
         if not loops:
@@ -321,7 +334,12 @@ def _reads_loops(schedule: ScheduleConfig) -> bool:
 
 @lru_cache(maxsize=4096)
 def _section_keys(section: str, values: Any) -> frozenset[str]:
-    return frozenset(f"{section}.{name}" for name in values.acting())
+    return _dotted(section, frozenset(values.acting()))
+
+
+@lru_cache(maxsize=4096)
+def _dotted(section: str, names: frozenset[str]) -> frozenset[str]:
+    return frozenset(f"{section}.{name}" for name in names)
 
 
 def is_identity(key: str) -> bool:

@@ -7,7 +7,7 @@ objects. Broken rules are kept beside the assignment that breaks them, since a `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.config import SECTIONS, MeasureConfig, TrialConfig, section_class
@@ -23,6 +23,9 @@ from studies.where import Expression
 TRIAL_SECTIONS = ("task", "model", "train", "schedule")
 """The sections that an arm may set and an axis may vary."""
 
+
+_FLAT = ("model", "train")
+"""Of these, the sections whose class and terms do not depend on one of their values."""
 
 _Assigned = tuple[str, type, Any, Any]
 """Name, type, text (`written`) and value of an assigned term."""
@@ -118,6 +121,7 @@ class ArmSettings:
         self._static = [filter_ for filter_ in where if "seed" not in filter_.names]
         self._seeded = [filter_ for filter_ in where if "seed" in filter_.names]
         self._sections: dict[tuple[Any, ...], Any] = {}
+        self._examples: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._split: dict[str, tuple[str, str]] = {}
         self._defaults = self._flat() if where else {}
 
@@ -171,13 +175,32 @@ class ArmSettings:
         # By type and text: a step of 1 and a share of 1.0 are equal, in a list of stages too.
         place = section, tuple([(name, kind, text) for name, kind, text, _ in assigned]), *own.items()
         found = self._sections.get(place)
+        if found is None and not own:
+            found = self._sections[place] = self._like_another(section, assigned)
         if found is None:
             values = {**self._layers(section, assigned), **own}
             cls = section_class(section, values)
             # A key of another kind of task, in [base] or on an axis, does not act here: each task takes what it knows.
             found = build(cls, {name: value for name, value in values.items() if name in terms(cls)}, section)
             self._sections[place] = found
+            if section in _FLAT and not own:
+                self._examples[section, tuple([name for name, *_ in assigned])] = found
         return found
+
+    def _like_another(self, section: str, assigned: Sequence[_Assigned]) -> Any:
+        """A section with the values of a sound one but for what is assigned, which alone is checked; None: none such.
+
+        What is wrong with it is for `build` to say.
+        """
+        names = tuple([name for name, *_ in assigned])
+        example = self._examples.get((section, names))
+        if example is None or not self._over.get(section, {}).keys().isdisjoint(names):
+            return None
+        checked_values = {name: check(type(example), name, value) for name, _, _, value in assigned}
+        if any(wrong is not None for _, wrong in checked_values.values()):
+            return None
+        found = replace(example, **{name: value for name, (value, _) in checked_values.items()})
+        return None if found.rules() else found
 
     def _layers(self, section: str, assigned: Sequence[_Assigned]) -> dict[str, Any]:
         """What base, arm, axes and what lies over them give the terms of a section."""

@@ -7,7 +7,7 @@ of 1 and a share of 1.0 are equal, and not the same text.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -26,8 +26,18 @@ if TYPE_CHECKING:
 _TIME = pa.timestamp("us", tz="UTC")
 
 
+OF_OBJECTIVES = frozenset({"trial_id", "status", "steps", "flops_alone", "alone_s"})
+"""The columns that `studies.objectives` reads; a search asks for them again and again."""
+
+
 def trial_rows(
-    trials: Sequence[Trial], chains: Sequence[ChainState], coverage: Coverage, ends: Reach, calibrations: pa.Table
+    trials: Sequence[Trial],
+    chains: Sequence[ChainState],
+    coverage: Coverage,
+    ends: Reach,
+    calibrations: pa.Table,
+    *,
+    only: Collection[str] | None = None,
 ) -> tuple[pa.Table, list[str]]:
     """One row per trial, in their order; and the names of the varied keys among the columns.
 
@@ -37,21 +47,34 @@ def trial_rows(
         coverage: of the store.
         ends: by trial_id, the step up to which each of its links is known to be its own.
         calibrations: the table.
+        only: the columns that are wanted; default: all, and those of the varied keys.
     """
-    shares = spent_shares(trials, chains, coverage, ends)
-    times = step_times(calibrations)
-    of_config = _OfConfig()
-    columns: dict[str, Any] = {name: pa.array([read(t) for t in trials], kind) for name, kind, read in _FROM_TRIAL}
-    columns["config"] = pa.array([of_config.text(t.config) for t in trials], pa.string())
-    columns["parameters"] = pa.array([of_config.parameters(t.config) for t in trials], pa.int64())
-    columns["flops_alone"] = pa.array([of_config.flops_alone(t) for t in trials], pa.int64())
-    columns |= {name: pa.array([read(c) for c in chains], kind) for name, kind, read in _FROM_CHAIN}
-    columns["flops_spent"] = pa.array([share and share.flops for share in shares], pa.float64())
-    columns["spent_s"] = pa.array([share and share.seconds for share in shares], pa.float64())
-    alone = [alone_seconds(trial, chain, times) if times else None for trial, chain in zip(trials, chains, strict=True)]
-    columns["alone_s"] = pa.array(alone, pa.float64())
+    of_config, columns = _OfConfig(), dict[str, Any]()
+
+    def wanted(*names: str) -> bool:
+        return only is None or any(name in only for name in names)
+
+    columns |= {name: pa.array([read(t) for t in trials], kind) for name, kind, read in _FROM_TRIAL if wanted(name)}
+    if wanted("config"):
+        columns["config"] = pa.array([of_config.text(t.config) for t in trials], pa.string())
+    if wanted("parameters"):
+        columns["parameters"] = pa.array([of_config.parameters(t.config) for t in trials], pa.int64())
+    if wanted("flops_alone"):
+        columns["flops_alone"] = pa.array([of_config.flops_alone(t) for t in trials], pa.int64())
+    columns |= {name: pa.array([of(c) for c in chains], kind) for name, kind, of in _FROM_CHAIN if wanted(name)}
+    if wanted("flops_spent", "spent_s"):
+        shares = spent_shares(trials, chains, coverage, ends)
+        columns["flops_spent"] = pa.array([share and share.flops for share in shares], pa.float64())
+        columns["spent_s"] = pa.array([share and share.seconds for share in shares], pa.float64())
+    if wanted("alone_s"):
+        times, pairs = step_times(calibrations), zip(trials, chains, strict=True)
+        columns["alone_s"] = pa.array([alone_seconds(*pair, times) if times else None for pair in pairs], pa.float64())
+    if only is not None:
+        return pa.table(columns), []
     varied = list(dict.fromkeys(key for keys in dict.fromkeys(tuple(t.varied) for t in trials) for key in keys))
-    columns["setting"] = pa.array([_setting(trial.varied) for trial in trials], pa.string())
+    settings = {id(trial.varied): trial.varied for trial in trials}  # the seeds of one share it
+    texts = {known: _setting(values) for known, values in settings.items()}
+    columns["setting"] = pa.array([texts[id(trial.varied)] for trial in trials], pa.string())
     for key in varied:
         columns[key] = _varied_column([trial.varied.get(key) for trial in trials])
     return pa.table(columns), varied

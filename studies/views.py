@@ -41,13 +41,21 @@ _LAST_COLUMNS = ("tokens", "flops_alone")
 class Views:
     """The views of some trials, on a DuckDB connection of their own."""
 
-    def __init__(self, trials: Sequence[Trial], store: Store, *, config: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        store: Store,
+        *,
+        config: Mapping[str, Any] | None = None,
+        only: Collection[str] | None = None,
+    ) -> None:
         """Takes one look at the store; later commits do not show.
 
         Args:
             trials: of one study, or of several.
             store: with their results.
             config: settings of DuckDB.
+            only: the columns of the view `trials` that are wanted; default: all.
         """
         self.connection = duckdb.connect(config=dict(config or {}))
         self.connection.execute("SET TimeZone = 'UTC'")
@@ -55,7 +63,7 @@ class Views:
         """Those of the store that the views read."""
         for name in ("metrics", "curvature", "curves", "spectra", "surfaces", "events", "checks", "importances"):
             self.files += _rows_of(self.connection, name, store.dataset(name))
-        _define(self.connection, trials, store)
+        _define(self.connection, trials, store, only)
 
     def arrow(self, name: str) -> pa.Table:
         """A view's rows, sorted by its key; fields have unit, meaning and class (`studies.dictionary`) as metadata.
@@ -85,9 +93,9 @@ class Views:
 
 
 @contextmanager
-def open_views(trials: Sequence[Trial], store: Store) -> Iterator[Views]:
-    """The views of some trials, closed at the end."""
-    views = Views(trials, store)
+def open_views(trials: Sequence[Trial], store: Store, *, only: Collection[str] | None = None) -> Iterator[Views]:
+    """The views of some trials, closed at the end; see `Views`."""
+    views = Views(trials, store, only=only)
     try:
         yield views
     finally:
@@ -128,7 +136,7 @@ def _rows_of(connection: Any, name: str, rows: pyarrow.dataset.Dataset) -> list[
     return list(rows.files)
 
 
-def _define(connection: Any, trials: Sequence[Trial], store: Store) -> None:
+def _define(connection: Any, trials: Sequence[Trial], store: Store, only: Collection[str] | None) -> None:
     coverage = Coverage(store.read("segments"))
     chains = [coverage.chain(trial) for trial in trials]
     checks = store.dataset("checks")
@@ -150,10 +158,10 @@ def _define(connection: Any, trials: Sequence[Trial], store: Store) -> None:
     connection.register("_studies", pa.table({"study": names}))
     for statement in (*measured_views(points(asked)), _CHECKS, _IMPORTANCES, DROPS, EVENTS):
         connection.execute(statement)
-    rows, varied = trial_rows(trials, chains, coverage, ends, store.read("calibrations"))
+    rows, varied = trial_rows(trials, chains, coverage, ends, store.read("calibrations"), only=only)
     connection.register("_trials_rows", rows)
     connection.execute("CREATE TEMP TABLE _trials AS SELECT * FROM _trials_rows")
-    connection.execute(_trials_table(varied, values, there))
+    connection.execute(_trials_table(varied, values, there, only))
 
 
 def _distinct_tasks(trials: Iterable[Trial]) -> Iterable[Any]:
@@ -181,30 +189,40 @@ _IMPORTANCES = """CREATE VIEW importances AS
 # --- the view trials -------------------------------------------------------------------------------------------------
 
 
-def _trials_table(varied: Sequence[str], values: Sequence[str], there: Collection[str]) -> str:
+def _trials_table(
+    varied: Sequence[str], values: Sequence[str], there: Collection[str], only: Collection[str] | None
+) -> str:
     """SQL of the relation trials: the last and the best value of each metric, NULL unless the trial ended ok.
 
     It is a table and not a view, since every query by configuration joins it, and working it out goes through all rows
-    of metrics. Metrics that no part holds are NULL without being looked at.
+    of metrics. Metrics that no part holds are NULL without being looked at, what is not wanted not even that.
     """
     head = ["trial_id", "study", "arm", "role", "seed", "status", "setting", *varied, "config"]
     length = ["steps", "switch_step", "switches"]
     tail = ["parameters", "flops_alone", "flops_spent", "alone_s", "spent_s", "attempts"]
     tail += ["numerics_class", "pack_size", "error", "started_at", "finished_at", "provenance"]
-    known = [name for name in values if name in there]
-    columns = [f"t.{_quoted(name)}" for name in head]
+    columns = [(name, f"t.{_quoted(name)}") for name in head]
     for prefix, rows in (("final_", "f"), ("best_", "b")):
         for name in values:
             found = f"CASE WHEN t.status = 'ok' THEN {rows}.{_quoted(name)} END" if name in there else "NULL::DOUBLE"
-            columns.append(f"{found} AS {_quoted(prefix + name)}")
-    columns += [*(f"t.{name}" for name in length), *(f"d.{name}" for name in SWITCH_COLUMNS), *(f"t.{n}" for n in tail)]
-    last = ["m.trial_id", *(f"m.{_quoted(name)}" for name in known)]
-    best = ["trial_id", *(f"{_BETTER[metric(n).better]}({_quoted(n)}) AS {_quoted(n)}" for n in known)]
-    return f"""CREATE TEMP TABLE trials AS WITH own AS MATERIALIZED (SELECT DISTINCT trial_id, steps FROM _trials),
-        f AS (SELECT {", ".join(last)} FROM metrics AS m JOIN own ON own.trial_id = m.trial_id AND own.steps = m.step),
-        b AS (SELECT {", ".join(best)} FROM metrics GROUP BY trial_id)
-        SELECT {", ".join(columns)} FROM _trials AS t LEFT JOIN f USING (trial_id) LEFT JOIN b USING (trial_id)
-        LEFT JOIN ({FIRST_DROPS}) AS d USING (trial_id)"""  # noqa: S608 - names are the registry's, quoted
+            columns.append((prefix + name, f"{found} AS {_quoted(prefix + name)}"))
+    columns += [(name, f"t.{name}") for name in length]
+    columns += [(name, f"d.{name}") for name in SWITCH_COLUMNS]
+    columns += [(name, f"t.{name}") for name in tail]
+    chosen = {name: column for name, column in columns if only is None or name in only}
+    last = [name for name in values if name in there and f"final_{name}" in chosen]
+    best = [name for name in values if name in there and f"best_{name}" in chosen]
+    bests = ", ".join(f"{_BETTER[metric(name).better]}({_quoted(name)}) AS {_quoted(name)}" for name in best)
+    joins = ""
+    if last:
+        joins += f"""LEFT JOIN (SELECT m.trial_id, {", ".join(f"m.{_quoted(name)}" for name in last)} FROM metrics AS m
+            JOIN own ON own.trial_id = m.trial_id AND own.steps = m.step) AS f USING (trial_id) """
+    if best:
+        joins += f"LEFT JOIN (SELECT trial_id, {bests} FROM metrics GROUP BY trial_id) AS b USING (trial_id) "  # noqa: S608 - likewise
+    if not chosen.keys().isdisjoint(SWITCH_COLUMNS):
+        joins += f"LEFT JOIN ({FIRST_DROPS}) AS d USING (trial_id)"
+    return f"""CREATE TEMP TABLE trials AS WITH own AS MATERIALIZED (SELECT DISTINCT trial_id, steps FROM _trials)
+        SELECT {", ".join(chosen.values())} FROM _trials AS t {joins}"""  # noqa: S608 - names are the registry's, quoted
 
 
 _BETTER = {"lower": "min", "higher": "max"}

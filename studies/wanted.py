@@ -55,7 +55,8 @@ def _chosen(study: Study, store: Store) -> list[Trial]:
 def recorded_values(trials: Sequence[Trial], store: Store, metrics: Sequence[str]) -> list[dict[str, Any]]:
     """Of the trials that have ended: trial_id, status and these objectives."""
     from studies.objectives import recorded_objectives
+    from studies.trial_rows import OF_OBJECTIVES
     from studies.views import open_views
 
-    with open_views(trials, store) as views:
+    with open_views(trials, store, only={*OF_OBJECTIVES, *metrics}) as views:
         return [row for row in recorded_objectives(views, metrics) if row["status"] is not None]
