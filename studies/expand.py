@@ -202,7 +202,7 @@ def _winner(slot: Slot, nuisance: Assignment) -> Setting:
 
 def _trials(study: Study, slot: Slot, setting: Setting, role: str, seeds: Iterable[int]) -> Iterator[Trial]:
     kept = (seed for seed in seeds if slot.keeps(setting, seed))
-    first = watch(setting.config)
+    first = watch(setting.config) if setting.config.schedule.watches else None
     varied = {**_agreed(slot.matched), **setting.varied} if slot.matched else setting.varied
     for config, key, chain in under_seeds(setting.config, kept):
         yield Trial(

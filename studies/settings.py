@@ -121,6 +121,7 @@ class ArmSettings:
         self._static = [filter_ for filter_ in where if "seed" not in filter_.names]
         self._seeded = [filter_ for filter_ in where if "seed" in filter_.names]
         self._sections: dict[tuple[Any, ...], Any] = {}
+        self._known: dict[tuple[str, str, type, Any], tuple[Any, str | None]] = {}
         self._examples: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._split: dict[str, tuple[str, str]] = {}
         self._defaults = self._flat() if where else {}
@@ -196,10 +197,15 @@ class ArmSettings:
         example = self._examples.get((section, names))
         if example is None or not self._over.get(section, {}).keys().isdisjoint(names):
             return None
-        checked_values = {name: check(type(example), name, value) for name, _, _, value in assigned}
-        if any(wrong is not None for _, wrong in checked_values.values()):
-            return None
-        found = replace(example, **{name: value for name, (value, _) in checked_values.items()})
+        values = {}
+        for name, kind, text, value in assigned:
+            known = self._known.get((section, name, kind, text))
+            if known is None:
+                known = self._known[section, name, kind, text] = check(type(example), name, value)
+            if known[1] is not None:
+                return None
+            values[name] = known[0]
+        found = replace(example, **values)
         return None if found.rules() else found
 
     def _layers(self, section: str, assigned: Sequence[_Assigned]) -> dict[str, Any]:
