@@ -216,7 +216,7 @@ def _trials_table(
     joins = ""
     if last:
         joins += f"""LEFT JOIN (SELECT m.trial_id, {", ".join(f"m.{_quoted(name)}" for name in last)} FROM metrics AS m
-            JOIN own ON own.trial_id = m.trial_id AND own.steps = m.step) AS f USING (trial_id) """
+            JOIN own ON own.trial_id = m.trial_id AND own.steps = m.step) AS f USING (trial_id) """  # noqa: S608 - likewise
     if best:
         joins += f"LEFT JOIN (SELECT trial_id, {bests} FROM metrics GROUP BY trial_id) AS b USING (trial_id) "  # noqa: S608 - likewise
     if not chosen.keys().isdisjoint(SWITCH_COLUMNS):
