@@ -1,16 +1,17 @@
-"""Figures of factor effects: the share of the variance of each, with its interval."""
+"""Figures of what a final value depends on: shares of the variance on full grids, importances of searched keys."""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import seaborn as sns
 
 from reports.captions import titled
 from reports.colours import FAINT, INK, PALETTE
+from reports.importances import EVALUATORS
 from reports.panels import Drawing, finished, panel
 
 MOST_BARS = 12
@@ -52,6 +53,44 @@ def factor_figures(prefix: str, study: Mapping[str, Any]) -> Iterator[Drawing]:
             name=f"{prefix}-factors-{slug}",
             study=study,
             kind="factors",
+            title=title,
+            alt=entry["sentence"],
+        )
+
+
+def importance_figures(
+    prefix: str, study: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]
+) -> Iterator[Drawing]:
+    """Bars of the share of each searched key, by both evaluators; one figure an arm and objective.
+
+    Args:
+        prefix: of their names.
+        study: the section of the study.
+        entries: of `reports.importances`.
+    """
+    for number, entry in enumerate(entries):
+        rows = [
+            {"key": row["key"], "share": row[name], "evaluator": name}
+            for row in entry["keys"][:MOST_BARS]
+            for name in EVALUATORS
+            if row[name] is not None
+        ]
+        figure, axes = panel(1.5 + 0.45 * min(MOST_BARS, len(entry["keys"])))
+        axes.grid(visible=False, axis="y")
+        axes.grid(visible=True, axis="x")
+        columns = {name: [row[name] for row in rows] for name in ("share", "key", "evaluator")}
+        colours = dict(zip(EVALUATORS, (PALETTE[0], FAINT), strict=True))
+        sns.barplot(
+            x=columns["share"], y=columns["key"], hue=columns["evaluator"], palette=colours, saturation=1, ax=axes
+        )
+        title = f"{entry['arm']}: what {entry['metric']} depends on"
+        axes.set(title=textwrap.fill(title, WIDTH), xlabel="share of the importance", ylabel="")
+        axes.legend(title="", frameon=False, loc="lower right")
+        yield finished(
+            figure,
+            name=f"{prefix}-importances-{number}",
+            study=study,
+            kind="importances",
             title=title,
             alt=entry["sentence"],
         )

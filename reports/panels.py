@@ -61,7 +61,7 @@ class Drawing:
     """Of its file, without ``.svg``."""
     study: str
     kind: str
-    """claims | tree | curves | lengths | loops | axes | factors | maps | cost | switches | criteria | curvature |
+    """claims | tree | curves | lengths | loops | axes | factors | importances | maps | cost | switches | criteria | curvature |
     parts | spectra | ranks | valleys | surfaces"""
     title: str
     alt: str
