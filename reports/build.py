@@ -35,6 +35,7 @@ from reports import (
 from reports.claims import judge
 from reports.compare import ALPHA
 from reports.execution import execution, tally
+from reports.importances import importances
 from reports.tables import Results, Tables
 from studies.rungs import RUNG_KEY
 from studies.study import Study
@@ -71,7 +72,10 @@ def build(studies: Sequence[tuple[Study, Results]], *, command: str) -> dict[str
         "provenance": {
             "command": command,
             "version": version("loopsweep"),
-            "studies": [execution(study, tables) for study, tables in read],
+            "studies": [
+                execution(study, tables) | {"importances": importances(study, results.importances())}
+                for (study, results), (_, tables) in zip(studies, read, strict=True)
+            ],
         },
     }
 

@@ -23,7 +23,7 @@ from reports.captions import task_prefix, titled, wrapped
 from reports.colours import FAINT, INK, of_arms
 from reports.cost_figures import cost_figures
 from reports.curvature_figures import curvature_figures, valley_figures
-from reports.factor_figures import factor_figures
+from reports.factor_figures import factor_figures, importance_figures
 from reports.map_figures import map_figures
 from reports.panels import (
     SIZE,
@@ -46,7 +46,7 @@ from reports.tree_figure import tree_alt, tree_figure, tree_title
 def draw(report: Mapping[str, Any]) -> list[Drawing]:
     """Every figure of a report, study by study, in the order of reading."""
     drawings = []
-    for study in report["studies"]:
+    for study, execution in zip(report["studies"], report["provenance"]["studies"], strict=True):
         colours = of_arms(study["arms"])
         claims = [c for c in report["claims"] if c["study"] == study["name"]]
         prefix = re.sub(r"[^a-z0-9]+", "-", study["name"].lower())
@@ -62,6 +62,7 @@ def draw(report: Mapping[str, Any]) -> list[Drawing]:
             for entry in study["along_axes"]:
                 drawings.append(axis_figure(_of_task(prefix, study, entry), study, entry, colours))
             drawings += list(factor_figures(prefix, study))
+            drawings += list(importance_figures(prefix, study, execution["importances"]))
             drawings += list(map_figures(prefix, study, colours))
             drawings += list(switch_figures(prefix, study, colours))
             for entry in study["criterion_axes"]:

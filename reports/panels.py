@@ -61,8 +61,8 @@ class Drawing:
     """Of its file, without ``.svg``."""
     study: str
     kind: str
-    """claims | tree | curves | lengths | loops | axes | factors | importances | maps | cost | switches | criteria | curvature |
-    parts | spectra | ranks | valleys | surfaces"""
+    """claims | tree | curves | lengths | loops | axes | factors | importances | maps | cost | switches | criteria |
+    curvature | parts | spectra | ranks | valleys | surfaces"""
     title: str
     alt: str
     """What it shows, with the numbers that matter."""

@@ -194,7 +194,20 @@ def _switch_rows(arm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 _KINDS = (
-    *("claims", "tree", "curves", "lengths", "loops", "cost", "axes", "factors", "importances", "maps", "switches", "criteria"),
+    *(
+        "claims",
+        "tree",
+        "curves",
+        "lengths",
+        "loops",
+        "cost",
+        "axes",
+        "factors",
+        "importances",
+        "maps",
+        "switches",
+        "criteria",
+    ),
     *("curvature", "parts", "spectra", "ranks", "valleys", "surfaces"),
 )
 _SHOWN = ("val_loss", "val_accuracy", "val_exact", "val_bits_per_byte")

@@ -62,6 +62,10 @@ class Results(Protocol):
         """Rows of trial_id, step, kind, detail."""
         ...
 
+    def importances(self) -> pd.DataFrame:
+        """One row per (arm, search, metric, evaluator, batch, key)."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tables:

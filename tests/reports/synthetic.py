@@ -26,6 +26,7 @@ LATEST = 2700
 """Step at which a criterion gives up."""
 CURVES_COLUMNS = ["trial_id", "step", "quantity", "x", "y"]
 SPECTRA_COLUMNS = ["trial_id", "step", "kind", "eigenvalues", "weights"]
+IMPORTANCES_COLUMNS = ["study", "arm", "search", "metric", "evaluator", "batch", "key", "value", "n"]
 SURFACES_COLUMNS = ["trial_id", "step", "kind", "x", "y", "z"]
 
 
@@ -69,6 +70,8 @@ class Frames:
     spectra_: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SPECTRA_COLUMNS))
     surfaces_: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SURFACES_COLUMNS))
 
+    importances_: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=IMPORTANCES_COLUMNS))
+
     wanted: tuple[Trial, ...] = ()
     confirmations: Mapping[str, Mapping[tuple[str, str], Sequence[int]]] = field(default_factory=dict)
 
@@ -83,6 +86,9 @@ class Frames:
 
     def events(self) -> pd.DataFrame:
         return self.events_.copy()
+
+    def importances(self) -> pd.DataFrame:
+        return self.importances_.copy()
 
     def curves(self) -> pd.DataFrame:
         return self.curves_.copy()
@@ -103,7 +109,7 @@ class Frames:
         cut = {
             n: f[f["trial_id"].isin(ids)]
             for n, f in vars(self).items()
-            if n not in ("trials_", "wanted", "confirmations")
+            if n not in ("trials_", "wanted", "confirmations", "importances_")
         }
         return Frames(trials_=trials, wanted=self.wanted, **cut)
 
