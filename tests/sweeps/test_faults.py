@@ -22,13 +22,13 @@ from tests.sweeps.bits import rows_of
 from tests.sweeps.sweep_process import trials
 
 
-def start(root: Path, pack: int) -> subprocess.Popen[str]:
+def start(root: Path | str, pack: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.sweeps.sweep_process", str(root), str(pack)], stdout=subprocess.PIPE, text=True
     )
 
 
-def finish(root: Path, pack: int) -> None:
+def finish(root: Path | str, pack: int) -> None:
     with start(root, pack) as process:
         process.communicate(timeout=240)
     assert process.returncode == 0
@@ -51,12 +51,12 @@ def check(store: Store, undisturbed: Store) -> None:
         keys = [tuple(row.values()) for row in store.read(name).select(list(table(name).key)).to_pylist()]
         assert len(keys) == len(set(keys)), name
     # What a killed writer had not published stays hidden, and goes once it is old.
-    assert not [path for path in (store.root / "checkpoints").rglob("*.passing.*") if not path.name.startswith(".")]
+    assert not [name for name in store.place.names("checkpoints") if ".passing." in name and "/." not in name]
     report = store.verify()
     assert report.ok, report
 
 
-def disturb(root: Path, kills: int, seed: int) -> None:
+def disturb(root: Path | str, kills: int, seed: int) -> None:
     """Kills the driver or a worker of a running sweep, again and again, each at a random moment."""
     chance, left = random.Random(seed), kills
     while left:
@@ -79,8 +79,8 @@ def disturb(root: Path, kills: int, seed: int) -> None:
                 process.kill()
         if not line and left:
             # It was complete before all kills were spent: begin anew, so that each kill disturbs something.
-            for path in sorted((root / "records").iterdir()):
-                path.unlink()
+            place = Store(root).place
+            place.map(place.remove, [f"records/{name}" for name in place.names("records")])
 
 
 def test_five_kills_of_driver_and_workers_change_no_number(tmp_path: Path, undisturbed: Store) -> None:
@@ -96,6 +96,14 @@ def test_fifty_kills_of_driver_and_workers_change_no_number(tmp_path: Path, undi
     disturb(tmp_path / "store", kills=10, seed=100 + seed)
     finish(tmp_path / "store", 2)
     check(Store.open(tmp_path / "store"), undisturbed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_kills_change_no_number_of_a_store_in_a_bucket(bucket: str, undisturbed: Store) -> None:
+    disturb(bucket, kills=10, seed=200)
+    finish(bucket, 2)
+    check(Store.open(bucket), undisturbed)
 
 
 def test_two_drivers_with_different_packs_at_once_record_each_row_once(tmp_path: Path, undisturbed: Store) -> None:
