@@ -75,7 +75,7 @@ def measure(names: tuple[str, str], cache: Path, records: int) -> None:
     tell("compact", lambda store, _: store.compact(grace_s=0), (first, second), rounds=1)
     tell("read it compacted", lambda store, _: Store.open(store.name).read("metrics"), (first, second))
     assert first.read("metrics").equals(second.read("metrics"))
-    second.place.map(second.place.remove, list(second.place.names()))
+    second.place.remove(*second.place.names())
 
 
 def commit(store: Store, start: int, count: int) -> None:

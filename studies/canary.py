@@ -31,7 +31,7 @@ def plant(place: Place, now: int) -> str:
         Its token, by which `sees` finds it.
     """
     old = [n for n in place.names(FOLDER) if (match := _TOKEN.fullmatch(n)) and int(match[1]) < now - DAY_NS]
-    place.map(place.remove, [f"{FOLDER}/{name}" for name in old])
+    place.remove(*(f"{FOLDER}/{name}" for name in old))
     content = secrets.token_bytes(32)
     token = f"{now:019d}-{_digest(content)}"
     place.publish_new(f"{FOLDER}/{token}", content)  # its name is random: nobody can have taken it

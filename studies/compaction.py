@@ -60,7 +60,7 @@ def compact(
         if place.publish_new(f"manifests/{manifest.number}.json", manifest_bytes(manifest)):
             published = manifest.number
         else:
-            place.map(place.remove, [part.path for part in parts])
+            place.remove(*(part.path for part in parts))
     return CompactReport(
         published=published,
         folded=len(snapshot.records) if published is not None else 0,
@@ -81,7 +81,7 @@ def _fold(place: Place, snapshot: Snapshot) -> list[Part]:
             for start in range(0, data.num_rows, MAX_ROWS):
                 parts.append(write_part(place, table, data.slice(start, MAX_ROWS)))
     except BaseException:
-        place.map(place.remove, [part.path for part in parts])
+        place.remove(*(part.path for part in parts))
         raise
     return parts
 
@@ -89,8 +89,8 @@ def _fold(place: Place, snapshot: Snapshot) -> list[Part]:
 def _successor(snapshot: Snapshot, parts: list[Part], at: int) -> Manifest:
     """The next manifest: what is still to be removed from before, and what is retired now."""
     before = snapshot.manifest
-    there = snapshot.place.map(snapshot.place.exists, before.retired)
-    retired = {path: since for (path, since), is_there in zip(before.retired.items(), there, strict=True) if is_there}
+    there = _present(snapshot.place) if before.retired else frozenset()
+    retired = {path: since for path, since in before.retired.items() if path in there}
     old = [part.path for part in before.parts]
     if before.number:
         old.append(f"manifests/{before.number}.json")
@@ -108,11 +108,15 @@ def _successor(snapshot: Snapshot, parts: list[Part], at: int) -> Manifest:
 
 def _remove(place: Place, manifest: Manifest, before: int) -> int:
     """Removes files retired at or before a time; records first, since they name parts."""
-    due = [path for path, since in manifest.retired.items() if since <= before]
-    removed = 0
-    for records in (True, False):
-        these = [path for path in due if path.startswith("records/") == records]
-        there = [path for path, is_there in zip(these, place.map(place.exists, these), strict=True) if is_there]
-        place.map(place.remove, there)
-        removed += len(there)
-    return removed
+    due = {path for path, since in manifest.retired.items() if since <= before}
+    due &= _present(place) if due else due
+    records = {path for path in due if path.startswith("records/")}
+    place.remove(*records)
+    place.remove(*due - records)
+    return len(due)
+
+
+def _present(place: Place) -> frozenset[str]:
+    """Files that may be retired and are there: listing them takes fewer requests than asking for each."""
+    folders = ("records", "parts", "manifests")
+    return frozenset(f"{folder}/{name}" for folder in folders for name in place.names(folder))

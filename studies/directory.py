@@ -104,9 +104,10 @@ class Directory:
         _sync_directory(path.parent)
         return True
 
-    def remove(self, name: str) -> None:
-        """Removes a file, if it is there."""
-        (self.root / name).unlink(missing_ok=True)
+    def remove(self, *names: str) -> None:
+        """Removes files, as far as they are there."""
+        for name in names:
+            (self.root / name).unlink(missing_ok=True)
 
     def local(self, name: str, *, size: int | None = None, digest: str | None = None) -> Path:  # noqa: ARG002
         """The file itself."""

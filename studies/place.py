@@ -74,8 +74,8 @@ class Place(Protocol):
         """
         ...
 
-    def remove(self, name: str) -> None:
-        """Removes a file, if it is there."""
+    def remove(self, *names: str) -> None:
+        """Removes files, in no telling order, as far as they are there."""
         ...
 
     def local(self, name: str, *, size: int | None = None, digest: str | None = None) -> Path:

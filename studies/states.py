@@ -71,7 +71,7 @@ def remove_torn(place: Place, lineages: Collection[str], *, before: float) -> No
         before: seconds since the epoch; younger ones may still be written.
     """
     found = [(name, match[1]) for name in place.abandoned(FOLDER, before) if (match := _TORN.fullmatch(name))]
-    place.map(place.remove, [f"{FOLDER}/{name}" for name, lineage in found if lineage in lineages])
+    place.remove(*(f"{FOLDER}/{name}" for name, lineage in found if lineage in lineages))
 
 
 def remove_passing(place: Place, lineages: Collection[str], *, needed: Collection[tuple[str, int]] = ()) -> int:
@@ -81,7 +81,7 @@ def remove_passing(place: Place, lineages: Collection[str], *, needed: Collectio
         for lineage, step, passing in listed(place)
         if passing and lineage in lineages and (lineage, step) not in needed
     ]
-    place.map(place.remove, gone)
+    place.remove(*gone)
     return len(gone)
 
 

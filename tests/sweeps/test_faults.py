@@ -80,7 +80,7 @@ def disturb(root: Path | str, kills: int, seed: int) -> None:
         if not line and left:
             # It was complete before all kills were spent: begin anew, so that each kill disturbs something.
             place = Store(root).place
-            place.map(place.remove, [f"records/{name}" for name in place.names("records")])
+            place.remove(*(f"records/{name}" for name in place.names("records")))
 
 
 def test_five_kills_of_driver_and_workers_change_no_number(tmp_path: Path, undisturbed: Store) -> None:
