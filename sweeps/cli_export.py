@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 import typer
 
 from sweeps.cli_app import command
-from sweeps.options import RESULTS, JsonOption, MaxTrialsOption, StoreOption, StudyArgument
+from sweeps.options import OPTUNA_STORAGE, RESULTS, JsonOption, MaxTrialsOption, StoreOption, StudyArgument
 
 OptunaUrlArgument = Annotated[
     str,
     typer.Argument(
         metavar="URL",
-        envvar="LOOPSWEEP_OPTUNA_STORAGE",
+        envvar=OPTUNA_STORAGE,
         help="The storage: journal:///path, sqlite:///path or postgresql://user@host/database.",
     ),
 ]

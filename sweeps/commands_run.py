@@ -6,6 +6,7 @@ not before: the other commands do without torch and ray.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -28,7 +29,7 @@ from sweeps.executor import Executor
 from sweeps.interrupts import Interrupts
 from sweeps.local_executor import LocalExecutor
 from sweeps.measuring import MeasureResult, measure_kept, missing
-from sweeps.options import as_typed
+from sweeps.options import OPTUNA_STORAGE, as_typed
 from sweeps.progress import Display
 from sweeps.promote import follows
 from sweeps.round import Limits
@@ -85,9 +86,13 @@ def run(name: str, root: str, options: RunOptions, *, mirror: str | None = None,
     )
 
 
-def _mirror_url(study: Study, text: str) -> StorageUrl:
+def _mirror_url(study: Study, text: str) -> StorageUrl | None:
+    """The storage that is to show a search; None where the environment names one, and the study has no search."""
     if study.search is None:
         message = "shows a search, and the study has none; write it afterwards with loopsweep export optuna"
+        if text == os.environ.get(OPTUNA_STORAGE):
+            output.note(f"{OPTUNA_STORAGE} {message}")
+            return None
         raise InputError([Problem("--optuna-storage", message)])
     return parse_storage_url(text, "--optuna-storage")
 

@@ -140,12 +140,14 @@ AuditOption = Annotated[
     Any,
     typer.Option("--audit", parser=share, metavar="SHARE", help="Re-run a share of what is recorded, compare bits."),
 ]
+OPTUNA_STORAGE = "LOOPSWEEP_OPTUNA_STORAGE"
+"""The variable that may hold a storage's URL, so that its password shows in no list of processes."""
 OptunaStorageOption = Annotated[
     str | None,
     typer.Option(
         "--optuna-storage",
         metavar="URL",
-        envvar="LOOPSWEEP_OPTUNA_STORAGE",
+        envvar=OPTUNA_STORAGE,
         help="Show a search in this Optuna storage: journal:///path, sqlite:///path, postgresql://….",
     ),
 ]

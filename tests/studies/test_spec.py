@@ -279,3 +279,34 @@ def test_a_range_is_whole_where_its_ends_are():
     assert found is not None
     assert [found.space[key].integer for key in found.space] == [True, False]
     assert found.space["train.lr"].high == 1.0
+
+
+def improved(metric, *, arms, space, table=None):
+    document = {"name": "a", "question": "?", "arms": arms}
+    search = {"kind": "random", "trials": 4, "metric": metric, "space": space} | (table or {})
+    return parse_study(document | {"search": search}, file="f").search
+
+
+def test_a_search_improves_a_stratum_of_the_tasks_of_its_arms_and_of_what_it_varies():
+    parity = {"task": {"kind": "parity", "test_length": [4, 6]}}
+    rates = {"train.lr": [1e-3, 2e-3]}
+    assert improved("final_val_exact_len_6", arms={"a": parity, "b": parity}, space=rates) is not None
+    kinds = {"task.kind": ["markov", "parity"]}
+    assert improved("final_val_exact", arms={"a": {}}, space=kinds) is not None
+    assert improved("final_val_loss_low_ic", arms={"a": {}}, space=kinds) is not None
+    with pytest.raises(InputError, match="the tasks of arm b have no val_exact_len_6"):
+        improved("final_val_exact_len_6", arms={"a": parity, "b": {}}, space=rates)
+    with pytest.raises(InputError, match="only had of tasks of kind"):
+        improved("final_val_exact", arms={"a": {}}, space=rates)
+
+
+def test_a_size_searches_arms_otherwise():
+    document = {
+        "name": "a",
+        "question": "?",
+        "arms": {"shift": {"schedule": {"kind": "shift"}, "space": {"schedule.switch": {"low": 0.1, "high": 0.9}}}},
+        "search": {"kind": "random", "trials": 4},
+        "sizes": {"late": {"arms": {"shift": {"space": {"schedule.switch": {"low": 0.8, "high": 0.9}}}}}},
+    }
+    (arm,) = parse_study(document, file="f", size="late").arms
+    assert arm.space["schedule.switch"].low == 0.8
