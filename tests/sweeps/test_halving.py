@@ -22,7 +22,7 @@ from studies.study import Study
 from studies.wanted import wanted
 from sweeps.executor import Event
 from tests.sweeps.direct import Direct
-from tests.sweeps.halved import came_to, drive, recorded, written
+from tests.sweeps.halved import STUDY, came_to, drive, recorded, written
 
 SYNCHRONOUS, ASYNCHRONOUS = "", "asynchronous = true\n"
 
@@ -43,9 +43,10 @@ def updates(store: Store) -> int:
     return sum(row["end"] - row["start"] for row in rows)
 
 
-@pytest.mark.parametrize("halving", [SYNCHRONOUS, ASYNCHRONOUS])
-def test_the_best_go_on_from_their_states(tmp_path: Path, halving: str) -> None:
-    study, store = load_study(str(written(tmp_path, halving))), fresh(tmp_path / "store")
+@pytest.mark.parametrize(("kind", "halving"), [("random", ASYNCHRONOUS), ("tpe", SYNCHRONOUS)])
+def test_the_best_go_on_from_their_states(tmp_path: Path, kind: str, halving: str) -> None:
+    text = STUDY.replace('kind = "random"', f'kind = "{kind}"\nbatch = 3')
+    study, store = load_study(str(written(tmp_path, halving, text=text))), fresh(tmp_path / "store")
     executor = Direct(store.root)
     result = drive(study, store, executor, pack=2)
     trials = wanted(study, store)
@@ -76,6 +77,17 @@ def test_who_goes_on_when_all_have_ended_does_not_depend_on_packs_or_interruptio
     assert names(wanted(study, whole)) == names(wanted(study, broken))
     assert recorded(whole) == recorded(broken) == []
     _check_report(study, whole)
+    # All settings run to the end in the same store: the best of each arm is the one that was found, at a quarter of the
+    # updates.
+    halved, cost = studies.load(study, store=whole).trials(), updates(whole)
+    every = load_study(str(written(tmp_path, text=STUDY.replace("[search.halving]\n", ""))))
+    drive(every, whole, Direct(whole.root), pack=4)
+    rows = studies.load(every, store=whole).trials()
+    assert len(rows) == 18
+    best = rows.loc[rows.groupby("arm")["final_val_loss"].idxmin(), "trial_id"]
+    assert set(halved[halved["steps"] == 36]["trial_id"]) == set(best)
+    assert cost == 168
+    assert cost < 0.3 * updates(whole)
 
 
 def _check_report(study: Study, store: Store) -> None:
