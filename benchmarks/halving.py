@@ -6,7 +6,7 @@ shared past once. The best is that of the whole grid; a halved search has found 
 those that came to its last rung, and its rank in the whole grid and its distance from the best are told. A setting that
 came to the end must have the whole grid's loss, to the last bit.
 
-    python benchmarks/halving.py [--size small|full] [--workers 2] [--seeds 1] [--json]
+    python benchmarks/halving.py [--size small|full|close] [--workers 2] [--seeds 1] [--json]
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ class Size:
 
 SIZES = {
     "small": Size(rates=5, widths=(4, 8, 16), steps=160, rungs=(10, 40), factor=4),
-    "full": Size(rates=20, widths=(4, 6, 8, 10, 12, 14, 16, 18, 20, 24), steps=320, rungs=(20, 80), factor=4),
+    "full": Size(rates=20, widths=(4, 6, 8, 10, 12, 16, 20, 24, 32, 40), steps=320, rungs=(20, 80), factor=4),
+    "close": Size(  # the best widths lie close together, and rank otherwise at the first rungs
+        rates=20, widths=(4, 6, 8, 10, 12, 14, 16, 18, 20, 24), steps=320, rungs=(20, 60, 160), factor=3
+    ),
 }
 
 
