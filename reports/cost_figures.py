@@ -43,7 +43,10 @@ def cost_figures(prefix: str, study: Entry, colours: Mapping[str, str]) -> Itera
     """
     tasks = [entry["task"] for entry in study["costs"]]
     for entry in study["costs"]:
-        yield _cost(task_prefix(prefix, entry["task"], tasks), study, entry, colours)
+        own = task_prefix(prefix, entry["task"], tasks)
+        yield _cost(own, study, entry, colours)
+        if entry["sharpness"]:
+            yield _sharpness(own, study, entry, colours)
 
 
 def _cost(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -> Drawing:
@@ -74,6 +77,40 @@ def _cost(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -
         said = f": {each}." if len(front) <= MOST_SAID else "; the table has them."
         alt += f" On the Pareto front (the line): {len(front)} of {words.plural(len(points), 'setting')}{said}"
     return finished(figure, name=f"{prefix}-cost", study=study, kind="cost", title=title, alt=alt)
+
+
+def _sharpness(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -> Drawing:
+    """Loss against sharpness; a ring marks the settings on the front of cost, loss and sharpness."""
+    points = [point for point in entry["points"] if point["sharpness"] is not None]
+    figure, axes = panel()
+    axes.set_xscale("log")
+    for point in points:
+        x, loss, colour = point["sharpness"], point["loss"], colours[point["arm"]]
+        if len(points) <= MOST_INTERVALS and None not in (x["low"], loss["low"]):
+            sides = [[x["mean"] - x["low"]], [x["high"] - x["mean"]]]
+            up = [[loss["mean"] - loss["low"]], [loss["high"] - loss["mean"]]]
+            axes.errorbar(x["mean"], loss["mean"], xerr=sides, yerr=up, fmt="none", ecolor=colour, alpha=0.4)
+        axes.plot(x["mean"], loss["mean"], mark(point["arm"], colours), color=colour, markeredgewidth=0, markersize=5.5)
+        if point["flat_front"]:
+            axes.plot(x["mean"], loss["mean"], "o", color=INK, fillstyle="none", markersize=11, markeredgewidth=1.1)
+    log_ticks(axes, "x")
+    plain_ticks(axes, "y")
+    title, unit = titled("Sharpness against loss", entry["task"]), entry["unit"]
+    axes.set(title=wrapped(title), xlabel="λ_max at the last step (log)", ylabel=f"final validation loss ({unit})")
+    if len(points) <= MOST_NAMES:
+        figure.draw_without_rendering()
+        named = [(p["sharpness"]["mean"], p["loss"]["mean"], label(p), colours[p["arm"]]) for p in points]
+        name_points(axes, named)
+    flattest = min(points, key=lambda point: point["sharpness"]["mean"])
+    front = [point for point in points if point["flat_front"]]
+    each = ", ".join(label(point) for point in front) if len(front) <= MOST_SAID else "the table has them"
+    alt = (
+        f"{titled('Final validation loss against λ_max', entry['task'])}, a point a setting: flattest is "
+        f"{label(flattest)}, λ_max {words.number(flattest['sharpness']['mean'])} at "
+        f"{words.number(flattest['loss']['mean'])} {unit}. On the Pareto front of FLOPs, loss and sharpness (ringed): "
+        f"{len(front)} of {words.plural(len(points), 'setting')}: {each}."
+    )
+    return finished(figure, name=f"{prefix}-sharpness", study=study, kind="cost", title=title, alt=alt)
 
 
 def _points(axes: Axes, points: Sequence[Entry], colours: Mapping[str, str]) -> list[tuple[float, float, str, str]]:

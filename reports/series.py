@@ -197,13 +197,13 @@ def along(tables: Tables, trials: pd.DataFrame, column: str, arms: Sequence[str]
     return found
 
 
-def by_seed(rows: pd.DataFrame, column: str) -> dict[str, Any]:
+def by_seed(rows: pd.DataFrame, column: str, *, log: bool = False) -> dict[str, Any]:
     """`summary` of a column of some trials, of those that have it."""
     found: dict[int, list[float]] = defaultdict(list)
     for seed, value in zip(rows["seed"].tolist(), rows[column].tolist(), strict=True):
         if not pd.isna(value):
             found[int(seed)].append(float(value))
-    return summary(found)
+    return summary(found, log=log)
 
 
 def leaderboard(tables: Tables, study: str, arms: Sequence[str], tuned: Iterable[str]) -> list[dict[str, Any]]:

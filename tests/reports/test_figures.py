@@ -38,7 +38,7 @@ def test_equal_reports_give_equal_bytes(report, drawings):
 
 
 def test_every_kind_is_drawn(drawings):
-    assert [d.kind for d in drawings] == ["claims", *["curves"] * 6, "cost", "curvature"]
+    assert [d.kind for d in drawings] == ["claims", *["curves"] * 6, "cost", "cost", "curvature"]
     assert len({d.name for d in drawings}) == len(drawings)
 
 

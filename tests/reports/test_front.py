@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,6 +47,31 @@ def test_settings_of_fewer_seeds_are_on_no_front():
     loss = frames.trials_["arm"].map({"a": 1.0, "b": 0.1, "c": 0.5, "d": 0.7})
     (entry,) = costs(Tables.read(frames.with_trials(final_val_loss=loss)), [arm.name for arm in arms])
     assert [(p["arm"], p["front"]) for p in entry["points"]] == [("a", True), ("b", False), ("c", True), ("d", False)]
+
+
+def test_a_dear_setting_is_on_the_front_of_three_where_none_is_as_flat():
+    arms = [Arm(name=name, flops=flops) for name, flops in (("a", 1000), ("b", 2000), ("c", 3000), ("d", 4000))]
+    frames = results(arms, seeds=range(3))
+    names = dict(zip(frames.trials_["trial_id"], frames.trials_["arm"], strict=True))
+    loss = frames.trials_["arm"].map({"a": 1.0, "b": 0.5, "c": 0.7, "d": 0.6})
+    sharp = frames.curvature_["trial_id"].map(names).map({"a": 40.0, "b": 20.0, "c": 5.0, "d": 30.0})
+    earlier = frames.curvature_["step"] < 3000
+    frames = replace(frames, curvature_=frames.curvature_.assign(lambda_max=sharp.where(~earlier, 0.1)))
+    report = report_of(frames.with_trials(final_val_loss=loss), arms)
+    (entry,) = report["studies"][0]["costs"]
+    assert [(p["arm"], p["front"], p["flat_front"]) for p in entry["points"]] == [
+        ("a", True, True),
+        ("b", True, True),
+        ("c", False, True),
+        ("d", False, False),
+    ]
+    assert [p["sharpness"]["mean"] for p in entry["points"]] == pytest.approx([40, 20, 5, 30])
+    drawings = draw(report)
+    figure = next(d for d in drawings if d.name == "quickstart-sharpness")
+    assert "flattest is c, λ_max 5.00" in figure.alt
+    assert "3 of 4 settings: a, b, c." in figure.alt
+    assert "<td>flat</td>" in html_report(report, drawings)
+    assert "| 5.00 | flat |" in markdown_report(report, drawings)
 
 
 def test_two_costs_make_no_front_and_no_table():
