@@ -29,7 +29,7 @@ def costs(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
     Its ``points`` are the settings of all arms, cheapest first, with ``flops_alone``, ``parameters`` (means over the
     trials where these differ), the final ``loss`` over seeds, and ``front``, whether they are on the Pareto front.
     ``fronted``: whether it has one, which takes `LEAST` different costs. ``sharpness``: of a point λ_max at the last
-    step, over seeds, its mean geometric, or None; of the entry, whether `LEAST` points have one. ``flat_front``: whether
+    step, over seeds, its mean geometric, or None; of the entry, whether `LEAST` points have it. ``flat_front``: whether
     a point is on the front of the three.
     """
     found = []
