@@ -1,10 +1,10 @@
 """The section ``explorer`` of ``report.json``, and the parts of a page that make it a picture one can ask.
 
-The section is built from result columns alone. The page holds it as JSON beside three scripts: Vega-Embed with all that
-it needs, as vl-convert bundles it, so that nothing is fetched; Vega-Lite charts, which Altair makes and checks; and
-``explorer.js``, which fills a chart with the rows of what is chosen. Fields of the charts are named here, once: no text
-of a study becomes the name of a field or a part of an expression, and expressions are interpreted, so that the page
-runs under a policy that forbids evaluating text.
+The section is built from result columns alone. The page holds it as JSON beside Vega-Embed with all that it needs, as
+vl-convert bundles it, so that nothing is fetched; Vega-Lite charts, which Altair makes and checks; and our own scripts
+(``templates/explorer*.js``), which fill a chart with the rows of what is chosen. Fields of the charts are named here,
+once: no text of a study becomes the name of a field or a part of an expression, and expressions are interpreted, so
+that the page runs under a policy that forbids evaluating text.
 
 A report of more than `MOST_TRIALS` trials has no explorer: there ``loopsweep query`` is the tool.
 """
@@ -25,6 +25,7 @@ from reports.explorer_trials import Source
 __all__ = ["Source", "policy", "scripts", "section"]
 
 MOST_TRIALS = 10_000
+_SCRIPTS = ("explorer_rows.js", "explorer_chart.js", "explorer.js")
 
 
 def section(sources: Sequence[Source]) -> dict[str, Any] | None:
@@ -49,9 +50,10 @@ def scripts(found: Mapping[str, Any] | None, colours: Mapping[str, Any]) -> list
     """
     if found is None:
         return []
-    own = resources.files("reports").joinpath("templates", "explorer.js").read_text(encoding="utf-8")
+    folder = resources.files("reports").joinpath("templates")
+    own = "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS)
     given = {"data": found, "charts": charts(), "colours": colours}
-    return [_bundle(), f"const GIVEN = {_json(given)};\n{own}"]
+    return [_bundle(), f'"use strict";\n{{\nconst GIVEN = {_json(given)};\n{own}}}\n']
 
 
 @cache

@@ -12,7 +12,7 @@ import seaborn as sns
 from reports.captions import titled
 from reports.colours import FAINT, INK, PALETTE
 from reports.importances import EVALUATORS
-from reports.panels import Drawing, finished, panel
+from reports.panels import Drawing, finished, panel, short
 
 MOST_BARS = 12
 WIDTH = 36
@@ -46,6 +46,7 @@ def factor_figures(prefix: str, study: Mapping[str, Any]) -> Iterator[Drawing]:
         arms = ", ".join(entry["arms"])
         title = titled(f"{arms}: what the {NAMES[entry['metric']]} depends on", entry["task"])
         axes.set(title=textwrap.fill(title, WIDTH), xlabel="share of the variance (ω²)", ylabel="")
+        axes.set_yticks(range(len(names)), [short(name) for name in names])
         axes.set_xlim(0, min(1.0, 1.05 * max(term["high"] for term in shown) or 1.0))
         slug = re.sub(r"[^a-z0-9]+", "-", f"{entry['metric']}-{number}")
         yield finished(
