@@ -48,6 +48,9 @@ RAN_MOST = 20_000
 SHOWN_S = 300.0
 
 
+Running = Callable[[], Iterable[Lane]]
+"""Asked only where a file is written: there may be many."""
+
 Key = tuple[str, int, int]
 """A stretch of a lineage: (lineage, start, end)."""
 
@@ -137,14 +140,14 @@ class Holds:
         self._planned, self._news, self._behind = self._clock(), set(), False
         self._news_of = {}
 
-    def agree(self, wanted: Sequence[Lane], running: Iterable[Lane], needs: Collection[str]) -> list[Lane]:
+    def agree(self, wanted: Sequence[Lane], running: Running, needs: Collection[str]) -> list[Lane]:
         """Of lanes that this driver would run, those that others hold, or have recorded since it planned.
 
         The rest is held from now on.
 
         Args:
             wanted: lanes.
-            running: those that its executor has.
+            running: gives those that its executor has.
             needs: lineages with passing states from which it is to begin.
         """
         self._dirty = True
@@ -156,19 +159,19 @@ class Holds:
             theirs = {id(lane) for lane in left}
             mine = [lane for lane in wanted if id(lane) not in theirs]
             if mine:
-                self._publish([*running, *mine], needs)
+                self._publish([*running(), *mine], needs)
                 self._look()  # of two that have published in one moment, at least one sees the other
                 late = [lane for lane in mine if self.other(lane, before=self.driver) is not None]
                 self._dirty = bool(late)
                 left += late
             return left
 
-    def renew(self, running: Iterable[Lane], needs: Collection[str]) -> None:
+    def renew(self, running: Running, needs: Collection[str]) -> None:
         """Publishes what this driver runs, where that has changed or has been said too long ago; see `agree`."""
         late = self._clock() - self._written >= self._renew_s
         if self._affordable and (self._dirty or late):
             with self._timed():
-                self._publish(running, needs)
+                self._publish(running(), needs)
 
     def _publish(self, lanes: Iterable[Lane], needs: Collection[str]) -> None:
         self._beat += 1

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from core.errors import StoreError
@@ -121,7 +121,7 @@ class Round:
                 if self._may_look and (self._is_time or not self._flights):
                     self._look()
                 self._submit()
-            self.holds.renew(self._flying().values(), self._needs)
+            self.holds.renew(self._running, self._needs)
             if self._flights:
                 for event in self.executor.poll(POLL_SECONDS):
                     self._handle(event)
@@ -173,6 +173,9 @@ class Round:
         units = [unit for flight in self._flights.values() for unit in flight.units.values()]
         return {(lane.lineage, lane.end): lane for unit in (*units, *self.ready.again()) for lane in unit.lanes}
 
+    def _running(self) -> Iterable[Lane]:
+        return self._flying().values()
+
     # --- submitting ---
 
     def _submit(self) -> None:
@@ -211,7 +214,7 @@ class Round:
             self.holds.changed()
             return taken
         wanted = [lane for units in taken for one in units if one.attempt == 1 for lane in one.lanes]
-        left = self.holds.agree(wanted, self._flying().values(), self._needs)
+        left = self.holds.agree(wanted, self._running, self._needs)
         if not left:
             return taken
         self._elsewhere += left

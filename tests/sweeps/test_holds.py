@@ -78,9 +78,9 @@ def test_a_hold_is_read_as_it_was_written() -> None:
 
 def test_what_another_driver_holds_is_left_whatever_part_of_it_and_the_rest_is_held_from_then_on(store: Store) -> None:
     one, other = (Holds(store, driver=name, clock=Clock()) for name in (A, B))
-    assert one.agree([lane(0, start=0, end=10), lane(1)], [], ()) == []
+    assert one.agree([lane(0, start=0, end=10), lane(1)], list, ()) == []
     wanted = [lane(0, start=0, end=20), lane(0, start=10, end=20), lane(1), lane(2)]
-    assert other.agree(wanted, [], ()) == [wanted[0], wanted[2]]
+    assert other.agree(wanted, list, ()) == [wanted[0], wanted[2]]
     one.look()
     assert one.other(lane(2)) is not None
     assert one.other(lane(0, start=0, end=10)) is None
@@ -95,16 +95,16 @@ def test_what_another_driver_has_recorded_since_this_one_planned_is_left_until_i
     clock = Clock()
     one, other = (Holds(store, driver=name, clock=clock) for name in (A, B))
     other.planning()
-    one.agree([lane(0)], [], ())
+    one.agree([lane(0)], list, ())
     one.recorded(lane(0), 10)
-    one.renew([], ())
+    one.renew(list, ())
     wanted = [lane(0, start=0, end=20), lane(0, start=10, end=20), lane(1)]
-    assert other.agree(wanted, [], ()) == wanted[:1]
+    assert other.agree(wanted, list, ()) == wanted[:1]
     clock.advance(RENEW_S)
     other.planning()
-    assert other.agree(wanted, [], ()) == []
+    assert other.agree(wanted, list, ()) == []
     clock.advance(RAN_S - RENEW_S)
-    one.renew([], ())
+    one.renew(list, ())
     assert read_hold(A, store.holds()[A]).ran == {}
     assert not other.behind
     with one:
@@ -132,10 +132,10 @@ def test_of_two_that_publish_one_stretch_in_the_same_moment_the_lesser_name_keep
 
     slow = Meanwhile(store.root)
     one, other = (Holds(of, driver=name, clock=Clock()) for of, name in ((store, A), (slow, B)))
-    slow.then = lambda: one.agree([lane(0)], [], ())
+    slow.then = lambda: one.agree([lane(0)], list, ())
     wanted = [lane(0), lane(1)]
-    assert other.agree(wanted, [], ()) == [wanted[0]]
-    other.renew([wanted[1]], ())  # what was said too early is taken back
+    assert other.agree(wanted, list, ()) == [wanted[0]]
+    other.renew(lambda: [wanted[1]], ())  # what was said too early is taken back
     one.look()
     assert one.other(lane(0)) is None
     assert one.other(lane(1)) is not None
@@ -228,7 +228,7 @@ def test_a_file_that_is_no_hold_holds_nothing_and_goes_in_time(store: Store, dat
     store.write_hold(A, data)
     foreign = store.root / "holds" / "notes.txt"
     foreign.write_text("mine", encoding="utf-8")
-    assert holds.agree([lane(0)], [], ()) == []
+    assert holds.agree([lane(0)], list, ()) == []
     clock.advance(EXPIRE_S)
     holds.look()
     assert list(store.holds()) == [B]
@@ -248,13 +248,13 @@ def test_looking_and_publishing_take_a_tenth_of_the_drivers_time_at_most(store: 
 
     holds = Holds(Far(store.root), driver=B, clock=clock)
     say(store, a_hold(lane(0)))
-    assert holds.agree([lane(1)], [], ()) == []
-    assert holds.agree([lane(0)], [], ()) == [lane(0)]  # as last seen
+    assert holds.agree([lane(1)], list, ()) == []
+    assert holds.agree([lane(0)], list, ()) == [lane(0)]  # as last seen
     say(store, a_hold(lane(2)))
-    assert holds.agree([lane(2)], [], ()) == []  # announced late
+    assert holds.agree([lane(2)], list, ()) == []  # announced late
     assert len(looks) == 2
     clock.advance(20.0)
-    assert holds.agree([lane(2)], [], ()) == [lane(2)]
+    assert holds.agree([lane(2)], list, ()) == [lane(2)]
     looks.clear()
     for _ in range(9_000):
         holds.look()
