@@ -5,9 +5,9 @@
 The driver is the real one: a study is expanded and planned, and `sweeps.round.Round` with its agenda, packs, losses and
 holds runs it. The executor is simulated: a unit takes so many seconds (within a fifth) of a clock that jumps from event
 to event, each node is lost once in so many hours on the average, and is back after two minutes. The driver's own CPU
-time, measured while it runs here, goes by on that clock too, since it does one thing at a time; so does the store, which
-takes so many commits a second. Nothing is extrapolated: the numbers are those of the trials that are simulated. What a
-look at the store costs while a round goes on is not in them: in a study without criteria there is none.
+time, measured while it runs here, goes by on that clock too, since it does one thing at a time; the store takes so many
+commits a second, one after the other. Nothing is extrapolated: the numbers are those of the trials that are simulated.
+What a look at the store costs while a round goes on is not in them: in a study without criteria there is none.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Simulated:
         self._since = time.process_time()
         return found
 
-    def stop(self, *, drain: bool) -> None:
+    def stop(self, *, drain: bool) -> None:  # noqa: ARG002 - nothing runs on
         """What waits does not begin."""
         self._queue.clear()
 
