@@ -11,10 +11,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from reports import series, stats, tasks, words
 from reports.anova import Effect, anova, level_effects
@@ -25,6 +26,8 @@ METRICS = ("final_val_loss", "final_val_exact")
 MOST_CELLS = 100_000
 """Cells times seeds of a grid up to which it is analysed."""
 
+Settings = Sequence[tuple[Setting, pd.DataFrame]]
+"""The trials of an arm by setting."""
 Values = dict[tuple[str, Setting], dict[int, float]]
 """By arm and setting, the metric by seed."""
 
@@ -38,37 +41,36 @@ def factors(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
     """
     found = []
     for task in tasks.split(tables):
-        for group in _groups(task.tables, arms):
+        of_arm = {arm: series.by_setting(task.tables, task.tables.compared(arm)) for arm in arms}
+        for group in _groups(of_arm, {arm for arm, _ in tables.matched}):
             for name in METRICS:
-                values = _values(task.tables, group, name)
+                values = _values(of_arm, group, name)
                 if values:
                     entry = {"task": task.name, "arms": group} | _entry(values, group, name)
                     found.append(entry | {"sentence": words.factors(entry)})
     return found
 
 
-def _groups(tables: Tables, arms: Sequence[str]) -> list[list[str]]:
+def _groups(of_arm: Mapping[str, Settings], controls: Collection[str]) -> list[list[str]]:
     """Arms by their sets of settings, those of one setting left out; controls have settings that others choose."""
-    controls = {arm for arm, _ in tables.matched}
-    compared, found = tables.compared(), defaultdict(list)
-    for arm in arms:
-        settings = frozenset(setting for setting, _ in series.by_setting(tables, compared[compared["arm"] == arm]))
-        if len(settings) > 1 and arm not in controls:
-            found[settings].append(arm)
+    found = defaultdict(list)
+    for arm, own in of_arm.items():
+        if len(own) > 1 and arm not in controls:
+            found[frozenset(setting for setting, _ in own)].append(arm)
     return list(found.values())
 
 
-def _values(tables: Tables, arms: Sequence[str], name: str) -> Values:
+def _values(of_arm: Mapping[str, Settings], arms: Sequence[str], name: str) -> Values:
     """The metric of the settings of some arms; none where no trial has it."""
-    compared = tables.compared()
-    if name not in compared:
-        return {}
     found: Values = {}
     for arm in arms:
-        for setting, rows in series.by_setting(tables, compared[compared["arm"] == arm]):
-            ok = rows[rows["status"] == "ok"]
-            known = zip(ok["seed"].tolist(), ok[name].tolist(), strict=True)
-            found[arm, setting] = {int(seed): float(value) for seed, value in known if math.isfinite(value)}
+        for setting, rows in of_arm[arm]:
+            if name not in rows:
+                return {}
+            known = zip(rows["status"].tolist(), rows["seed"].tolist(), rows[name].tolist(), strict=True)
+            found[arm, setting] = {
+                int(seed): float(value) for status, seed, value in known if status == "ok" and math.isfinite(value)
+            }
     return found if any(found.values()) else {}
 
 

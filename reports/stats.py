@@ -56,7 +56,7 @@ def t_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
     if len(x) < 2:
         return Interval(n=1, mean=mean, sd=None, low=None, high=None)
     sd = float(x.std(ddof=1))
-    half = float(stats.t.ppf(0.5 + level / 2, len(x) - 1)) * sd / math.sqrt(len(x))
+    half = float(special.stdtrit(len(x) - 1, 0.5 + level / 2)) * sd / math.sqrt(len(x))
     return Interval(n=len(x), mean=mean, sd=sd, low=mean - half, high=mean + half)
 
 
