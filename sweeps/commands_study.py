@@ -16,6 +16,7 @@ from typing import Any
 from core.errors import InputError, Problem
 from studies.coverage import Coverage
 from studies.expand import Trial, count
+from studies.importances import latest_importances
 from studies.proposals import read_proposals
 from studies.sizes import SMALL
 from studies.spec import catalogue, load_sizes, load_study
@@ -37,6 +38,9 @@ from sweeps.size_costs import MOST_PLANNED, SizeCost, size_costs, time_left, to_
 from sweeps.standing import counts, lacking, standing_table
 from sweeps.tables import Quantity, duration, flops, pairs, plural, size, table
 from sweeps.tree_text import tree_text
+
+SHOWN_KEYS = 4
+"""Searched keys of which the importance is shown, the largest first."""
 
 
 def load(name: str, *, max_trials: int) -> Study:
@@ -250,9 +254,14 @@ def status(name: str, root: str, *, max_trials: int, as_json: bool) -> int:
     trials, coverage = wanted(study, store), Coverage(store.read("segments"))
     found = counts(trials, coverage, current(store, now=datetime.now(UTC)))
     if as_json:
-        output.emit_json({"study": study.name} | found)
+        searched = {} if study.search is None else {"importances": latest_importances(study, store)}
+        output.emit_json({"study": study.name} | found | searched)
         return 0
     output.emit(standing_table(found))
+    for one in latest_importances(study, store):
+        shares = ", ".join(f"{key} {value:.2f}" for key, value in list(one["shares"].items())[:SHOWN_KEYS])
+        what = f"what matters for {one['metric']} in {one['arm']}, by {one['evaluator']} of {one['n']:,} settings"
+        output.emit(f"\n{output.clean(what)}: {shares}")
     if said := lacking(as_typed(name, root), trials, store, coverage):
         output.emit(f"\n{said}")
     return 0

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from studies.expand import Proposal
+from studies.importances import latest_importances
 from studies.proposals import read_proposals
 from studies.store import Store
 from sweeps import search
@@ -51,6 +52,13 @@ def test_both_evaluators_find_what_matters_and_are_recorded_by_name(store):
     assert {row["n"] for row in found} == {40 - failed}
     assert not search.advance(study, store, rows)
     assert store.read("importances").num_rows == len(found), "computed once"
+    latest = latest_importances(study, store)
+    assert [(one["metric"], one["evaluator"], next(iter(one["shares"]))) for one in latest] == [
+        ("final_val_loss", "fanova", "train.clip"),
+        ("final_val_loss", "ped-anova", "train.clip"),
+        ("flops_alone", "fanova", "train.lr"),
+        ("flops_alone", "ped-anova", "train.lr"),
+    ]
 
 
 def test_they_wait_for_enough_settings_and_for_a_quarter_more(store):
