@@ -68,7 +68,7 @@ def test_settings_run_in_the_storage_and_then_have_ended(tmp_path, kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("damage", ["lost", "cut", "overwritten"])
 def test_a_lost_or_damaged_storage_is_written_anew_and_the_damaged_one_kept(tmp_path, kind, damage):
-    study, url, known = sought(), at(tmp_path, kind), proposals(12)
+    study, url, known = sought(), at(tmp_path, kind), proposals(5)
     shown = mirrored(study, known, results(study, known))
     write_storage(url, lambda: shown)
     before = trials(url)
