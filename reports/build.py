@@ -207,7 +207,7 @@ def _warnings(study: Study, tables: Tables) -> list[str]:
         found.append(f"{len(study.seeds)} seeds explore at best; a claim wants 10.")
     ok = series.finished(tables)
     if "tokens" in tables.metrics.columns and len(ok):
-        last = tables.metrics.groupby("trial_id")["tokens"].max()
+        last = tables.metrics.wide("tokens").max(axis=1)
         budgets = ok.assign(tokens=ok["trial_id"].map(last)).groupby("arm")["tokens"].mean()
         if budgets.nunique() > 1:
             shown = ", ".join(f"{arm} {words.number(budgets[arm])}" for arm in _arms(study) if arm in budgets)

@@ -154,9 +154,10 @@ def _stability(tables: Tables, trials: pd.DataFrame, steps: Sequence[int]) -> di
     limit: list[dict[str, Any]] = []
     if optimizer == "sgd" and "lr" in tables.metrics.columns:
         momentum = {str(t): float(one["momentum"]) for t, one in zip(trials["trial_id"], trained, strict=True)}
-        rates = tables.metrics[tables.metrics["trial_id"].isin(momentum.keys()) & (tables.metrics["lr"] > 0)]
-        for step, rows in rates[rates["step"].isin(steps)].groupby("step"):
-            values = [(2 + 2 * momentum[t]) / lr for t, lr in zip(rows["trial_id"], rows["lr"], strict=True)]
+        wide = tables.metrics.wide("lr")
+        rates = wide[wide.index.isin(momentum.keys())]
+        for step in (column for column in rates.columns if column in steps):
+            values = [(2 + 2 * momentum[str(t)]) / lr for t, lr in rates[step].items() if lr > 0]
             if len(values) == len(momentum) and max(values) <= min(values) * (1 + 1e-9):
                 limit.append({"step": int(str(step)), "value": values[0]})
     return {"optimizer": optimizer, "limit": limit}

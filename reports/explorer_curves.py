@@ -77,7 +77,7 @@ def _settings(sources: Sequence[Source], trials: pd.DataFrame) -> list[tuple[int
 
 def _followed(sources: Sequence[Source]) -> list[str]:
     """Columns with a history, in the order of their weight."""
-    there = {str(c) for s in sources for c in s.tables.metrics.columns if s.tables.metrics[c].notna().any()}
+    there = {name for source in sources for name in source.tables.metrics.columns}
     measured = {str(c) for s in sources for c in s.tables.curvature.columns if s.tables.curvature[c].notna().any()}
     strata = sorted(
         (c for c in there if c.startswith("val_loss_") and tasks.length_of(c) is None),
@@ -93,25 +93,23 @@ def _histories(
     """By place of a trial, its history of a column."""
     found: dict[int, Curve] = {}
     for source in sources:
-        frame = source.tables.metrics if name in source.tables.metrics.columns else source.tables.curvature
-        if name not in frame.columns:
-            continue
-        rows = frame.loc[frame[name].notna(), ["trial_id", "step", name]]
-        rows = rows[_kept(rows["trial_id"])]
-        for key, own in rows.groupby("trial_id", sort=False):
-            curve = (tuple(map(int, own["step"])), tuple(map(float, own[name])))
+        wide = source.tables.wide(name)
+        steps, values = wide.columns.to_numpy(), wide.to_numpy()
+        for key, own in zip(wide.index, values, strict=True):
+            kept = _kept(np.flatnonzero(~np.isnan(own)))
+            curve = (tuple(steps[kept].tolist()), tuple(own[kept].tolist()))
             for place in places.get((source.name, str(key)), ()):
                 found[place] = curve
     return found
 
 
-def _kept(trial: pd.Series) -> NDArray[np.bool_]:
-    """Of rows sorted by trial and step, those that a thinned history has: evenly, with the first and the last."""
-    place = trial.groupby(trial, sort=False).cumcount().to_numpy()
-    last = trial.groupby(trial, sort=False).transform("size").to_numpy() - 1
-    most = MOST_STEPS - 1
-    even = (place * most) // np.maximum(last, 1) != ((place - 1) * most) // np.maximum(last, 1)
-    return np.asarray((last <= most) | even | (place == 0))
+def _kept(places: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Of the places of a history, those that a thinned one has: evenly, with the first and the last."""
+    if len(places) <= MOST_STEPS:
+        return places
+    most, last = MOST_STEPS - 1, len(places) - 1
+    cells = np.arange(len(places)) * most // last
+    return places[np.flatnonzero(np.diff(cells, prepend=-1))]
 
 
 def _mean(curves: Sequence[Curve], trials: int) -> Curve | None:

@@ -8,6 +8,7 @@ in `studies.claims.FUNCTIONALS`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,9 +27,10 @@ class UnmeasuredError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """The rows of one trial in the tables that functionals look at, each in the order of steps."""
+    """What functionals look at of one trial, in the order of steps."""
 
-    metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
+    metrics: Mapping[str, pd.Series] = field(default_factory=dict)
+    """By column of metrics, its values over the steps; NaN where there is none."""
     curvature: pd.DataFrame = field(default_factory=pd.DataFrame)
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
 
@@ -63,8 +65,9 @@ def plateau_step(history: History, share: float = 0.01) -> float:
     drop = loss[0] - min(loss)
     if drop <= 0:
         raise UnmeasuredError("the loss never fell below its first value")
-    for index, step in enumerate(steps[:-1]):
-        if loss[index] - min(loss[index:]) <= share * drop:
+    to_come = list(itertools.accumulate(reversed(loss), min))[::-1]
+    for step, now, least in zip(steps[:-1], loss, to_come, strict=False):
+        if now - least <= share * drop:
             return step
     raise UnmeasuredError(f"no plateau: the loss still improves at the last evaluation, step {steps[-1]:g}")
 
@@ -95,12 +98,12 @@ def _half_gain(history: History, column: str) -> float:
 
 
 def _column(history: History, column: str) -> tuple[list[float], list[float]]:
-    if column not in history.metrics.columns:
+    if column not in history.metrics:
         raise UnmeasuredError(f"the table metrics has no column {column}")
-    rows = history.metrics[["step", column]].dropna()
-    if len(rows) < 2:
-        raise UnmeasuredError(f"{column} was evaluated at {words.plural(len(rows), 'step')}; at least 2 are needed")
-    return rows["step"].astype(float).tolist(), rows[column].astype(float).tolist()
+    known = history.metrics[column].dropna()
+    if len(known) < 2:
+        raise UnmeasuredError(f"{column} was evaluated at {words.plural(len(known), 'step')}; at least 2 are needed")
+    return known.index.astype(float).tolist(), known.astype(float).tolist()
 
 
 # --- curves at the end -----------------------------------------------------------------------------------------------
@@ -271,6 +274,13 @@ FUNCTIONALS = {
     ),
 }
 """By name, as `studies.claims.FUNCTIONALS` lets a study call them."""
+
+
+READ: Mapping[str, tuple[str, ...]] = {
+    "plateau_step": ("val_loss",),
+    "phase_order": ("val_accuracy_low_ic", "val_accuracy_high_ic"),
+}
+"""The columns of metrics that a functional reads; the others read what is measured."""
 
 
 def evaluate(name: str, arguments: Sequence[float], history: History) -> float:

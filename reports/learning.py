@@ -62,7 +62,7 @@ def along_axes(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
 
 def _losses(tables: Tables, count: int) -> list[str]:
     """The losses to follow on so many tasks: of all sequences, of simple before complex, of trained before longer."""
-    columns = [name for name in map(str, tables.metrics) if name.startswith("val_loss_")]
+    columns = [name for name in tables.metrics.columns if name.startswith("val_loss_")]
     strata = sorted(
         (name for name in columns if tasks.length_of(name) is None),
         key=lambda name: (not name.endswith(("low_ic", "trained")), name),

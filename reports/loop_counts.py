@@ -57,8 +57,10 @@ def panels(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
 
 def _trained(tables: Tables, trials: pd.DataFrame, step: int) -> int | None:
     """The loops of the stage in which the step lies, where all trials have the same."""
-    rows = tables.metrics[tables.metrics["trial_id"].isin(trials["trial_id"]) & (tables.metrics["step"] <= step)]
-    loops = {int(value) for value in rows.groupby("trial_id")["loops"].last()}
+    wide = tables.metrics.wide("loops")
+    rows = wide[wide.index.isin(trials["trial_id"])]
+    rows = rows[[column for column in rows.columns if int(str(column)) <= step]]
+    loops = {int(own.iloc[-1]) for _, row in rows.iterrows() if len(own := row.dropna())}
     return loops.pop() if len(loops) == 1 else None
 
 

@@ -26,10 +26,8 @@ def reference(claims: Iterable[Claim], arms: Sequence[str]) -> str:
 
 def paired_curves(tables: Tables, name: str, arms: Sequence[str], reference: str) -> list[dict[str, Any]]:
     """The difference of each arm from a reference over the steps: `paired` of a column of metrics."""
-    if name not in tables.metrics.columns:
-        return []
-    wide = tables.metrics.dropna(subset=[name]).pivot_table(index="trial_id", columns="step", values=name)
-    return paired(tables, wide, arms, reference, x="step")
+    wide = tables.metrics.wide(name)
+    return [] if wide.empty else paired(tables, wide, arms, reference, x="step")
 
 
 def paired(
@@ -73,8 +71,9 @@ def paired(
             continue
         complete = ~np.isnan(np.concatenate(list(kept.values()))).any(axis=0)
         points = []
-        for i in np.flatnonzero(complete).tolist():
-            point = series.summary({seed: own[:, i].tolist() for seed, own in kept.items()})
+        seeds = [seed for seed, own in kept.items() for _ in own]
+        means = series.summaries(np.concatenate(list(kept.values()))[:, complete], seeds)
+        for i, point in zip(np.flatnonzero(complete).tolist(), means, strict=True):
             if log:
                 point |= {k: None if point[k] is None else math.exp(point[k]) for k in ("mean", "low", "high")}
             points.append({x: columns[i]} | point)

@@ -15,7 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from reports import methods, stats, tasks
 from reports.tables import Setting, Tables, plain
@@ -68,6 +70,26 @@ def summary(by_seed: Mapping[int, Sequence[float]], *, log: bool = False) -> dic
     return {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
 
 
+def summaries(values: NDArray[np.float64], seeds: Sequence[int], *, log: bool = False) -> list[dict[str, Any]]:
+    """`summary` of many quantities at once.
+
+    Args:
+        values: [trials, quantities], finite; on a log scale positive.
+        seeds: [trials].
+        log: geometric means.
+    """
+    if not values.size:
+        return []
+    order = np.argsort(seeds, kind="stable")
+    starts, counts = np.unique(np.asarray(seeds)[order], return_index=True, return_counts=True)[1:]
+    means = np.add.reduceat(values[order], starts, axis=0) / counts[:, None]
+    mean, half = stats.t_intervals(np.log(means) if log else means)
+    edges = [mean] if half is None else [mean, mean - half, mean + half]
+    shown = [(np.exp(edge) if log else edge).tolist() for edge in edges]
+    shown += [[None] * len(mean)] * (3 - len(shown))
+    return [{"mean": m, "low": a, "high": b, "n": len(means)} for m, a, b in zip(*shown, strict=True)]
+
+
 def finished(tables: Tables) -> pd.DataFrame:
     """The compared trials that ended ok."""
     rows = tables.compared()
@@ -76,12 +98,15 @@ def finished(tables: Tables) -> pd.DataFrame:
 
 def by_setting(tables: Tables, rows: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
     """Trials by setting; settings in the order of their values, numbers before texts."""
-    found: dict[Setting, list[Any]] = defaultdict(list)
-    acting = ["trial_id", *tables.axes]  # all that a setting looks at; whole rows are ten times as slow
-    for index, row in zip(rows.index, rows[acting].to_dict("records"), strict=True):
-        found[tables.setting(row)].append(index)
-    ordered = sorted(found.items(), key=lambda item: [_order(value) for _, value in item[0]])
-    return [(setting, rows.loc[indices]) for setting, indices in ordered]
+    if rows.empty:
+        return []
+    if not tables.axes:
+        return [((), rows)]
+    alike = rows.groupby(list(tables.axes), dropna=False, sort=False).ngroup().to_numpy()
+    first = np.unique(alike, return_index=True)[1]
+    heads = [tables.setting(row) for row in rows.iloc[first][list(tables.axes)].to_dict("records")]
+    order = sorted(range(len(heads)), key=lambda place: [_order(value) for _, value in heads[place]])
+    return [(heads[place], rows[alike == place]) for place in order]
 
 
 def groups(tables: Tables, arms: Sequence[str]) -> list[Group]:
@@ -122,43 +147,54 @@ def curves(tables: Tables, name: str, arms: Sequence[str]) -> list[dict[str, Any
     A series covers the steps at which each of its trials has the value. ``flops`` is what training up to there costs
     a trial by itself, where the table says it. ``methods``: how what is measured was found.
     """
-    source = tables.metrics if name in tables.metrics.columns else tables.curvature
-    if name not in source.columns:
+    wide = tables.wide(name)
+    if wide.empty:
         return []
-    rows = source.loc[source[name].notna()]
-    log = metric(name).scale == "log" and bool((rows[name] > 0).all())
+    values, steps = wide.to_numpy(), wide.columns.tolist()
+    places = {str(trial_id): place for place, trial_id in enumerate(wide.index)}
+    log = metric(name).scale == "log" and bool(np.nanmin(values) > 0)
+    flops = tables.metrics.wide("flops_alone") if name in tables.metrics.columns else pd.DataFrame()
     found = []
     for group in groups(tables, arms):
         seeds = dict(zip(group.trials["trial_id"], group.trials["seed"], strict=True))
-        own = rows[rows["trial_id"].isin(seeds.keys())]
-        if own.empty:
+        known = [trial_id for trial_id in seeds if trial_id in places]
+        own = values[[places[trial_id] for trial_id in known]]
+        if not known or bool(np.isnan(own).all()):
             continue
-        points = []
-        for step, at in own.groupby("step"):
-            if len(at) < len(seeds):
-                continue
-            by_seed: dict[int, list[float]] = defaultdict(list)
-            for trial_id, value in zip(at["trial_id"], at[name], strict=True):
-                by_seed[int(seeds[trial_id])].append(float(value))
-            flops = float(at["flops_alone"].mean()) if "flops_alone" in at.columns else None
-            points.append({"step": int(str(step)), "flops": flops} | summary(by_seed, log=log))
+        common = np.flatnonzero(~np.isnan(own).any(axis=0)) if len(known) == len(seeds) else np.empty(0, np.intp)
+        means = summaries(own[:, common], [int(seeds[trial_id]) for trial_id in known], log=log)
+        costs = flops.reindex(index=known, columns=wide.columns[common]).mean(axis=0).tolist()
+        points = [
+            {"step": int(steps[place]), "flops": None if math.isnan(cost) else cost} | mean
+            for place, cost, mean in zip(common.tolist(), costs, means, strict=True)
+        ]
         found.append(
             group.head
             | {
                 "log": log,
                 "n": int(group.trials["seed"].nunique()),
-                "methods": sorted(methods.of_rows(own, name)),
+                "methods": _methods(tables, name, known),
                 "points": points,
             }
         )
     return found
 
 
+def _methods(tables: Tables, name: str, trials: Sequence[str]) -> list[str]:
+    """How what is measured was found on some trials; nothing of what is evaluated."""
+    if name in tables.metrics.columns or name not in tables.curvature.columns:
+        return []
+    rows = tables.curvature
+    return sorted(methods.of_rows(rows[rows["trial_id"].isin(trials) & rows[name].notna()], name))
+
+
 def floor(tables: Tables, name: str) -> float | None:
     """The Bayes-optimal value, mean over seeds; None where it is not recorded or depends on the setting."""
-    if name not in tables.metrics.columns:
+    wide = tables.metrics.wide(name)
+    if wide.empty:
         return None
-    known = tables.metrics.dropna(subset=[name]).groupby("trial_id")[name].first()
+    there = wide.notna().to_numpy()
+    known = pd.Series(wide.to_numpy()[np.arange(len(wide)), there.argmax(axis=1)], index=wide.index)
     trials = finished(tables)
     of_seed = trials.assign(floor=trials["trial_id"].map(known)).dropna(subset=["floor"]).groupby("seed")["floor"]
     if len(of_seed) == 0 or bool((of_seed.max() - of_seed.min() > 1e-9).any()):

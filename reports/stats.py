@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from core.streams import stream
@@ -58,6 +59,20 @@ def t_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
     sd = float(x.std(ddof=1))
     half = float(special.stdtrit(len(x) - 1, 0.5 + level / 2)) * sd / math.sqrt(len(x))
     return Interval(n=len(x), mean=mean, sd=sd, low=mean - half, high=mean + half)
+
+
+def t_intervals(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """`t_interval` of many quantities at once.
+
+    Args:
+        values: [n, quantities], finite, n ≥ 1.
+
+    Returns:
+        Means [quantities], and the half widths of the 95 % intervals; None below two values.
+    """
+    n = len(values)
+    mean = values.mean(axis=0)
+    return mean, None if n < 2 else float(special.stdtrit(n - 1, 0.975)) * values.std(axis=0, ddof=1) / math.sqrt(n)
 
 
 def no_spread(values: Sequence[float]) -> bool:

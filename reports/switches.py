@@ -64,8 +64,8 @@ def tree(trials: Iterable[Trial], ended: Mapping[str, int] | None = None) -> dic
 def last_steps(tables: Tables) -> dict[str, int]:
     """By trial_id, the last step with metrics of the trials that have ended, however."""
     ended = tables.trials.loc[tables.trials["status"].notna(), "trial_id"].unique()
-    last = tables.metrics.groupby("trial_id")["step"].max()
-    return {key: int(last.get(key, 0)) for key in ended}
+    last = tables.metrics.last_steps()
+    return {key: last.get(key, 0) for key in ended}
 
 
 def switches(tables: Tables, arms: Sequence[str], reference: str) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from reports.metrics import Metrics, pivoted
 from studies.expand import Trial
 from studies.where import Expression
 
@@ -38,8 +39,12 @@ class Results(Protocol):
         """One row per (study, arm, trial_id)."""
         ...
 
-    def metrics(self) -> pd.DataFrame:
-        """One row per (trial_id, step)."""
+    def evaluated(self) -> list[str]:
+        """The columns of the view metrics in which some trial has a value."""
+        ...
+
+    def wide(self, metric: str) -> pd.DataFrame:
+        """One of them by trial_id (rows) and step (columns), NaN where there is no value."""
         ...
 
     def curvature(self) -> pd.DataFrame:
@@ -72,7 +77,7 @@ class Tables:
     """The views of one study, read once; rows in the order of their keys."""
 
     trials: pd.DataFrame
-    metrics: pd.DataFrame
+    metrics: Metrics
     curvature: pd.DataFrame
     curves: pd.DataFrame
     spectra: pd.DataFrame
@@ -95,7 +100,7 @@ class Tables:
         axes = sorted(c for c in trials.columns if c.startswith(SECTIONS) and c not in tuned)
         return cls(
             trials=trials,
-            metrics=_sorted(results.metrics(), ["trial_id", "step"]),
+            metrics=Metrics(results.evaluated(), results.wide),
             curvature=_sorted(results.curvature(), ["trial_id", "step"]),
             curves=_sorted(results.curves(), ["trial_id", "step", "quantity", "x"]),
             spectra=_sorted(results.spectra(), ["trial_id", "step", "kind"]),
@@ -104,6 +109,12 @@ class Tables:
             axes=tuple(c for c in axes if trials[c].notna().any()),
             matched={(trial.arm, trial.trial_id): trial.matched for trial in results.wanted if trial.matched},
         )
+
+    def wide(self, name: str) -> pd.DataFrame:
+        """A column of metrics or of curvature by trial_id and step; empty where nobody has it."""
+        if name not in self.metrics.columns and name in self.curvature.columns:
+            return pivoted(self.curvature, name)
+        return self.metrics.wide(name)
 
     def compared(self, arm: str | None = None) -> pd.DataFrame:
         """The trials that are compared (not those of tuning or confirmation), of one arm or of all."""

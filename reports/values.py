@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pandas as pd
 
 from core.quantities import QUANTITY_OF, point
 from reports import methods
-from reports.functionals import FUNCTIONALS, History, UnmeasuredError, evaluate, failure
+from reports.functionals import FUNCTIONALS, READ, History, UnmeasuredError, evaluate, failure
 from reports.tables import Tables
 from studies.claims import FUNCTIONALS as SIGNATURES
 from studies.claims import MetricRef
@@ -68,30 +68,44 @@ def values(tables: Tables, ref: MetricRef) -> Values:
     known: dict[str, float] = {}
     missing: dict[str, str] = {}
     by: dict[str, frozenset[str]] = {}
-    rows = _histories(tables, ref)
-    for trial in tables.compared().to_dict("records"):
+    rows, compared = _histories(tables, ref), tables.compared()
+    looked_at = ["trial_id", "status", "steps", *({ref.name, "switch_step", "switch_drop"} & set(compared.columns))]
+    for trial in compared[looked_at].to_dict("records"):
         key = str(trial["trial_id"])
+        history = rows(key)
         try:
-            known[key] = _value(ref, trial, rows.get(key, History()))
-            by[key] = _methods(ref, trial, rows.get(key, History()))
+            known[key] = _value(ref, trial, history)
+            by[key] = _methods(ref, trial, history)
         except UnmeasuredError as error:
             missing[key] = str(error)
     return Values(known=known, missing=missing, methods=by)
 
 
-def _histories(tables: Tables, ref: MetricRef) -> dict[str, History]:
-    """The rows of each trial, as far as the metric may look at them; none where it looks at the trial alone."""
+def _histories(tables: Tables, ref: MetricRef) -> Callable[[str], History]:
+    """What the metric may look at of a trial, by trial_id; nothing where it looks at the trial alone."""
     if ref.source == "trials":
-        return {}
-    names = ("metrics", "curvature", "curves") if ref.source == "functional" else (ref.source,)
+        return lambda _: History()
+    evaluated: dict[str, pd.DataFrame] = {}
+    if ref.source in ("metrics", "functional"):
+        names = READ.get(ref.name, ()) if ref.source == "functional" else (ref.name,)
+        evaluated = {name: tables.metrics.wide(name) for name in names if name in tables.metrics.columns}
     found: dict[str, dict[str, pd.DataFrame]] = defaultdict(dict)
-    for name in names:
-        frame: pd.DataFrame = getattr(tables, name)
+    for table in {"functional": ("curvature", "curves"), "curvature": ("curvature",)}.get(ref.source, ()):
+        frame: pd.DataFrame = getattr(tables, table)
         if ref.source != "functional" and ref.name in frame.columns:
             frame = frame[["trial_id", "step", ref.name, *({"method"} & set(frame.columns))]]
         for key, rows in frame.groupby("trial_id", sort=False):
-            found[str(key)][name] = rows
-    return {key: History(**frames) for key, frames in found.items()}
+            found[str(key)][table] = rows
+
+    def history(trial_id: str) -> History:
+        empty = pd.Series(dtype=float)
+        own: dict[str, pd.Series] = {
+            name: cast(pd.Series, wide.loc[trial_id]) if trial_id in wide.index else empty
+            for name, wide in evaluated.items()
+        }
+        return History(metrics=own, **found.get(trial_id, {}))
+
+    return history
 
 
 def _value(ref: MetricRef, trial: Mapping[Any, Any], history: History) -> float:
@@ -106,18 +120,21 @@ def _value(ref: MetricRef, trial: Mapping[Any, Any], history: History) -> float:
         return _number(trial.get(ref.name), ref.name, _no_switch(ref.name, trial))
     if ref.source == "functional":
         return evaluate(ref.name, ref.arguments, history)
-    frame = history.curvature if ref.source == "curvature" else history.metrics
-    if ref.name not in frame.columns:
+    frame = history.curvature
+    if ref.source == "curvature":
+        column = frame.set_index("step")[ref.name] if ref.name in frame.columns else None
+    else:
+        column = history.metrics.get(ref.name)
+    if column is None:
         raise UnmeasuredError(f"{ref.name} was not measured")
     if ref.at == "best":
-        column = frame[ref.name].dropna()
         return _number(column.min() if meaning(ref).better == "lower" else column.max(), ref.name)
     step = int(trial["steps"]) if ref.at == "final" else ref.at
-    row = frame.loc[frame["step"] == step, ref.name].dropna()
-    if row.empty:
-        why = _failure(frame, ref.name, step)
+    value = column.get(step)
+    if value is None or pd.isna(value):
+        why = _failure(frame, ref.name, step) if ref.source == "curvature" else None
         raise UnmeasuredError(f"{ref.name} was not measured at step {step}{f': {why}' if why else ''}")
-    return _number(row.iloc[0], ref.name)
+    return _number(value, ref.name)
 
 
 def _methods(ref: MetricRef, trial: Mapping[Any, Any], history: History) -> frozenset[str]:

@@ -127,22 +127,22 @@ class _Steps:
 
 
 def _evaluated(groups: Iterable[Group]) -> tuple[pa.Table, pa.Table]:
-    """The evaluations that are a trial's: its lineages, each with its grid; and the steps of the grids.
+    """The evaluations that are a trial's: its place and lineages, each with its grid; and the steps of the grids.
 
     Trials of a study are mostly evaluated alike, so that grids are few. The row of each evaluation, written out, would
     be as many as there are metrics, and a join with them would take seconds where there are 10^7.
     """
     steps = _Steps()
     grids: dict[bytes, int] = {}
-    spans: list[tuple[str, str, int]] = []
-    for group in groups:
+    spans: list[tuple[int, str, str, int]] = []
+    for place, group in enumerate(groups):
         for index, (link, _, last) in enumerate(group.links):
             grid = steps.asked(group, index, "evaluate", last).tobytes()
             if grid:
-                spans.append((group.key, link.lineage, grids.setdefault(grid, len(grids))))
+                spans.append((place, group.key, link.lineage, grids.setdefault(grid, len(grids))))
     listed = [np.frombuffer(grid, np.int64) for grid in grids]
     lengths = [len(grid) for grid in listed]
-    return _table(spans, {"trial_id": _TEXT, "lineage": _TEXT, "grid": _WHOLE}), pa.table(
+    return _table(spans, {"place": _WHOLE, "trial_id": _TEXT, "lineage": _TEXT, "grid": _WHOLE}), pa.table(
         {
             "grid": pa.array(np.repeat(np.arange(len(listed)), lengths), _WHOLE),
             "step": pa.array(np.concatenate(listed) if listed else np.empty(0, np.int64), _WHOLE),

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.dataset
 
@@ -63,7 +65,8 @@ class Views:
         """Those of the store that the views read."""
         for name in ("metrics", "curvature", "curves", "spectra", "surfaces", "events", "checks", "importances"):
             self.files += _rows_of(self.connection, name, store.dataset(name))
-        _define(self.connection, trials, store, only)
+        self._there = frozenset(store.dataset("metrics").schema.names)
+        _define(self.connection, trials, store, there=self._there, only=only)
 
     def arrow(self, name: str) -> pa.Table:
         """A view's rows, sorted by its key; fields have unit, meaning and class (`studies.dictionary`) as metadata.
@@ -75,6 +78,44 @@ class Views:
             raise InputError([Problem(name, f"unknown view; {nearest(name, VIEWS)}")])
         rows = self.connection.sql(f"SELECT * FROM {name} ORDER BY {', '.join(_ORDER[name])}").to_arrow_table()  # noqa: S608 - a name of ours
         return rows.cast(pa.schema([described(name, field) for field in rows.schema]))
+
+    def evaluated(self) -> list[str]:
+        """The metrics of which some trial has a value, in the order of the view ``metrics``."""
+        columns = self.connection.sql("SELECT * FROM metrics LIMIT 0").columns
+        names = [name for name in columns if name in self._there and name != "step"]
+        counts = ", ".join(f"count(m.{_quoted(name)})" for name in names) or "1"
+        found = self.connection.sql(f"SELECT {counts} FROM {_OWN_METRICS}").fetchall()[0]  # noqa: S608
+        return [name for name, count in zip(names, found, strict=False) if count]
+
+    def wide(self, name: str) -> tuple[list[str], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """A metric of all trials at all steps at which any of them is evaluated; other columns are not read.
+
+        Args:
+            name: a column of the view ``metrics``.
+
+        Returns:
+            The ids of the trials that were evaluated; the steps; values ``[trials, steps]``, NaN where there is none.
+
+        Raises:
+            InputError: for a name that the view does not have.
+        """
+        known = self.connection.sql("SELECT * FROM metrics LIMIT 0").columns
+        if name not in known:
+            raise InputError([Problem(name, f"unknown metric; {nearest(name, known)}")])
+        trials = self.connection.sql("SELECT DISTINCT place, trial_id FROM _spans ORDER BY trial_id").fetchall()
+        rows = np.empty(1 + max((place for place, _ in trials), default=0), np.int64)
+        rows[[place for place, _ in trials]] = np.arange(len(trials))
+        steps = (
+            self.connection.sql("SELECT DISTINCT step FROM _grids ORDER BY step").to_arrow_table()["step"].to_numpy()
+        )
+        values = np.full((len(trials), len(steps)), np.nan)
+        if name in self._there:
+            column = f"m.{_quoted(name)}"
+            sql = f"SELECT s.place, m.step, {column}::DOUBLE AS x FROM {_OWN_METRICS} WHERE {column} IS NOT NULL"  # noqa: S608
+            for batch in self.connection.sql(sql).to_arrow_reader(1 << 18):
+                place, step, x = (batch.column(i).to_numpy() for i in range(3))
+                values[rows[place], np.searchsorted(steps, step)] = x
+        return [trial_id for _, trial_id in trials], steps, values
 
     def dictionary(self, name: str) -> list[Entry]:
         """The columns of a view with type, unit and meaning; no row is read.
@@ -101,6 +142,10 @@ def open_views(trials: Sequence[Trial], store: Store, *, only: Collection[str] |
     finally:
         views.close()
 
+
+_OWN_METRICS = """_metrics AS m JOIN _spans AS s ON s.lineage = m.lineage
+    SEMI JOIN _grids AS g ON g.grid = s.grid AND g.step = m.step"""
+"""The evaluations of trials. The semi join comes last: joined first, grids and spans would be a row each evaluation."""
 
 _ORDER: Mapping[str, tuple[str, ...]] = {
     "trials": ("study", "arm", "role", "seed", "trial_id"),
@@ -136,7 +181,9 @@ def _rows_of(connection: Any, name: str, rows: pyarrow.dataset.Dataset) -> list[
     return list(rows.files)
 
 
-def _define(connection: Any, trials: Sequence[Trial], store: Store, only: Collection[str] | None) -> None:
+def _define(
+    connection: Any, trials: Sequence[Trial], store: Store, *, there: Collection[str], only: Collection[str] | None
+) -> None:
     coverage = Coverage(store.read("segments"))
     chains = [coverage.chain(trial) for trial in trials]
     checks = store.dataset("checks")
@@ -146,12 +193,9 @@ def _define(connection: Any, trials: Sequence[Trial], store: Store, only: Collec
         connection.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM {name}_rows")  # noqa: S608 - a name of ours
     strata = list(dict.fromkeys(name for task in _distinct_tasks(trials) for name in task.stratum_names))
     values = [*HISTORY, *(f"{base.name}_{stratum}" for base in STRATIFIED for stratum in strata)]
-    there = set(store.dataset("metrics").schema.names)
     columns = [_column(name, there) for name in ("stage", "loops", "lr", *values, *_LAST_COLUMNS)]
     connection.execute(
-        f"""CREATE VIEW metrics AS SELECT spans.trial_id, m.step, {", ".join(columns)}
-        FROM _metrics AS m JOIN _spans AS spans ON spans.lineage = m.lineage
-        SEMI JOIN _grids AS grids ON grids.grid = spans.grid AND grids.step = m.step"""  # noqa: S608
+        f"CREATE VIEW metrics AS SELECT s.trial_id, m.step, {', '.join(columns)} FROM {_OWN_METRICS}"  # noqa: S608
     )
     asked = {id(trial.config.measure): trial.config.measure for trial in trials}.values()
     names = pa.array(sorted({trial.study for trial in trials}), pa.string())

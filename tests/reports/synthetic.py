@@ -81,6 +81,12 @@ class Frames:
     def metrics(self) -> pd.DataFrame:
         return self.metrics_.copy()
 
+    def evaluated(self) -> list[str]:
+        return [c for c in self.metrics_ if c not in ("trial_id", "step") and self.metrics_[c].notna().any()]
+
+    def wide(self, metric: str) -> pd.DataFrame:
+        return self.metrics_.pivot(index="trial_id", columns="step", values=metric).astype(float)
+
     def curvature(self) -> pd.DataFrame:
         return self.curvature_.copy()
 

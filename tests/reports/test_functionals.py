@@ -12,7 +12,8 @@ from studies import claims
 
 
 def history(**columns):
-    return History(metrics=pd.DataFrame({"step": range(0, 100 * len(next(iter(columns.values()))), 100), **columns}))
+    steps = range(0, 100 * len(next(iter(columns.values()))), 100)
+    return History(metrics={name: pd.Series(values, index=steps) for name, values in columns.items()})
 
 
 def test_plateau_step_is_the_first_after_which_nothing_more_than_the_share_is_gained():
