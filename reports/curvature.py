@@ -156,7 +156,7 @@ def _stability(tables: Tables, trials: pd.DataFrame, steps: Sequence[int]) -> di
         momentum = {str(t): float(one["momentum"]) for t, one in zip(trials["trial_id"], trained, strict=True)}
         wide = tables.metrics.wide("lr")
         rates = wide[wide.index.isin(momentum.keys())]
-        for step in (column for column in rates.columns if column in steps):
+        for step in (column for column in rates.columns if int(str(column)) in steps):
             values = [(2 + 2 * momentum[str(t)]) / lr for t, lr in rates[step].items() if lr > 0]
             if len(values) == len(momentum) and max(values) <= min(values) * (1 + 1e-9):
                 limit.append({"step": int(str(step)), "value": values[0]})

@@ -60,7 +60,7 @@ class Views:
             only: the columns of the view `trials` that are wanted; default: all.
         """
         self.connection = duckdb.connect(config=dict(config or {}))
-        self.connection.execute("SET TimeZone = 'UTC'")
+        self.connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         self.files: list[str] = []
         """Those of the store that the views read."""
         for name in ("metrics", "curvature", "curves", "spectra", "surfaces", "events", "checks", "importances"):
