@@ -273,7 +273,7 @@ def arm_means(tables: Tables, study: str, arms: Sequence[str]) -> list[dict[str,
 def _standing(rows: pd.DataFrame, tuned: Iterable[str]) -> dict[str, Any]:
     """What a row of the leaderboard says of some trials."""
     ok = rows[rows["status"] == "ok"]
-    finals = [c for c in rows.columns if c.startswith("final_") and _is_metric(c)]
+    finals = [c for c in rows.columns if c.startswith("final_") and is_metric(c)]
     return {
         "tuned": {key: sorted({plain(v) for v in rows[key].dropna()}) for key in tuned if key in rows},
         "seeds": int(ok["seed"].nunique()),
@@ -290,7 +290,7 @@ def board_order(row: Mapping[str, Any]) -> tuple[str, bool, float]:
     return (row["task"], mean is None, mean or 0.0)
 
 
-def _is_metric(column: str) -> bool:
+def is_metric(column: str) -> bool:
     """Whether a leaderboard has a column; single lengths stand in a panel of their own."""
     shown = ("val_loss", "val_accuracy", "val_exact", "val_bits_per_byte", "excess_loss")
     return column.removeprefix("final_").startswith(shown) and tasks.length_of(column) is None

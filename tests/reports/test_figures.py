@@ -113,7 +113,7 @@ def test_axes_are_drawn_with_numbers_and_with_names():
 
 def test_many_settings_few_seeds_and_no_rows_are_drawn_too():
     grid = draw(report_of(results(GRID, seeds=range(2)), [], GRID))
-    assert {d.kind for d in grid} == {"curves", "cost", "axes", "maps", "switches", "curvature"}
+    assert {d.kind for d in grid} == {"curves", "cost", "axes", "factors", "maps", "switches", "curvature"}
     assert {d.kind for d in draw(report_of(results(seeds=range(1))))} == {"claims", "curves", "cost", "curvature"}
     frames = results()
     assert draw(report_of(frames.without(frames.trials_["seed"] > 99))) == []
