@@ -139,7 +139,7 @@ const interval = (row) => (row.known ? `${number(row.y)} [${number(row.low)}, ${
 function who(row, asked) {
   const parts = [row.c];
   if (!asked.step && !asked.xMetric && asked.xKey !== asked.colour) parts.push(`${asked.xKey.name} = ${row.x}`);
-  if (asked.facet && asked.facet !== asked.colour) parts.push(`${asked.facet.name} = ${row.f}`);
+  if (asked.facet && asked.facet !== asked.colour) parts.push(row.f);
   return asked.colour === armKey ? parts.join(", ") : `${asked.colour.name} ${parts.join(", ")}`;
 }
 

@@ -20,6 +20,17 @@ function shades(key, names) {
   });
 }
 
+// A title in lines that an axis has room for.
+function wrapped(text) {
+  const found = [""];
+  for (const word of text.split(" ")) {
+    const last = found.length - 1, longer = found[last] ? `${found[last]} ${word}` : word;
+    if (longer.length > 40 && found[last]) found.push(word);
+    else found[last] = longer;
+  }
+  return found;
+}
+
 function chart(asked, rows, drawn) {
   const kind = asked.step ? "curves" : asked.xMetric || numeric(asked.xKey) ? "quantitative" : "ordinal";
   const spec = structuredClone(charts[kind]), ink = colours[scheme()];
@@ -38,7 +49,11 @@ function chart(asked, rows, drawn) {
   const format = (values) => (values.some((v) => Math.abs(v) >= 1e6) ? ".2~e" : undefined);
   for (const layer of spec.layer) {
     const one = layer.encoding;
-    if (asked.step) layer.mark.clip = true;
+    if (asked.step) {
+      layer.mark.clip = true;
+      // many lines would hide their means
+      if (layer.mark.type === "line" && one.detail && curves.lines.length > 30) Object.assign(layer.mark, { opacity: 0.2 });
+    }
     one.color.scale = { domain: names, range };
     one.x.title = asked.step ? "step (updates)" : asked.xMetric ? title(asked.xMetric) : asked.xKey.name;
     if (kind !== "ordinal") {
@@ -52,7 +67,7 @@ function chart(asked, rows, drawn) {
       }
       one.x.axis = { labelAngle: 0, labelLimit: 160, labelOverlap: false };
     }
-    one.y.title = title(asked.y);
+    one.y.title = wrapped(title(asked.y));
     one.y.scale = y;
     one.y.axis = { format: format(all), tickCount: 6 };
   }

@@ -22,6 +22,8 @@ const ended = (i) => fact.status.values[fact.status.of[i]] === "ok";
 const setting = (i) => keys.map((key) => key.of[i]).join(" ");
 const average = (numbers) => numbers.reduce((sum, one) => sum + one, 0) / numbers.length;
 
+const facetOf = (key, i) => (key === armKey ? named(key, i) : `${key.name} = ${named(key, i)}`);
+
 function rowsOfTrials(asked) {
   const rows = [];
   trials.id.forEach((_, i) => {
@@ -50,7 +52,7 @@ function rowsOfSteps(asked) {
 }
 
 function place(asked, i) {
-  return { c: named(asked.colour, i), f: asked.facet ? named(asked.facet, i) : "" };
+  return { c: named(asked.colour, i), f: asked.facet ? facetOf(asked.facet, i) : "" };
 }
 
 // Means of finished trials with 95 % t intervals, as the tables have them: within a seed first; geometric where the metric is a ratio.
