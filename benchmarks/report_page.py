@@ -1,5 +1,7 @@
 """How large is the page of a sweep, and what does it take to write it? Made-up rows of three arms on grids.
 
+Numbers in the log are of this file's defaults.
+
     python benchmarks/report_page.py             # 2,142 trials of 306 settings, 31 evaluations each
     python benchmarks/report_page.py --seeds 1   # 306 trials
 """
