@@ -1,7 +1,8 @@
 """What does orchestration cost? Milliseconds, files and driver memory per trial that does nothing, side by side.
 
-Ours: 1,000 no-op trials through the real driver and the local pool, every row durable (fsync) before it counts, at
-packs of one and of 16; one worker per core, started and warm. Against Ray Tune's grid search of a no-op Trainable (by
+Ours: 1,000 no-op trials through the real driver and the local pool, or Ray, every row durable (fsync) before it counts,
+at packs of one and of 16; one worker per core, started and warm; and each trial alone in a Tune trial of its own, as
+long units are. Against Ray Tune's grid search of a no-op Trainable (by
 default, and with actors that are used again; timed from its first result to its last) and Optuna's random and grid
 samplers on SQLite, with fewer trials, as they are slow. Each contestant runs in a process of its own, one after the
 other, for several rounds; the figures are medians. Time is of the trials alone, without imports and start-up.
@@ -66,13 +67,12 @@ def noop(unit: Unit, _context: Context) -> Done:
     return Done(lanes=lanes, rows={"segments": segments, "metrics": metrics})
 
 
-def ours(pack: int, root: Path, *, profile: bool = False) -> dict[str, Any]:
-    """Our driver."""
+def ours(pack: int, root: Path, *, on: str = "local", trials: int = TRIALS, profile: bool = False) -> dict[str, Any]:
+    """Our driver, on local workers or on Ray."""
     from core.config import TrainConfig, TrialConfig
     from core.lineage import links, trial_id
     from studies.expand import Trial
     from studies.store import Store
-    from sweeps.local_executor import LocalExecutor
     from sweeps.round import Limits
     from sweeps.run import run
 
@@ -90,25 +90,73 @@ def ours(pack: int, root: Path, *, profile: bool = False) -> dict[str, Any]:
 
     store = Store.open(root / "store", create=True)
     limits = Limits(work="benchmarks.orchestration:noop")
-    with LocalExecutor(store.root) as executor:
+    with _executor(on, store) as executor:
         run(lambda: [trial(10**6 + n) for n in range(2 * executor.slots)], store, executor, limits=limits, pack=1)
         memory = peak()
-        trials = [trial(seed) for seed in range(TRIALS)]
-        begun = time.perf_counter()
+        asked = [trial(seed) for seed in range(trials)]
+        with_trials = peak()
+        begun, spent = time.perf_counter(), time.process_time()
         with _profile(profile):
-            result = run(lambda: trials, store, executor, limits=limits, pack=pack)
-        seconds = time.perf_counter() - begun
-    if result.counts != {"ok": TRIALS}:
+            result = run(lambda: asked, store, executor, limits=limits, pack=pack)
+        seconds, spent = time.perf_counter() - begun, time.process_time() - spent
+    if result.counts != {"ok": trials}:
         raise RuntimeError(f"trials are missing: {result.counts}")
-    before = files(store.root)
+    before, grown = files(store.root / "parts") + files(store.root / "records"), peak()
     store.compact(grace_s=0.0)
     return {
-        "trials": TRIALS,
-        "ms": seconds / TRIALS * 1000,
+        "trials": trials,
+        "ms": seconds / trials * 1000,
+        "driver_ms": spent / trials * 1000,
+        "bundles": before / 3,  # a commit of the no-op: two parts and a record
         "files": files(store.root),
         "files_before": before,
-        "mib": peak() - memory,
+        "mib": grown - memory,
+        "mib_asked": with_trials - memory,
     }
+
+
+def _executor(on: str, store: Any) -> Any:
+    from sweeps.local_executor import LocalExecutor
+
+    if on == "local":
+        return LocalExecutor(store.root)
+    from sweeps.ray_executor import RayExecutor
+
+    return RayExecutor(store.root)
+
+
+def bundles(root: Path) -> dict[str, Any]:
+    """Units of one trial, each a bundle and so a Tune trial of its own, through the executor alone."""
+    from core.config import TrainConfig, TrialConfig
+    from core.lineage import links
+    from core.observation import Asked
+    from studies.store import Store
+    from sweeps.executor import Finished
+    from sweeps.units import Bundle, Lane, unit
+
+    def bundle(seed: int) -> Bundle:
+        config = TrialConfig(train=TrainConfig(steps=100), seed=seed)
+        lane = Lane(config=config, chain=links(config), start=0, end=100, asked=Asked((0, 100)))
+        return Bundle(id=f"b{seed}", units=(unit([lane]),), work="benchmarks.orchestration:noop")
+
+    store = Store.open(root / "store", create=True)
+    with _executor("ray", store) as executor:
+
+        def drive(low: int, high: int) -> None:
+            left, flying = iter(range(low, high)), 0
+            while True:
+                while flying < 2 * executor.slots and (seed := next(left, None)) is not None:
+                    executor.submit(bundle(seed))
+                    flying += 1
+                if not flying:
+                    return
+                flying -= sum(isinstance(event, Finished) for event in executor.poll(1.0))
+
+        drive(0, 4 * executor.slots)
+        memory, begun = peak(), time.perf_counter()
+        drive(1000, 1000 + FEW)
+        seconds = time.perf_counter() - begun
+    return {"trials": FEW, "ms": seconds / FEW * 1000, "files": files(store.root), "mib": peak() - memory}
 
 
 def _profile(on: bool) -> Any:
@@ -205,6 +253,9 @@ def optuna_sqlite(root: Path, *, grid: bool) -> dict[str, Any]:
 CONTESTANTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "packs of 1": lambda root: ours(1, root, profile=bool(os.environ.get("ORCHESTRATION_PROFILE"))),
     "packs of 16": lambda root: ours(16, root, profile=bool(os.environ.get("ORCHESTRATION_PROFILE"))),
+    "ours on Ray, packs of 1": lambda root: ours(1, root, on="ray"),
+    "ours on Ray, packs of 16": lambda root: ours(16, root, on="ray"),
+    "ours on Ray, a Tune trial each": bundles,
     "Ray Tune, actors used again": lambda root: ray_tune(FEW, root, reuse=True),
     "Ray Tune, default": lambda root: ray_tune(FEWEST, root, reuse=False),
     "Optuna random, SQLite": lambda root: optuna_sqlite(root, grid=False),

@@ -397,13 +397,23 @@ class _Listener(tune.Callback):  # type: ignore[misc]  # Ray publishes no types
 
     def on_trial_complete(self, *, trial: Any, **_more: Any) -> None:
         self.desk.gone(trial.trial_id, "")
+        _forget(trial)
 
     def on_trial_error(self, *, trial: Any, **_more: Any) -> None:
         told = Path(trial.error_file) if trial.error_file else None
         self.desk.gone(trial.trial_id, told.read_text() if told is not None and told.exists() else "")
+        _forget(trial)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return object, ()
+
+
+def _forget(trial: Any) -> None:
+    """Drops what is large of a trial that has ended: Tune keeps each one, with its bundle and histories of metrics."""
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
+    trial.config.clear()
+    trial.evaluated_params.clear()
 
 
 def _trial_name(trial: Any) -> str:

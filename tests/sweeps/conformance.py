@@ -29,7 +29,8 @@ from tests.sweeps.bits import rows_of
 from tests.sweeps.direct import Direct
 from tests.sweeps.work import POISON, bundle, config, lane, of_config
 
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
+"""Of a busy machine; nobody waits so long but for what never comes."""
 
 RESULTS = ["lineage", "step", "train_loss", "grad_norm", "val_loss", "val_accuracy", "excess_loss_low_ic"]
 
