@@ -253,7 +253,9 @@ def _check(options: RunOptions) -> None:
                 raise InputError([Problem("--dashboard", message)])
             from sweeps.ray_address import reach
 
-            reach(options.address)
+            if not reach(options.address):
+                open_to_all = "asks for no token, so whoever reaches its ports can run code there"
+                output.note(f"the cluster at {options.address} {open_to_all}; start it with RAY_AUTH_MODE=token")
         return
     if options.address is not None:
         raise InputError([Problem("--address", "names the cluster of --on ray; add --on ray, or leave it out")])

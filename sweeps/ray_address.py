@@ -26,12 +26,15 @@ KNOCK_SECONDS = 60.0
 _KNOCK = "import sys; from sweeps.ray_executor import answer; answer(sys.argv[1])"
 
 
-def reach(address: str, environ: Mapping[str, str] = os.environ) -> None:
+def reach(address: str, environ: Mapping[str, str] = os.environ) -> bool:
     """Knocks at a cluster.
 
     Args:
         address: as for ``--address``: ``auto``, or HOST:PORT of its head.
         environ: where Ray finds its token, or the file of it.
+
+    Returns:
+        Whether a token was shown; without one, the cluster lets everybody in who reaches it.
 
     Raises:
         InputError: where the address is not one, nobody answers, or it is another Ray, Python or token.
@@ -53,6 +56,7 @@ def reach(address: str, environ: Mapping[str, str] = os.environ) -> None:
     except subprocess.TimeoutExpired:
         raise _refused(f"{address!r} takes connections, but does not answer as a Ray cluster") from None
     _judge(address, done.stdout, done.stderr)
+    return bool(with_token) and environ.get("RAY_AUTH_MODE") != "disabled"
 
 
 def _connect(address: str) -> None:

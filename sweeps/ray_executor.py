@@ -14,6 +14,7 @@ that ends.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import platform
@@ -128,6 +129,8 @@ class RayExecutor:
             if not ray.is_initialized():
                 start(workers=workers, address=address, dashboard=dashboard)
                 opening.callback(ray.shutdown)
+                if dashboard:
+                    self._say(f"Ray's dashboard: http://{ray._private.worker.global_worker.node.webui_url}")
             opening.enter_context(quiet(self._session / "ray.log", stdout_deduplicator))
             nodes = _nodes()
             resources = list(nodes.values())
@@ -255,6 +258,12 @@ def start(*, workers: int | None = None, address: str | None = None, dashboard: 
     """
     if tuple(int(part) for part in ray.__version__.split(".")[:2]) < OLDEST:
         raise InputError(f"--on ray needs ray >= {OLDEST[0]}.{OLDEST[1]}, got {ray.__version__}; upgrade it")
+    if dashboard:
+        try:
+            importlib.import_module("ray.dashboard.optional_deps")
+        except ImportError as error:
+            message = f"needs what ray[default] installs ({error}); install it, or leave --dashboard out"
+            raise InputError([Problem("--dashboard", message)]) from None
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if address is not None:
         options["address"] = address
@@ -275,7 +284,7 @@ def start(*, workers: int | None = None, address: str | None = None, dashboard: 
         ray_code.stage(Path(staged))  # Ray has packed it when `init` returns
         try:
             ray.init(**options, runtime_env={"working_dir": staged, "env_vars": ray_code.environment()})
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (ConnectionError, ValueError, RuntimeError, RayError) as error:
             where = "cannot start on this machine" if address is None else f"does not answer at {address!r}"
             raise InputError(f"Ray {where}: {reason_of(error)}") from None
 

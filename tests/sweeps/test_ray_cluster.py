@@ -185,7 +185,7 @@ def test_what_is_wrong_with_an_address_is_one_line_and_exit_code_2(
 ) -> None:
     kept = Path(place.environ["RAY_AUTH_TOKEN_PATH"])
     with cluster(place.environ) as ray:
-        reach(ray.address, place.environ)
+        assert reach(ray.address, place.environ)
         with pytest.raises(InputError, match="asks for another token"):
             reach(ray.address, {**place.environ, "RAY_AUTH_TOKEN": "a" * 64})
         with pytest.raises(InputError, match="asks for another token"):
