@@ -122,4 +122,6 @@ def death(error: str) -> tuple[LostKind, str]:
     lines = [line.strip() for line in told.splitlines()[1:] if line.strip() and not line.startswith("\t")]
     if lines and lines[0].startswith("The actor died") and len(lines) > 1:
         lines = lines[1:]
+    elif lines and "ray::" in lines[0]:  # the traceback of a method of the actor: its last line says what was raised
+        lines = lines[-1:]
     return kind, " ".join(f"the actor died: {' '.join(lines) or 'Ray Tune does not say why'}".split())[:300]

@@ -444,6 +444,8 @@ class BundleTrainable(tune.Trainable):  # type: ignore[misc]  # Ray publishes no
 
     def setup(self, config: dict[str, Any]) -> None:
         """A fresh actor."""
+        # Where several nodes share a machine, one that joins unpacks the code anew over the folder that this began in.
+        os.chdir(tempfile.gettempdir())
         self._lacks: str | None = None
         if ray.get_runtime_context().get_node_id() not in config["looked_at"]:  # a node that joined later
             self._lacks = _named(config["needs"].missing())

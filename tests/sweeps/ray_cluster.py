@@ -93,14 +93,19 @@ def main() -> None:
     options = {"node_ip_address": LOOPBACK, "include_dashboard": False, "object_store_memory": 80 * 2**20}
     made = RayCluster(initialize_head=True, head_node_args={**options, "num_cpus": 0})
     nodes: dict[str, Any] = {}
+
+    def join(name: str, cpus: str) -> None:
+        own = {"include_dashboard": None, "runtime_env_dir_name": f"code-of-{name}"}  # as on a machine of its own
+        nodes[name] = made.add_node(num_cpus=int(cpus), **{**options, **own})
+
     answer(made.address)
     for line in sys.stdin:
         match shlex.split(line):
             case ["add", name, cpus]:
-                nodes[name] = made.add_node(num_cpus=int(cpus), **{**options, "include_dashboard": None})
+                join(name, cpus)
             case ["blind", name, cpus, path]:
                 with _blind(path):
-                    nodes[name] = made.add_node(num_cpus=int(cpus), **{**options, "include_dashboard": None})
+                    join(name, cpus)
             case ["lose", name]:
                 made.remove_node(nodes.pop(name), allow_graceful=False)
             case ["version", ray_version]:

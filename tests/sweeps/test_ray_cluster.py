@@ -274,6 +274,6 @@ def test_twenty_losses_of_nodes_workers_and_driver_change_no_number(
     with cluster(place.environ) as ray:
         done = disturb(place, ray, losses=24, seed=6)
         print(done)
-        assert min(done.values()) >= 3
+        assert min(done.values()) >= 2
         assert place.driver(ray).wait(PATIENCE_S) == 0, place.said.read_text()
     check(place, undisturbed)

@@ -17,6 +17,13 @@ The actor is dead because its worker process has died. Worker exit type: SYSTEM_
 STARVED = """Failure # 1 (occurred at 2026-11-23_19-09-39)
 1 worker(s) were killed due to the node running low on memory. Memory on the node was 22.55GB used / 23.54GB limit
 """
+RAISED = """Failure # 1 (occurred at 2026-11-29_23-25-22)
+\x1b[36mray::BundleTrainable.reset()\x1b[39m (pid=26046, ip=127.0.0.2)
+           ^^^^^^^^^^^^^^^^^^^
+  File "trainable.py", line 674, in _setup_logdir
+    os.getcwd()
+FileNotFoundError: [Errno 2] No such file or directory
+"""
 
 
 def bundle(name: str, **terms: str) -> Bundle:
@@ -101,4 +108,5 @@ def test_the_reason_is_one_line_that_says_what_befell_the_actor() -> None:
         "the actor died: The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"
     )
     assert death(STARVED)[0] == "oom"
+    assert death(RAISED) == ("failed", "the actor died: FileNotFoundError: [Errno 2] No such file or directory")
     assert death("") == ("failed", "the actor died: Ray Tune does not say why")
