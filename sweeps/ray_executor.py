@@ -74,6 +74,8 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # A driver that was sent as a job has the job's folder; its workers have ours.
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
     # State nobody reads need not be written every ten seconds.
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
 }
