@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import seaborn as sns
@@ -45,33 +45,41 @@ from reports.tree_figure import tree_alt, tree_figure, tree_title
 
 def draw(report: Mapping[str, Any]) -> list[Drawing]:
     """Every figure of a report, study by study, in the order of reading."""
-    drawings = []
+    return list(drawn(report))
+
+
+def drawn(report: Mapping[str, Any]) -> Generator[Drawing]:
+    """As `draw`, one after the other; the style of the figures holds until the iterator is closed."""
     for study, execution in zip(report["studies"], report["provenance"]["studies"], strict=True):
         colours = of_arms(study["arms"])
         claims = [c for c in report["claims"] if c["study"] == study["name"]]
-        prefix = re.sub(r"[^a-z0-9]+", "-", study["name"].lower())
+        prefix = prefix_of(study["name"])
         with styled():
-            drawings += list(_claims(prefix, study, claims, colours))
-            drawings += list(_tree(prefix, study))
+            yield from _claims(prefix, study, claims, colours)
+            yield from _tree(prefix, study)
             for curve in study["curves"]:
-                drawings += list(_learning(_of_task(prefix, study, curve), study, curve, colours))
-                drawings += list(_paired(_of_task(prefix, study, curve), study, curve, colours))
-            drawings += list(length_figures(prefix, study, colours))
-            drawings += list(loop_figures(prefix, study, colours))
-            drawings += list(cost_figures(prefix, study, colours))
+                yield from _learning(_of_task(prefix, study, curve), study, curve, colours)
+                yield from _paired(_of_task(prefix, study, curve), study, curve, colours)
+            yield from length_figures(prefix, study, colours)
+            yield from loop_figures(prefix, study, colours)
+            yield from cost_figures(prefix, study, colours)
             for entry in study["along_axes"]:
-                drawings.append(axis_figure(_of_task(prefix, study, entry), study, entry, colours))
-            drawings += list(factor_figures(prefix, study))
-            drawings += list(importance_figures(prefix, study, execution["importances"]))
-            drawings += list(map_figures(prefix, study, colours))
-            drawings += list(switch_figures(prefix, study, colours))
+                yield axis_figure(_of_task(prefix, study, entry), study, entry, colours)
+            yield from factor_figures(prefix, study)
+            yield from importance_figures(prefix, study, execution["importances"])
+            yield from map_figures(prefix, study, colours)
+            yield from switch_figures(prefix, study, colours)
             for entry in study["criterion_axes"]:
-                drawings.append(criterion_figure(prefix, study, entry, colours))
-            drawings += list(curvature_figures(prefix, study, colours))
-            drawings += list(spectrum_figures(prefix, study, colours))
-            drawings += list(valley_figures(prefix, study, colours))
-            drawings += list(surface_figures(prefix, study, colours))
-    return drawings
+                yield criterion_figure(prefix, study, entry, colours)
+            yield from curvature_figures(prefix, study, colours)
+            yield from spectrum_figures(prefix, study, colours)
+            yield from valley_figures(prefix, study, colours)
+            yield from surface_figures(prefix, study, colours)
+
+
+def prefix_of(study: str) -> str:
+    """What the names of a study's figures begin with."""
+    return re.sub(r"[^a-z0-9]+", "-", study.lower())
 
 
 def arm_colours(report: Mapping[str, Any]) -> dict[str, str]:
@@ -87,11 +95,9 @@ def _tree(prefix: str, study: Mapping[str, Any]) -> Iterator[Drawing]:
     tree = study["tree"]
     if tree is None or tree["steps_alone"] == tree["steps_trained"]:
         return
-    name = f"{prefix}-tree"
-    yield Drawing(
-        name=name, study=study["name"], kind="tree", title=tree_title(tree), alt=tree_alt(tree),
-        svg=tree_figure(tree, name=name),
-    )  # fmt: skip
+    yield finished(
+        tree_figure(tree), name=f"{prefix}-tree", study=study, kind="tree", title=tree_title(tree), alt=tree_alt(tree)
+    )
 
 
 def _of_task(prefix: str, study: Mapping[str, Any], entry: Mapping[str, Any]) -> str:

@@ -85,7 +85,9 @@ def _map(name: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -> D
     axes.set_title(wrapped(title), color=colours[entry["arm"]])
     alt = _alt(entry, known, best, title)
     svg = to_svg(figure, name=name, alt=alt, parts=parts)
-    return Drawing(name=name, study=study["name"], kind="maps", title=title, alt=alt, svg=svg, full=wide > 6.4)
+    return Drawing(
+        name=name, study=study["name"], kind="maps", title=title, alt=alt, svg=svg, figure=figure, full=wide > 6.4
+    )
 
 
 def _overlay(axes: Axes, entry: Entry, known: Mapping[tuple[Any, Any], Entry], most: int) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, cast
 
@@ -67,15 +67,20 @@ class Drawing:
     alt: str
     """What it shows, with the numbers that matter."""
     svg: str
+    figure: Figure = field(repr=False, compare=False)
+    """As matplotlib has it, to be changed or saved otherwise."""
     full: bool = False
     """As wide as the page."""
+
+    def _repr_html_(self) -> str:
+        """The figure, where a notebook shows it."""
+        return self.svg
 
 
 def finished(figure: Figure, *, name: str, study: Mapping[str, Any], kind: str, title: str, alt: str) -> Drawing:
     """A finished figure; the terms are those of `Drawing`."""
-    return Drawing(
-        name=name, study=study["name"], kind=kind, title=title, alt=alt, svg=to_svg(figure, name=name, alt=alt)
-    )
+    svg = to_svg(figure, name=name, alt=alt)
+    return Drawing(name=name, study=study["name"], kind=kind, title=title, alt=alt, svg=svg, figure=figure)
 
 
 @contextmanager

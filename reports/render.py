@@ -7,24 +7,20 @@ figures are inside it and it requests nothing.
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from reports import cite, colours, explorer, lengths, loop_counts, series, words
+from reports import board, cite, colours, explorer, lengths, loop_counts, series, words
 from reports.captions import how_found
 from reports.figures import arm_colours
 from reports.map_figures import MOST as MOST_MAPS
 from reports.panels import Drawing, full_label, label
 from reports.svg import dark_rules
 
-MOST_BEST = 3
-"""Settings of an arm that a table shows where there are more than `series.MOST_ROWS`."""
 MOST_SENTENCES = 4
 """Arms whose switches are said one by one; of more the table says it."""
 MOST_FAILURES = 30
@@ -32,6 +28,7 @@ MOST_FAILURES = 30
 _SHARES = 3
 """Decimals of the shares of a range of lengths, whose sequences tell no more."""
 
+_REFRESH = re.compile(r'<meta http-equiv="refresh" content="[^"]*">\n')
 _MARKDOWN = re.compile(r"([\\`*_\[\]#!|~<>$&])")
 
 
@@ -49,18 +46,23 @@ def one_line(value: Any) -> Markup:
     return Markup(" ".join(str(value).splitlines()))  # noqa: S704 - a fenced block holds no markup
 
 
-def html_report(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> str:
-    """``report.html``, self-contained."""
+def html_report(report: Mapping[str, Any], drawings: Sequence[Drawing], *, refresh: float | None = None) -> str:
+    """``report.html``, self-contained; with `refresh` it loads itself again after so many seconds."""
     environment = _environment()
     figures = {d.name: Markup(d.svg) for d in drawings}  # noqa: S704 - made by `reports.svg`, text in it escaped
     style = Markup(environment.get_template("report.css.j2").render())  # noqa: S704 - our own file
     scripts = explorer.scripts(report["explorer"], colours.schemes(list(arm_colours(report).values())))
     return environment.get_template("report.html.j2").render(
-        **_context(report, drawings), figures=figures, style=style,
+        **_context(report, drawings), figures=figures, style=style, refresh=refresh,
         dark=Markup(dark_rules() + colours.swatch_rules()),  # noqa: S704 - our own rules
         scripts=[Markup(text) for text in scripts],  # noqa: S704 - `explorer.scripts` makes them safe in a script element
         policy=Markup(explorer.policy(scripts)),  # noqa: S704 - quotes inside a double-quoted attribute
     )  # fmt: skip
+
+
+def still(page: str) -> str:
+    """``report.html`` without what makes it load itself again."""
+    return _REFRESH.sub("", page, count=1)
 
 
 def markdown_report(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> str:
@@ -96,8 +98,8 @@ def _environment() -> jinja2.Environment:
 def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str, Any]:
     """What both templates see."""
     names = [study["name"] for study in report["studies"]]
-    metrics = _columns(report["leaderboard"])
-    decimals = {name: _decimals(report["leaderboard"], name) for name in metrics}
+    metrics = board.columns(report["leaderboard"])
+    decimals = {name: board.decimals(report["leaderboard"], name) for name in metrics}
     means = [row for study in report["studies"] for row in study["arm_means"]]
     sections = []
     for study, execution in zip(report["studies"], report["provenance"]["studies"], strict=True):
@@ -109,7 +111,7 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
                 "execution": execution,
                 "costs": {_key(cost): cost for cost in execution["costs"]},
                 "claims": [c for c in report["claims"] if c["study"] == study["name"]],
-                "board": short_board(
+                "board": board.short(
                     [r for r in report["leaderboard"] if r["study"] == study["name"]], study["arm_means"]
                 ),
                 "tree": words.tree(study["tree"]) if study["tree"] is not None else None,
@@ -125,10 +127,10 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
         "report": report,
         "title": ", ".join(names),
         "sections": sections,
-        "board_of_all": short_board(report["leaderboard"], means),
+        "board_of_all": board.short(report["leaderboard"], means),
         "metrics": metrics,
-        "heads": {name: _head(name) for name in metrics},
-        "cells": lambda row, name: _cell(row["metrics"].get(name), decimals[name]),
+        "heads": {name: board.head(name) for name in metrics},
+        "cells": lambda row, name: board.cell(row["metrics"].get(name), decimals[name]),
         "tally": {v: sum(c["verdict"] == v for c in report["claims"]) for v in _VERDICTS},
         "colours": {arm: colours.PALETTE.index(colour) for arm, colour in arm_colours(report).items()},
         "version": report["provenance"]["version"],
@@ -140,50 +142,12 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
         "methods": _methods,
         "how_found": how_found,
         "estimate": lambda summary: words.estimate(*(summary[name] for name in ("mean", "low", "high"))),
-        "share": lambda summary: _cell(summary, _SHARES),
+        "share": lambda summary: board.cell(summary, _SHARES),
         "full_label": full_label,
-        "heads_of": _head,
+        "heads_of": board.head,
         "most_maps": MOST_MAPS,
         "length_columns": _length_columns,
     }
-
-
-def short_board(board: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What is shown of a leaderboard: all settings of an arm, or its best few and the mean over all.
-
-    Args:
-        board: of ``report.json``, the best first.
-        means: the rows of arms with too many settings.
-
-    Returns:
-        ``rows``, each with its ``rank`` among all settings of its task (None for a mean), and ``rest``: (arm, with its
-        study where there are several; settings that are left out) for each such arm; in ``tasks`` the same by ``task``.
-    """
-    tasks = [
-        {"task": task} | _short([row for row in board if row["task"] == task], [r for r in means if r["task"] == task])
-        for task in dict.fromkeys(row["task"] for row in board)
-    ]
-    left: Counter[str] = Counter()
-    for name, count in (one for task in tasks for one in task["rest"]):
-        left[name] += count
-    return {"rows": [row for task in tasks for row in task["rows"]], "rest": list(left.items()), "tasks": tasks}
-
-
-def _short(board: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """`short_board` of one task."""
-    many = {(row["study"], row["arm"]): int(row["settings"]) for row in means}
-    shown: list[dict[str, Any]] = []
-    seen: dict[tuple[str, str], int] = {}
-    for rank, row in enumerate(board, 1):
-        arm = row["study"], row["arm"]
-        seen[arm] = seen.get(arm, 0) + 1
-        if arm not in many or seen[arm] <= MOST_BEST:
-            shown.append({**row, "rank": rank, "settings": 1})
-    shown += [{**row, "rank": None} for row in means]
-    several = len({row["study"] for row in board}) > 1
-    names = {key: f"{key[0]} {key[1]}" if several else key[1] for key in many}
-    rest = [(names[key], count - MOST_BEST) for key, count in many.items()]
-    return {"rows": sorted(shown, key=series.board_order), "rest": rest}
 
 
 def _switch_rows(arm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -210,8 +174,6 @@ _KINDS = (
     ),
     *("curvature", "parts", "spectra", "ranks", "valleys", "surfaces"),
 )
-_SHOWN = ("val_loss", "val_accuracy", "val_exact", "val_bits_per_byte")
-"""Metrics of a leaderboard's columns, with their strata."""
 _VERDICTS = ("supported", "contradicted", "undecided")
 
 
@@ -267,51 +229,6 @@ def _length_columns(study: Mapping[str, Any]) -> list[str]:
     names = [f"{metric}_{span}" for metric in lengths.METRICS for span in lengths.RANGES]
     rows = [row["means"] for entry in study["lengths"] for row in entry["rows"]]
     return [name for name in names if any(means.get(name, {}).get("mean") is not None for means in rows)]
-
-
-def _columns(board: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The metrics that a leaderboard shows and some row has: whole before strata, simple before complex.
-
-    Of ranges of lengths exact match alone; their table has the others.
-    """
-    names = dict.fromkeys(name for row in board for name, found in row["metrics"].items() if found["mean"] is not None)
-    shown = [
-        (_SHOWN.index(base), name.count("_"), not name.endswith(("low_ic", "trained")), name)
-        for name in names
-        if (base := _base(name)) is not None and (base == "val_exact" or not name.endswith(lengths.RANGES))
-    ]
-    return [name for *_, name in sorted(shown)]
-
-
-def _base(name: str) -> str | None:
-    """The metric of a column, without its stratum; None where a leaderboard does not show it."""
-    return next((base for base in _SHOWN if name.removeprefix("final_").startswith(base)), None)
-
-
-def _head(name: str) -> tuple[str, str]:
-    """A column's head in two lines: ``val_loss``, ``low_ic``."""
-    bare, base = name.removeprefix("final_"), _base(name) or ""
-    if base == "val_bits_per_byte":
-        return "val_bits", "per_byte"
-    return base, bare.removeprefix(base).removeprefix("_")
-
-
-def _decimals(board: Sequence[Mapping[str, Any]], name: str) -> int:
-    """Decimals of a column: two digits of its narrowest interval, at least 3 and at most 6, or 4 of a share near 1."""
-    summaries = [row["metrics"][name] for row in board if name in row["metrics"]]
-    halves = [(s["high"] - s["low"]) / 2 for s in summaries if s["low"] is not None and s["high"] > s["low"]]
-    most = 4 if name.startswith(("final_val_accuracy", "final_val_exact")) else 6
-    return min(most, max(3, 1 - math.floor(math.log10(min(halves))))) if halves else 4
-
-
-def _cell(summary: Mapping[str, Any] | None, decimals: int) -> tuple[str, str]:
-    """A mean and its interval; – where there is none."""
-    if summary is None or summary["mean"] is None:
-        return "–", ""
-    if summary["low"] is None:
-        return words.fixed(summary["mean"], decimals), ""
-    low, high = words.fixed(summary["low"], decimals), words.fixed(summary["high"], decimals)
-    return words.fixed(summary["mean"], decimals), f"[{low}, {high}]"
 
 
 def _duration(seconds: float | None) -> str:

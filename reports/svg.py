@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from reports.colours import DARK_FAINT, DARK_INK, DARK_PALETTE, DARK_PAPER, FAINT, INK, PALETTE, PAPER
 
 _DARK = dict(zip((INK, FAINT, PAPER, *PALETTE), (DARK_INK, DARK_FAINT, DARK_PAPER, *DARK_PALETTE), strict=True))
-_FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
 
 def dark_rules(root: str = "svg.figure") -> str:
@@ -47,7 +47,7 @@ def to_svg(figure: Figure, *, name: str, alt: str, parts: Mapping[str, str] | No
     text = re.sub(r'(<\w+ )id="([^"]+)"', rf'\1id="{name}-\2"', text)  # in tags: a name may hold what looks like an id
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     text = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{name}-\1"', text)
-    text = re.sub(r"(font(?:-family)?:[^;\"]*?)'DejaVu Sans'[^;\"]*", rf"\1{_FONT}", text)
+    text = re.sub(r"(font(?:-family)?:[^;\"]*?)'DejaVu Sans'[^;\"]*", rf"\1{FONT}", text)
     for gid, said in (parts or {}).items():
         text = text.replace(f'<g id="{name}-{gid}">', f'<g id="{name}-{gid}"><title>{html.escape(said)}</title>', 1)
     label = f'role="img" aria-labelledby="{name}-alt"'

@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 
 from reports.colours import FAINT, INK, PALETTE, PAPER
 from reports.panels import SIZE, plain_ticks, styled
-from reports.svg import to_svg
 from studies.stage_words import steps_text
 
 _ROW, _MARGIN = 0.4, 0.9
@@ -28,13 +27,8 @@ _MOST_DROPS = 20
 Tree = Mapping[str, Any]
 
 
-def tree_figure(tree: Tree, *, name: str) -> str:
-    """The figure as SVG; equal outlines give equal bytes.
-
-    Args:
-        tree: an outline as plain values, with at least one branch.
-        name: prefix of its ids, as for `reports.svg.to_svg`.
-    """
+def tree_figure(tree: Tree) -> Figure:
+    """The figure of an outline, given as plain values with at least one branch."""
     rows = [row for branch in tree["branches"] for row in _rows(branch, None)]
     places = {id(branch): -float(number) for number, (branch, _) in enumerate(rows)}
     colours = loop_colours(tree)
@@ -49,7 +43,7 @@ def tree_figure(tree: Tree, *, name: str) -> str:
             _line(axes, branch, y, colour)
         _frame(axes, len(rows), last)
         axes.set_title(tree_title(tree))
-        return to_svg(figure, name=name, alt=tree_alt(tree))
+    return figure
 
 
 def tree_title(tree: Tree) -> str:

@@ -1,47 +1,59 @@
-"""Writes a report to disk: ``report.json`` first, then everything that is made of it."""
+"""Writes a report to disk, each file whole: a reader sees the one before or this one, never half of it."""
 
 from __future__ import annotations
 
-import json
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from reports.build import build, to_text
-from reports.figures import draw
-from reports.render import html_report, markdown_report
+from reports.forms import forms
+from reports.render import still
 from reports.tables import Results
 from studies.study import Study
 
+OWN = ("figures/*.svg", "figures/*.pdf", "tables/*.csv", "tables/*.tex")
+"""What a report has in folders of its own; files of an earlier report that this one lacks are removed."""
 
-def write(studies: Sequence[tuple[Study, Results]], *, store: str, out: Path) -> Path:
-    """The report of one study or several, in a folder of its own.
 
-    Writes ``report.json``, ``report.html``, ``report.md`` and ``figures/*.svg``; a report that lies there is
-    replaced, with its figures.
+def write(studies: Sequence[tuple[Study, Results]], *, store: str, out: Path, refresh: float | None = None) -> Path:
+    """The report of one study or several, in a folder of its own; a report that lies there is replaced.
 
     Args:
         studies: each with its results.
         store: named in the command that makes the report again.
         out: the folder; made where it is missing.
+        refresh: seconds after which the page loads itself again; None: never.
 
     Returns:
         The path of ``report.html``.
     """
-    text = to_text(build(studies, command=_command([study for study, _ in studies], store)))
-    report = json.loads(text)  # every form is made of what the file says
-    drawings = draw(report)
-    figures = out / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
-    for stale in figures.glob("*.svg"):
-        stale.unlink()
-    (out / "report.json").write_text(text, encoding="utf-8")
-    for drawing in drawings:
-        (figures / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8")
-    (out / "report.md").write_text(markdown_report(report, drawings), encoding="utf-8")
-    page = out / "report.html"
-    page.write_text(html_report(report, drawings), encoding="utf-8")
-    return page
+    report = build(studies, command=_command([study for study, _ in studies], store))
+    named = set()
+    for name, content in forms(to_text(report), refresh=refresh):
+        _publish(out / name, content)
+        named.add(out / name)
+    for pattern in OWN:
+        for stale in set(out.glob(pattern)) - named:
+            stale.unlink()
+    return out / "report.html"
+
+
+def hold_still(page: Path) -> None:
+    """A page that loads itself again does so no more."""
+    _publish(page, still(page.read_text(encoding="utf-8")).encode())
+
+
+def _publish(path: Path, content: bytes) -> None:
+    """A file appears wholly under its name, in place of one that is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _command(studies: Sequence[Study], store: str) -> str:

@@ -5,7 +5,7 @@ imported when it is called, so that ``--help`` is quick and planning imports nei
 one line per problem on stderr and never a traceback; a mistake of ours is one line that says where the traceback is.
 
 Exit codes: 0 complete; 1 some trials failed, timed out or ran out of memory; 2 bad input; 3 the store cannot be
-written or is damaged; 130 and 143 interrupted; 70 a defect of loopsweep.
+written or is damaged; 4 a claim fails `report --fail-if`; 130 and 143 interrupted; 70 a defect of loopsweep.
 """
 
 from __future__ import annotations
@@ -281,20 +281,7 @@ def tables(
     return commands_query.tables(study, store, view=view, as_json=as_json)
 
 
-@command("report quickstart", "report quickstart my-study.toml --out reports-of-today")
-def report(
-    study: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Names in the catalogue, or TOML files.")],
-    store: StoreOption = RESULTS,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the report; silent: in the store.")] = None,
-    as_json: JsonOption = False,
-) -> int:
-    """Write the report of a study, or of several.
-
-    It holds verdicts of the claims, leaderboard, curves, cost and provenance. Several studies are compared.
-    """
-    from sweeps import commands_results
-
-    return commands_results.report(study, store, out=out, as_json=as_json)
+import sweeps.cli_report  # noqa: E402 - declares its command, here in the list
 
 
 @command("show 3f9a", "show 3f9a --study my-study.toml --json")

@@ -1,4 +1,4 @@
-"""What the commands on recorded results do: report, show, diff, verify, compact.
+"""What the commands on recorded results do: show, diff, verify, compact.
 
 Each takes checked options, prints through `sweeps.output` and returns its exit code; errors are raised as
 `LoopsweepError` and become lines and codes in `sweeps.cli`.
@@ -7,7 +7,6 @@ Each takes checked options, prints through `sweeps.output` and returns its exit 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import InputError, Problem
@@ -24,48 +23,6 @@ HIDDEN = (
 )
 """Columns of the history, or with ``_`` at the end families of them, that people are not shown."""
 HIDDEN_CURVATURE = ("method", "error", "products", "block_lambda_max_", "gradient_alignment_")
-
-
-def report(names: Sequence[str], root: str, *, out: Path | None, as_json: bool) -> int:
-    """The report of one study or several, and where it is."""
-    from studies.coverage import Coverage
-    from studies.place import in_bucket
-    from studies.spec import load_study
-    from studies.store import Store
-    from studies.wanted import wanted
-    from sweeps.options import as_typed
-    from sweeps.standing import counts, lacking
-
-    studies = [load_study(name) for name in dict.fromkeys(names)]
-    store = Store.open(root)
-    coverage = Coverage(store.read("segments"))
-    for name, study in zip(dict.fromkeys(names), studies, strict=True):
-        trials = wanted(study, store)
-        found = counts(trials, coverage)
-        of = as_typed(name, root)
-        said = lacking(of, trials, store, coverage)
-        if found["done"] + found["failed"] == 0:
-            begun = found["begun"] + found["unmeasured"]
-            what = "no trial is complete" if begun else "nothing is recorded"
-            next_step = said or f"{'go on with' if begun else 'first do'}: loopsweep run {of}"
-            raise InputError([Problem(name, f"{what} in {root}; {next_step}")])
-        if left := found["trials"] - found["done"] - found["failed"]:
-            output.note(f"{study.name}: {left:,} of {plural(found['trials'], 'trial')} are missing from this report")
-            if said:
-                output.note(said)
-    from reports import write_report
-
-    if out is None:
-        folder = Path("reports", "+".join(study.name for study in studies))
-        out = folder if in_bucket(root) else root / folder
-        if in_bucket(root):
-            output.note(f"{root} has no folder for a report; it goes to {output.clean(out)} here, or to --out DIR")
-    page = write_report(studies, store, out)
-    if as_json:
-        output.emit_json({"report": str(page)})
-    else:
-        output.emit(f"report: {output.clean(page)}")
-    return 0
 
 
 def show(beginning: str, root: str, *, studies: Sequence[str], as_json: bool) -> int:

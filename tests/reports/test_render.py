@@ -208,7 +208,7 @@ def test_a_report_is_written_whole_and_again_with_the_same_bytes(tmp_path):
     second = {path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
     assert second == first
     linked = re.findall(r"\((figures/[^)]+)\)", (out / "report.md").read_text())
-    assert sorted(linked) == sorted(str(path) for path in first if path.parent.name == "figures")
+    assert sorted(linked) == sorted(str(path) for path in first if path.suffix == ".svg")
     assert (
         f"--store '{tmp_path}/my store'"
         in json.loads(first[page.with_name("report.json").relative_to(out)])["provenance"]["command"]

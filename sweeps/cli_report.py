@@ -1,0 +1,48 @@
+"""The command `loopsweep report`: its options and its help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sweeps.cli_app import command
+from sweeps.options import RESULTS, JsonOption, StoreOption, positive
+
+
+@command(
+    "report quickstart",
+    "report quickstart my-study.toml --out reports-of-today",
+    "report my-study.toml --watch --every 30",
+    "report my-study.toml --fail-if contradicted --fail-if 2=not-supported",
+)
+def report(
+    study: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Names in the catalogue, or TOML files.")],
+    *,
+    store: StoreOption = RESULTS,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the report; silent: in the store.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Write it again while a sweep runs, until complete.")] = False,
+    every: Annotated[
+        Any, typer.Option("--every", parser=positive, metavar="S", help="With --watch: seconds between two looks.")
+    ] = "10",
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-if",
+            metavar="[[STUDY:]NUMBER=]VERDICT",
+            help="Exit with code 4 if a claim, or that one, is contradicted, undecided or not-supported; repeatable.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Write the report of a study, or of several.
+
+    It holds verdicts of the claims, leaderboard, curves, cost and provenance. Several studies are compared.
+
+    With --watch, a page that is open loads itself again; an empty study is waited for. Ctrl-C ends it at any time.
+    """
+    from sweeps import commands_report
+
+    options = commands_report.ReportOptions(out=out, every_s=every if watch else None, fail_if=fail_if or ())
+    return commands_report.report(study, store, options, as_json=as_json)

@@ -1,0 +1,169 @@
+"""What the command `report` does: once, or again and again while a sweep runs; and whether it fails for a claim."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import InputError, Problem
+from sweeps import output
+from sweeps.tables import plural
+
+if TYPE_CHECKING:
+    from studies.store import Store
+    from studies.study import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What a report is asked for, beside studies and store."""
+
+    out: Path | None = None
+    """Its folder; None: in the store."""
+    every_s: float | None = None
+    """With a number, it is written again until nothing is missing, with a look at the store after so many seconds."""
+    fail_if: Sequence[str] = ()
+    """`sweeps.fail_if`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How much of a study is there."""
+
+    study: Study
+    trials: int
+    missing: int
+    begun: int
+    """Of the missing, those of which something is recorded."""
+    lacking: str | None
+    """In words, which measurements are missing and what brings them."""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to report."""
+        return self.missing == self.trials
+
+
+def report(names: Sequence[str], root: str, options: ReportOptions, *, as_json: bool) -> int:
+    """The report of one study or several, and where it is."""
+    from studies.spec import load_study
+    from studies.store import Store
+    from sweeps.fail_if import EXIT_CODE, conditions, failing
+
+    files = list(dict.fromkeys(names))
+    studies = [load_study(name) for name in files]
+    asked = conditions(options.fail_if, studies)
+    store = Store.open(root)
+    out = options.out if options.out is not None else _folder(studies, root)
+    if options.every_s is None:
+        page = _once(files, studies, store, root, out)
+    else:
+        page = _again(files, studies, store, root, out, every_s=options.every_s)
+    claims: list[dict[str, Any]] = json.loads(page.with_name("report.json").read_text(encoding="utf-8"))["claims"]
+    failed = failing(claims, asked)
+    if as_json:
+        output.emit_json({"report": str(page)} | ({"failing": failed} if asked else {}))
+    else:
+        output.emit(f"report: {output.clean(page)}")
+    for one in failed:
+        output.fail(f"claim {one['claim']} of {one['study']} is {one['verdict']}: {output.clean(one['text'])}")
+    return EXIT_CODE if failed else 0
+
+
+def _folder(studies: Sequence[Study], root: str) -> Path:
+    """Where a report goes that nobody has named a folder for."""
+    from studies.place import in_bucket
+
+    folder = Path("reports", "+".join(study.name for study in studies))
+    if not in_bucket(root):
+        return root / folder
+    output.note(f"{root} has no folder for a report; it goes to {output.clean(folder)} here, or to --out DIR")
+    return folder
+
+
+def _once(files: Sequence[str], studies: Sequence[Study], store: Store, root: str, out: Path) -> Path:
+    """One report, of studies each of which has something to report."""
+    from sweeps.options import as_typed
+
+    for name, standing in zip(files, _standings(files, studies, store, root), strict=True):
+        if standing.nothing:
+            what = "no trial is complete" if standing.begun else "nothing is recorded"
+            first = "go on with" if standing.begun else "first do"
+            next_step = standing.lacking or f"{first}: loopsweep run {as_typed(name, root)}"
+            raise InputError([Problem(name, f"{what} in {root}; {next_step}")])
+        if standing.missing:
+            of = plural(standing.trials, "trial")
+            output.note(f"{standing.study.name}: {standing.missing:,} of {of} are missing from this report")
+            if standing.lacking:
+                output.note(standing.lacking)
+    from reports import write_report
+
+    return write_report(studies, store, out)
+
+
+def _again(
+    files: Sequence[str], studies: Sequence[Study], store: Store, root: str, out: Path, *, every_s: float
+) -> Path:
+    """A report whenever there is something new, until nothing is missing; its page loads itself again as long."""
+    from sweeps.refresh import more_to_come, refreshed
+
+    page: Path | None = None
+
+    def write() -> bool:
+        nonlocal page
+        standings = _standings(files, studies, store, root)
+        missing = sum(standing.missing for standing in standings)
+        trials = sum(standing.trials for standing in standings)
+        complete = not missing and not more_to_come(studies, store)
+        if any(standing.nothing for standing in standings):
+            output.note(f"waiting: no trial of {_names(s for s in standings if s.nothing)} is complete in {root}")
+            return False
+        from reports import write_report
+
+        began = time.monotonic()
+        page = write_report(studies, store, out, refresh=None if complete else every_s)
+        left = f"{trials - missing:,} of {plural(trials, 'trial')}, " + ("complete" if complete else "more to come")
+        output.note(f"{output.clean(page)}: {left} ({time.monotonic() - began:.1f} s)")
+        return complete
+
+    try:
+        refreshed(store, write, every_s=every_s)
+    finally:
+        if page is not None:
+            from reports import hold_still
+
+            hold_still(page)
+    if page is None:
+        raise RuntimeError("a report is complete that was never written")
+    return page
+
+
+def _names(standings: Any) -> str:
+    return ", ".join(standing.study.name for standing in standings)
+
+
+def _standings(files: Sequence[str], studies: Sequence[Study], store: Store, root: str) -> list[Standing]:
+    from studies.coverage import Coverage
+    from studies.wanted import wanted
+    from sweeps.options import as_typed
+    from sweeps.standing import counts, lacking
+
+    coverage = Coverage(store.read("segments"))
+    found = []
+    for name, study in zip(files, studies, strict=True):
+        trials = wanted(study, store)
+        of = counts(trials, coverage)
+        found.append(
+            Standing(
+                study=study,
+                trials=of["trials"],
+                missing=of["trials"] - of["done"] - of["failed"],
+                begun=of["begun"] + of["unmeasured"],
+                lacking=lacking(as_typed(name, root), trials, store, coverage),
+            )
+        )
+    return found
