@@ -81,7 +81,7 @@ def test_those_that_run_as_processes_exist():
         (["run", "toy.toml", "--dashboard"], "add --on ray"),
         (["run", "toy.toml", "--on", "ray", "--address", "10.0.0.1:6379", "--dashboard"], "a cluster has its own"),
         (["run", "toy.toml", "--on", "ray", "--address", "ray://head:10001"], "name HOST:PORT of its head, or auto"),
-        (["query", "toy.toml"], "missing argument 'SQL'"),
+        (["query"], "missing argument 'STUDY'"),
         (["query", "toy.toml", "select 1", "--format", "xls"], "'parquet'"),
         (["show"], "missing argument 'ID'"),
         (["diff", "abc"], "missing argument"),
