@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from studies.confirm import read_confirmations
 from studies.query import MEMORY_BYTES, run_query
+from studies.shown import results_html
 from studies.spec import load_study
 from studies.store import Store
 from studies.study import Study
@@ -36,6 +37,14 @@ class Results:
         self.confirmations = read_confirmations(study, store)
         """By metric and setting, the fresh seeds that `loopsweep confirm` chose; their trials are in `wanted`."""
         self._views = Views(self.wanted, store)
+
+    def __repr__(self) -> str:
+        """One line."""
+        return f"Results({self.study.name!r}, trials={len(self.wanted)}, store={self.store.name!r})"
+
+    def _repr_html_(self) -> str:
+        """By arm, how trials ended and their mean final loss, where a notebook shows them."""
+        return results_html(self.study, self.arrow("trials"))
 
     def trials(self) -> pd.DataFrame:
         """One row per (study, arm, trial_id)."""

@@ -101,6 +101,17 @@ class Study:
     texts: tuple[StudyText, ...] = ()
     """What its text tasks read."""
 
+    def __repr__(self) -> str:
+        """One line; all that it holds is in its fields."""
+        counts = f"arms={len(self.arms)}, seeds={len(self.seeds)}, claims={len(self.claims)}"
+        return f"Study({self.name!r}, {counts})"
+
+    def _repr_html_(self) -> str:
+        """Its question, arms and claims, where a notebook shows it."""
+        from studies.shown import study_html
+
+        return study_html(self)
+
     @property
     def searched(self) -> tuple[str, ...]:
         """The dotted keys that a search varies in any arm, each once, in file order."""

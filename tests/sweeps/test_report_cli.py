@@ -104,19 +104,6 @@ def test_of_several_studies_one_is_named_and_without_claims_nothing_is_asked():
         conditions(["undecided"], many)
 
 
-def test_a_report_fails_for_a_claim_after_it_was_written(toy, call, tmp_path):
-    store, out = tmp_path / "store", tmp_path / "report"
-    fill(toy, store)
-    done = call("report", toy, "--store", store, "--out", out, "--fail-if", "not-supported", "--json")
-    (claim,) = json.loads((out / "report.json").read_text())["claims"]
-    (failed,) = json.loads(done.out)["failing"]
-    assert claim["verdict"] != "supported"
-    assert (done.code, failed["claim"], failed["verdict"]) == (4, 1, claim["verdict"])
-    assert done.err.splitlines()[-1] == f"error: claim 1 of toy is {claim['verdict']}: {claim['text']}"
-    passing = {"contradicted", "undecided"} - {claim["verdict"]}
-    assert call("report", toy, "--store", store, "--out", out, "--fail-if", f"1={passing.pop()}").code == 0
-
-
 # --- --watch ---------------------------------------------------------------------------------------------------------
 
 
@@ -144,22 +131,6 @@ def test_it_writes_when_there_are_new_records_and_ends_when_nothing_is_missing(t
     assert rows[0] == 0 < rows[1] < rows[2]
 
 
-def watching(toy, folder, *more):
-    command = [
-        PROGRAM,
-        "report",
-        toy,
-        "--store",
-        folder / "store",
-        "--out",
-        folder / "out",
-        "--watch",
-        "--every",
-        "0.1",
-    ]
-    return subprocess.Popen([*map(str, command), *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def lines_until(process, says):
     """Reads stderr up to a line that says something."""
     for line in process.stderr:
@@ -168,26 +139,26 @@ def lines_until(process, says):
     raise AssertionError(f"it ended without saying {says!r}")
 
 
-def test_a_page_follows_a_store_from_nothing_to_complete(toy, tmp_path):
-    page = tmp_path / "out/report.html"
-    process = watching(toy, tmp_path, "--fail-if", "not-supported")
+def test_a_page_follows_a_store_from_nothing_until_it_is_interrupted_or_complete(toy, call, tmp_path):
+    page, places = tmp_path / "out/report.html", ["--store", tmp_path / "store", "--out", tmp_path / "out"]
+    command = [PROGRAM, "report", toy, *places, "--watch", "--every", "0.1"]
+    process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     lines_until(process, "waiting: no trial of toy is complete")
     fill(toy, tmp_path / "store", 2)
-    lines_until(process, "more to come")
+    lines_until(process, "2 of 4 trials, more to come")
     assert '<meta http-equiv="refresh" content="0.1">' in page.read_text()
     assert not list((tmp_path / "out").rglob(".*"))
-    fill(toy, tmp_path / "store")
-    assert "4 of 4 trials, complete" in lines_until(process, "complete (")
-    out, _ = process.communicate(timeout=120)
-    assert (process.returncode, out) == (4, f"report: {page}\n")
-    assert 'http-equiv="refresh"' not in page.read_text()
-
-
-def test_an_interrupted_watch_leaves_a_page_that_stays(toy, tmp_path):
-    fill(toy, tmp_path / "store", 2)
-    process = watching(toy, tmp_path)
-    lines_until(process, "more to come")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=120)
     assert process.returncode == 130
-    assert 'http-equiv="refresh"' not in (tmp_path / "out/report.html").read_text()
+    assert 'http-equiv="refresh"' not in page.read_text()
+    fill(toy, tmp_path / "store")
+    done = call("report", toy, *places, "--watch", "--fail-if", "not-supported", "--json")
+    (claim,) = json.loads((tmp_path / "out/report.json").read_text())["claims"]
+    (failed,) = json.loads(done.out)["failing"]
+    assert claim["verdict"] != "supported"
+    assert (done.code, failed["claim"], failed["verdict"]) == (4, 1, claim["verdict"])
+    written, failing_line = done.err.splitlines()
+    assert written.startswith(f"{page}: 4 of 4 trials, complete (")
+    assert failing_line == f"error: claim 1 of toy is {claim['verdict']}: {claim['text']}"
+    assert 'http-equiv="refresh"' not in page.read_text()
