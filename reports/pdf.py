@@ -5,7 +5,8 @@ in it keeps its proportions: what was looked at on the screen is what is printed
 that comes with matplotlib and is embedded as TrueType outlines (what matplotlib calls type 42; no journal takes type
 3), so no machine's fonts matter. There is no date inside, and equal figures give equal bytes.
 
-Matplotlib's own backend writes the same in fifteen times the time, most of it on tables of the font that no page needs.
+Matplotlib's own backend takes many times as long, most of it on tables of the font that no page needs, and has no way
+to scale what is drawn.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,15 +113,19 @@ def _again(
     from sweeps.refresh import more_to_come, refreshed
 
     page: Path | None = None
+    said = ""
 
     def write() -> bool:
-        nonlocal page
+        nonlocal page, said
         standings = _standings(files, studies, store, root)
         missing = sum(standing.missing for standing in standings)
         trials = sum(standing.trials for standing in standings)
         complete = not missing and not more_to_come(studies, store)
         if any(standing.nothing for standing in standings):
-            output.note(f"waiting: no trial of {_names(s for s in standings if s.nothing)} is complete in {root}")
+            waiting = f"waiting: no trial of {_names(s for s in standings if s.nothing)} is complete in {root}"
+            if waiting != said:
+                output.note(waiting)
+            said = waiting
             return False
         from reports import write_report
 
@@ -130,9 +135,11 @@ def _again(
         output.note(f"{output.clean(page)}: {left} ({time.monotonic() - began:.1f} s)")
         return complete
 
+    before = signal.signal(signal.SIGTERM, _terminated)
     try:
         refreshed(store, write, every_s=every_s)
     finally:
+        signal.signal(signal.SIGTERM, before)
         if page is not None:
             from reports import hold_still
 
@@ -140,6 +147,11 @@ def _again(
     if page is None:
         raise RuntimeError("a report is complete that was never written")
     return page
+
+
+def _terminated(*_: object) -> None:
+    """SIGTERM ends a watch as Ctrl-C does, so that its page is held still."""
+    raise SystemExit(143)
 
 
 def _names(standings: Any) -> str:

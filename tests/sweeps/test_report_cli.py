@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -162,3 +163,11 @@ def test_a_page_follows_a_store_from_nothing_until_it_is_interrupted_or_complete
     assert written.startswith(f"{page}: 4 of 4 trials, complete (")
     assert failing_line == f"error: claim 1 of toy is {claim['verdict']}: {claim['text']}"
     assert 'http-equiv="refresh"' not in page.read_text()
+
+
+def test_a_watch_that_is_terminated_ends_with_143(toy, tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("sweeps.refresh.refreshed", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit, match="143"):
+        execute(["report", str(toy), "--store", str(tmp_path / "store"), "--watch"])
+    assert signal.getsignal(signal.SIGTERM) == before
