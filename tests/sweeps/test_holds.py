@@ -76,7 +76,8 @@ def test_a_hold_is_read_as_it_was_written() -> None:
     assert read_hold(A, hold_bytes(made)) == made
 
 
-def test_what_another_driver_holds_is_left_whatever_part_of_it_and_the_rest_is_held_from_then_on(store: Store) -> None:
+def test_what_another_driver_holds_is_left_whatever_part_of_it_and_the_rest_is_held_from_then_on(place: str) -> None:
+    store = Store.open(place, create=True)
     one, other = (Holds(store, driver=name, clock=Clock()) for name in (A, B))
     assert one.agree([lane(0, start=0, end=10), lane(1)], list, ()) == []
     wanted = [lane(0, start=0, end=20), lane(0, start=10, end=20), lane(1), lane(2)]
