@@ -13,14 +13,16 @@ from types import SimpleNamespace
 import pytest
 
 from core.errors import InputError
+from studies.proposals import read_proposals
 from studies.spec import load_study
 from studies.store import Store
-from studies.wanted import wanted
+from studies.wanted import recorded_values, wanted
 from sweeps.cli import execute
 from sweeps.fail_if import conditions, failing
-from sweeps.refresh import refreshed
+from sweeps.refresh import more_to_come, refreshed
+from sweeps.search import advance
 from tests.studies.rows import recorded
-from tests.sweeps.toy import TOY
+from tests.sweeps.toy import SOUGHT, TOY
 
 PROGRAM = str(Path(sys.executable).with_name("loopsweep"))
 STUDY = TOY.replace('schedule.kind = "shift"\naxes."schedule.switch" = [10, 20]', 'schedule.kind = "looped"')
@@ -130,6 +132,18 @@ def test_it_writes_when_there_are_new_records_and_ends_when_nothing_is_missing(t
     assert set(looks) == {3.0}
     rows = [rows for _, rows in seen]
     assert rows[0] == 0 < rows[1] < rows[2]
+
+
+def test_a_search_is_open_until_all_of_its_settings_are_proposed(tmp_path):
+    path = tmp_path / "sought.toml"
+    path.write_text(SOUGHT)
+    study, store = load_study(str(path)), Store.open(tmp_path / "store", create=True)
+    proposed = 0
+    while more_to_come([study], store):  # though no trial is missing
+        assert advance(study, store, recorded_values(wanted(study, store), store, study.search.metrics))
+        fill(path, store.root)
+        assert proposed < (proposed := len(read_proposals(study, store)))
+    assert proposed == sum(study.search.count(arm) for arm in study.arms)
 
 
 def lines_until(process, says):
