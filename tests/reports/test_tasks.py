@@ -7,8 +7,8 @@ import json
 import pandas as pd
 import pytest
 
+from reports import board as board_module
 from reports import series
-from reports.render import short_board
 from reports.tables import Tables
 from reports.tasks import length_of, split
 from tests.reports.algorithmic import on_lengths
@@ -78,6 +78,6 @@ def test_the_leaderboard_ranks_each_task_by_itself():
         *[("states = 8", "looped")] * 2,
     ]
     assert board[0]["setting"] == {"model.loops": 2, "task.states": 4}, "settings are named in full"
-    shown = short_board(board, [])
+    shown = board_module.short(board, [])
     assert [task["task"] for task in shown["tasks"]] == ["states = 4", "states = 8"]
     assert [row["rank"] for row in shown["rows"]] == [1, 2, 3, 1, 2]

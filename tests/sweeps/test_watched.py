@@ -171,7 +171,7 @@ def test_a_criterion_that_never_holds_ends_at_its_latest_step_and_1_means_never(
     assert ends([half, whole], grid) == [(30,), (60,)]
     (found,) = resolved([whole], grid)
     assert [(link.loops, link.end) for link in found.links] == [(1, 60)]
-    assert grid.state(trunk(whole), 60) is not None  # where it ends stays, as of any other trial
+    assert grid.has_state(trunk(whole), 60)  # where it ends stays, as of any other trial
     kinds = [row["kind"] for row in grid.read("events").to_pylist() if row["lineage"] == trunk(whole)]
     assert kinds == []
 
