@@ -1,14 +1,16 @@
 """Builds ``report.json``: one deterministic value from which every form of a report is made.
 
-Everything outside ``provenance`` is computed from result columns alone, so equal results give equal bytes, wherever and
-in whatever packs they were run. ``provenance`` holds what belongs to the execution: versions, machines, times, what
-was spent and the messages of failures.
+Everything outside ``provenance`` and ``across`` is computed from result columns alone, so equal results give equal
+bytes, wherever and in whatever packs they were run. ``provenance`` holds what belongs to the execution: versions,
+machines, times, what was spent and the messages of failures; ``across`` asks whether two studies ran in one numerics
+class, and which trials ran twice.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -16,6 +18,7 @@ import pandas as pd
 
 from core.quantities import COLUMNS
 from reports import (
+    across,
     boundary,
     confirmed,
     curvature,
@@ -34,8 +37,10 @@ from reports import (
 )
 from reports.claims import judge
 from reports.compare import ALPHA
+from reports.differences import Side, acting_terms, differences
 from reports.execution import execution, tally
 from reports.importances import importances
+from reports.labels import labels
 from reports.tables import Results, Tables
 from studies.rungs import RUNG_KEY
 from studies.study import Study
@@ -44,18 +49,26 @@ FORMAT = 1
 """Of ``report.json``; raised when a field changes its meaning."""
 
 
-def build(studies: Sequence[tuple[Study, Results]], *, command: str) -> dict[str, Any]:
+def build(
+    studies: Sequence[tuple[Study, Results]], *, command: str, stores: Sequence[str] | None = None
+) -> dict[str, Any]:
     """The report of one study or of several.
 
     Args:
         studies: each with its results.
         command: the shell line that makes this report again.
+        stores: where the rows of each study lie; None: nobody says.
 
     Returns:
         JSON values: ``claims`` and ``leaderboard`` over all studies, each entry naming its study; ``studies`` with
-        question, counts, curves, the stage tree, switches, failures and warnings; ``explorer``; ``provenance``.
+        question, counts, curves, the stage tree, switches, failures and warnings; ``across`` and ``differences``;
+        ``explorer``; ``provenance``. Studies are called by their `labels`.
     """
+    places = list(stores) if stores is not None else [""] * len(studies)
+    names = labels([study for study, _ in studies], places)
+    studies = [(replace(study, name=name), results) for name, (study, results) in zip(names, studies, strict=True)]
     read = [(study, Tables.read(results, tuned=tuned_keys(study))) for study, results in studies]
+    sides = [_side(study, results, tables) for (study, results), (_, tables) in zip(studies, read, strict=True)]
     boards = [row for study, tables in read for row in _board(study, tables)]
     verdicts = {study.name: judge(tables, study.claims) for study, tables in read}
     return {
@@ -66,6 +79,8 @@ def build(studies: Sequence[tuple[Study, Results]], *, command: str) -> dict[str
             _study(study, results, tables, verdicts[study.name])
             for (study, results), (_, tables) in zip(studies, read, strict=True)
         ],
+        "across": across.section(sides),
+        "differences": differences(sides),
         "explorer": explorer.section(
             [explorer.Source(name=study.name, arms=_arms(study), tables=tables) for study, tables in read]
         ),
@@ -73,8 +88,9 @@ def build(studies: Sequence[tuple[Study, Results]], *, command: str) -> dict[str
             "command": command,
             "version": version("loopsweep"),
             "studies": [
-                execution(study, tables) | {"importances": importances(study, results.importances())}
-                for (study, results), (_, tables) in zip(studies, read, strict=True)
+                execution(study, tables)
+                | {"store": place or None, "importances": importances(study, results.importances())}
+                for place, (study, results), (_, tables) in zip(places, studies, read, strict=True)
             ],
         },
     }
@@ -94,6 +110,11 @@ def tuned_keys(study: Study) -> tuple[str, ...]:
 
 def _arms(study: Study) -> list[str]:
     return [arm.name for arm in study.arms]
+
+
+def _side(study: Study, results: Results, tables: Tables) -> Side:
+    terms = {trial.trial_id: acting_terms(trial.config) for trial in results.wanted if trial.role == "compare"}
+    return Side(name=study.name, arms=_arms(study), tables=tables, terms=terms)
 
 
 def _board(study: Study, tables: Tables) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ side by side on a desk, stacked on a phone.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,12 +17,14 @@ from matplotlib.figure import Figure
 
 from reports import words
 from reports.accuracy_figures import length_figures, loop_figures
+from reports.across_figures import across_figures
 from reports.axis_figures import axis_figure, criterion_figure
 from reports.captions import task_prefix, titled, wrapped
 from reports.colours import FAINT, INK, of_arms
 from reports.cost_figures import cost_figures
 from reports.curvature_figures import curvature_figures, valley_figures
 from reports.factor_figures import factor_figures, importance_figures
+from reports.labels import prefixes
 from reports.map_figures import map_figures
 from reports.panels import (
     SIZE,
@@ -44,16 +45,16 @@ from reports.tree_figure import tree_alt, tree_figure, tree_title
 
 
 def draw(report: Mapping[str, Any]) -> list[Drawing]:
-    """Every figure of a report, study by study, in the order of reading."""
+    """Every figure of a report, study by study, in the order of reading; then what compares studies."""
     return list(drawn(report))
 
 
 def drawn(report: Mapping[str, Any]) -> Generator[Drawing]:
     """As `draw`, one after the other; the style of the figures holds until the iterator is closed."""
-    for study, execution in zip(report["studies"], report["provenance"]["studies"], strict=True):
+    names = prefixes([study["name"] for study in report["studies"]])
+    for prefix, study, execution in zip(names, report["studies"], report["provenance"]["studies"], strict=True):
         colours = of_arms(study["arms"])
         claims = [c for c in report["claims"] if c["study"] == study["name"]]
-        prefix = prefix_of(study["name"])
         with styled():
             yield from _claims(prefix, study, claims, colours)
             yield from _tree(prefix, study)
@@ -75,11 +76,8 @@ def drawn(report: Mapping[str, Any]) -> Generator[Drawing]:
             yield from spectrum_figures(prefix, study, colours)
             yield from valley_figures(prefix, study, colours)
             yield from surface_figures(prefix, study, colours)
-
-
-def prefix_of(study: str) -> str:
-    """What the names of a study's figures begin with."""
-    return re.sub(r"[^a-z0-9]+", "-", study.lower())
+    with styled():
+        yield from across_figures(report["across"], arm_colours(report))
 
 
 def arm_colours(report: Mapping[str, Any]) -> dict[str, str]:

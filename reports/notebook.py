@@ -15,7 +15,8 @@ import pandas as pd
 from core.errors import InputError, Problem
 from core.terms import nearest
 from reports.build import build, to_text
-from reports.figures import drawn, prefix_of
+from reports.figures import drawn
+from reports.labels import prefix_of
 from reports.panels import Drawing
 from reports.sheets import SHEETS, sheets
 from reports.tables import Results

@@ -60,9 +60,10 @@ class Drawing:
     name: str
     """Of its file, without ``.svg``."""
     study: str
+    """Its label; empty where it is of several."""
     kind: str
     """claims | tree | curves | lengths | loops | axes | factors | importances | maps | cost | switches | criteria |
-    curvature | parts | spectra | ranks | valleys | surfaces"""
+    curvature | parts | spectra | ranks | valleys | surfaces | across"""
     title: str
     alt: str
     """What it shows, with the numbers that matter."""

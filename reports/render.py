@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from reports import board, cite, colours, explorer, lengths, loop_counts, series, words
+from reports import across_words, board, cite, colours, explorer, lengths, loop_counts, series, words
 from reports.captions import how_found
 from reports.figures import arm_colours
 from reports.map_figures import MOST as MOST_MAPS
@@ -147,6 +147,8 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
         "heads_of": board.head,
         "most_maps": MOST_MAPS,
         "length_columns": _length_columns,
+        "across": [d for d in drawings if d.kind == "across"],
+        "difference": across_words.difference,
     }
 
 

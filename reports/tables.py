@@ -147,7 +147,7 @@ class Tables:
 
         On a control all axes act that act on the arm that it is matched to.
         """
-        acting = set(self.axes).intersection(*(self._acting(rows) for rows in arms))
+        acting = set(self.axes).intersection(*(self.acting(rows) for rows in arms))
         return [axis for axis in self.axes if axis in acting]
 
     def pairings(self, row: Mapping[Any, Any], keys: Iterable[str]) -> tuple[Setting, ...]:
@@ -159,7 +159,8 @@ class Tables:
         keys = tuple(keys)
         return tuple(dict.fromkeys(tuple((k, plain(s[k])) for k in keys if k in s) for s in settings))
 
-    def _acting(self, rows: pd.DataFrame) -> set[str]:
+    def acting(self, rows: pd.DataFrame) -> set[str]:
+        """The axes that act on some trials of an arm; on a control, those of the arm that it is matched to."""
         names = zip(rows["arm"], rows["trial_id"], strict=True)
         found = [self.matched[name] for name in names if name in self.matched]
         if found:
