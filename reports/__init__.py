@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["figure", "figure_names", "hold_still", "leaderboard", "sheet", "verdicts", "write_report"]
 
 
-def write_report(studies: Sequence[Study], store: Store, out: Path, *, refresh: float | None = None) -> Path:
+def write_report(
+    studies: Sequence[Study], store: Store | Sequence[Store], out: Path, *, refresh: float | None = None
+) -> Path:
     """Writes the report of one study or of several.
 
     Args:
         studies: as `studies.spec.load_study` gives them; several are compared in one report.
-        store: open, with what has been recorded so far; an incomplete study is reported as such.
+        store: open, with what has been recorded so far; an incomplete study is reported as such. Or one for each study:
+            the same study in two stores is compared with itself.
         out: the folder for ``report.html``, ``report.md``, ``report.json``, ``figures/`` and ``tables/``.
         refresh: seconds after which the page loads itself again (see `hold_still`); None: never.
 
@@ -35,9 +38,11 @@ def write_report(studies: Sequence[Study], store: Store, out: Path, *, refresh: 
     """
     import studies as studies_package
     from reports.write import write
+    from studies.store import Store
 
-    read = [(study, studies_package.load(study, store=store)) for study in studies]
-    return write(read, store=store.name, out=out, refresh=refresh)
+    stores = [store] * len(studies) if isinstance(store, Store) else list(store)
+    read = [(study, studies_package.load(study, store=own)) for study, own in zip(studies, stores, strict=True)]
+    return write(read, store=[own.name for own in stores], out=out, refresh=refresh)
 
 
 def hold_still(page: Path) -> None:

@@ -199,6 +199,22 @@ def _failures(report: Report) -> Iterator[Row]:
             yield row | {"detail": one["detail"] or execution["errors"].get(one["trial_id"])} | one["setting"]
 
 
+def _across(report: Report) -> Iterator[Row]:
+    """A row a metric of each comparison of two studies."""
+    for one in report["across"]["comparisons"] if report["across"] else ():
+        head = {name: one[name] for name in ("arm", "study", "against", "ran_twice")}
+        yield from (head | line for line in one["metrics"])
+
+
+def _configurations(report: Report) -> Iterator[Row]:
+    """A row a term in which arms differ; a column an arm."""
+    found = report["differences"] or {"columns": (), "rows": ()}
+    several = len(report["studies"]) > 1
+    arms = [f"{of['study']}: {of['arm']}" if several else of["arm"] for of in found["columns"]]
+    for row in found["rows"]:
+        yield {"term": row["key"]} | dict(zip(arms, row["values"], strict=True))
+
+
 SHEETS: Mapping[str, Callable[[Report], Iterator[Row]]] = {
     "leaderboard": _leaderboard,
     "claims": _claims,
@@ -215,6 +231,8 @@ SHEETS: Mapping[str, Callable[[Report], Iterator[Row]]] = {
     "loops": _loops,
     "costs": _costs,
     "failures": _failures,
+    "across": _across,
+    "configurations": _configurations,
 }
 """By name, what makes the rows of a sheet."""
 

@@ -17,19 +17,22 @@ OWN = ("figures/*.svg", "figures/*.pdf", "tables/*.csv", "tables/*.tex")
 """What a report has in folders of its own; files of an earlier report that this one lacks are removed."""
 
 
-def write(studies: Sequence[tuple[Study, Results]], *, store: str, out: Path, refresh: float | None = None) -> Path:
+def write(
+    studies: Sequence[tuple[Study, Results]], *, store: str | Sequence[str], out: Path, refresh: float | None = None
+) -> Path:
     """The report of one study or several, in a folder of its own; a report that lies there is replaced.
 
     Args:
         studies: each with its results.
-        store: named in the command that makes the report again.
+        store: named in the command that makes the report again; one for all, or one for each study.
         out: the folder; made where it is missing.
         refresh: seconds after which the page loads itself again; None: never.
 
     Returns:
         The path of ``report.html``.
     """
-    report = build(studies, command=_command([study for study, _ in studies], store))
+    stores = [store] * len(studies) if isinstance(store, str) else list(store)
+    report = build(studies, command=_command([study for study, _ in studies], stores), stores=stores)
     named = set()
     for name, content in forms(to_text(report), refresh=refresh):
         _publish(out / name, content)
@@ -56,8 +59,12 @@ def _publish(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _command(studies: Sequence[Study], store: str) -> str:
+def _command(studies: Sequence[Study], stores: Sequence[str]) -> str:
     """The shell line that runs what is missing and reports again."""
-    files, place = [shlex.quote(study.file) for study in studies], shlex.quote(store)
-    runs = [f"loopsweep run {file} --store {place}" for file in files]
-    return " && ".join([*runs, f"loopsweep report {' '.join(files)} --store {place}"])
+    places = [(study.file, store) for study, store in zip(studies, stores, strict=True)]
+    runs = [f"loopsweep run {shlex.quote(file)} --store {shlex.quote(store)}" for file, store in places]
+    if len(set(stores)) > 1:
+        asked = " ".join(shlex.quote(f"{file}::{store}") for file, store in places)
+    else:
+        asked = f"{' '.join(shlex.quote(file) for file, _ in places)} --store {shlex.quote(stores[0])}"
+    return " && ".join([*runs, f"loopsweep report {asked}"])

@@ -14,11 +14,17 @@ from sweeps.options import RESULTS, JsonOption, StoreOption, positive
 @command(
     "report quickstart",
     "report quickstart my-study.toml --out reports-of-today",
+    "report my-study.toml my-study.toml::other/results",
     "report my-study.toml --watch --every 30",
     "report my-study.toml --fail-if contradicted --fail-if 2=not-supported",
 )
 def report(
-    study: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Names in the catalogue, or TOML files.")],
+    study: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STUDY[::STORE]...", help="Names in the catalogue, or TOML files; each may name a store of its own."
+        ),
+    ],
     *,
     store: StoreOption = RESULTS,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the report; silent: in the store.")] = None,
@@ -38,7 +44,8 @@ def report(
 ) -> int:
     """Write the report of a study, or of several.
 
-    It holds verdicts of the claims, leaderboard, curves, cost and provenance. Several studies are compared.
+    It holds verdicts of the claims, leaderboard, curves, cost and provenance. Several studies are compared, arm by
+    arm, and so is one study in several stores.
 
     With --watch, a page that is open loads itself again; an empty study is waited for. Ctrl-C ends it at any time.
     """

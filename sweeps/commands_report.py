@@ -15,8 +15,7 @@ from sweeps import output
 from sweeps.tables import plural
 
 if TYPE_CHECKING:
-    from studies.store import Store
-    from studies.study import Study
+    from sweeps.report_sources import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,6 @@ class ReportOptions:
 class Standing:
     """How much of a study is there."""
 
-    study: Study
     trials: int
     missing: int
     begun: int
@@ -51,19 +49,13 @@ class Standing:
 
 def report(names: Sequence[str], root: str, options: ReportOptions, *, as_json: bool) -> int:
     """The report of one study or several, and where it is."""
-    from studies.spec import load_study
-    from studies.store import Store
     from sweeps.fail_if import EXIT_CODE, conditions, failing
+    from sweeps.report_sources import sources
 
-    files = list(dict.fromkeys(names))
-    studies = [load_study(name) for name in files]
-    asked = conditions(options.fail_if, studies)
-    store = Store.open(root)
-    out = options.out if options.out is not None else _folder(studies, root)
-    if options.every_s is None:
-        page = _once(files, studies, store, root, out)
-    else:
-        page = _again(files, studies, store, root, out, every_s=options.every_s)
+    found = sources(names, root)
+    asked = conditions(options.fail_if, [source.labelled for source in found])
+    out = options.out if options.out is not None else _folder(found)
+    page = _once(found, out) if options.every_s is None else _again(found, out, every_s=options.every_s)
     claims: list[dict[str, Any]] = json.loads(page.with_name("report.json").read_text(encoding="utf-8"))["claims"]
     failed = failing(claims, asked)
     if as_json:
@@ -75,40 +67,42 @@ def report(names: Sequence[str], root: str, options: ReportOptions, *, as_json: 
     return EXIT_CODE if failed else 0
 
 
-def _folder(studies: Sequence[Study], root: str) -> Path:
-    """Where a report goes that nobody has named a folder for."""
+def _folder(sources: Sequence[Source]) -> Path:
+    """Where a report goes that nobody has named a folder for: into the store of its first study."""
     from studies.place import in_bucket
 
-    folder = Path("reports", "+".join(study.name for study in studies))
+    folder, root = Path("reports", "+".join(source.study.name for source in sources)), sources[0].root
     if not in_bucket(root):
         return root / folder
     output.note(f"{root} has no folder for a report; it goes to {output.clean(folder)} here, or to --out DIR")
     return folder
 
 
-def _once(files: Sequence[str], studies: Sequence[Study], store: Store, root: str, out: Path) -> Path:
+def _once(sources: Sequence[Source], out: Path) -> Path:
     """One report, of studies each of which has something to report."""
     from sweeps.options import as_typed
 
-    for name, standing in zip(files, _standings(files, studies, store, root), strict=True):
+    for source, standing in zip(sources, map(_standing, sources), strict=True):
         if standing.nothing:
             what = "no trial is complete" if standing.begun else "nothing is recorded"
             first = "go on with" if standing.begun else "first do"
-            next_step = standing.lacking or f"{first}: loopsweep run {as_typed(name, root)}"
-            raise InputError([Problem(name, f"{what} in {root}; {next_step}")])
+            next_step = standing.lacking or f"{first}: loopsweep run {as_typed(source.name, source.root)}"
+            raise InputError([Problem(source.name, f"{what} in {source.root}; {next_step}")])
         if standing.missing:
             of = plural(standing.trials, "trial")
-            output.note(f"{standing.study.name}: {standing.missing:,} of {of} are missing from this report")
+            output.note(f"{output.clean(source.label)}: {standing.missing:,} of {of} are missing from this report")
             if standing.lacking:
                 output.note(standing.lacking)
+    return _write(sources, out)
+
+
+def _write(sources: Sequence[Source], out: Path, *, refresh: float | None = None) -> Path:
     from reports import write_report
 
-    return write_report(studies, store, out)
+    return write_report([one.study for one in sources], [one.store for one in sources], out, refresh=refresh)
 
 
-def _again(
-    files: Sequence[str], studies: Sequence[Study], store: Store, root: str, out: Path, *, every_s: float
-) -> Path:
+def _again(sources: Sequence[Source], out: Path, *, every_s: float) -> Path:
     """A report whenever there is something new, until nothing is missing; its page loads itself again as long."""
     from sweeps.refresh import more_to_come, refreshed
 
@@ -117,27 +111,27 @@ def _again(
 
     def write() -> bool:
         nonlocal page, said
-        standings = _standings(files, studies, store, root)
+        standings = [_standing(source) for source in sources]
         missing = sum(standing.missing for standing in standings)
         trials = sum(standing.trials for standing in standings)
-        complete = not missing and not more_to_come(studies, store)
-        if any(standing.nothing for standing in standings):
-            waiting = f"waiting: no trial of {_names(s for s in standings if s.nothing)} is complete in {root}"
+        complete = not missing and not any(more_to_come(source.study, source.store) for source in sources)
+        empty = [source for source, standing in zip(sources, standings, strict=True) if standing.nothing]
+        if empty:
+            names = ", ".join(f"{source.study.name} in {source.root}" for source in empty)
+            waiting = f"waiting: no trial is complete of {output.clean(names)}"
             if waiting != said:
                 output.note(waiting)
             said = waiting
             return False
-        from reports import write_report
-
         began = time.monotonic()
-        page = write_report(studies, store, out, refresh=None if complete else every_s)
+        page = _write(sources, out, refresh=None if complete else every_s)
         left = f"{trials - missing:,} of {plural(trials, 'trial')}, " + ("complete" if complete else "more to come")
         output.note(f"{output.clean(page)}: {left} ({time.monotonic() - began:.1f} s)")
         return complete
 
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
-        refreshed(store, write, every_s=every_s)
+        refreshed([source.store for source in sources], write, every_s=every_s)
     finally:
         signal.signal(signal.SIGTERM, before)
         if page is not None:
@@ -154,28 +148,18 @@ def _terminated(*_: object) -> None:
     raise SystemExit(143)
 
 
-def _names(standings: Any) -> str:
-    return ", ".join(standing.study.name for standing in standings)
-
-
-def _standings(files: Sequence[str], studies: Sequence[Study], store: Store, root: str) -> list[Standing]:
+def _standing(source: Source) -> Standing:
     from studies.coverage import Coverage
     from studies.wanted import wanted
     from sweeps.options import as_typed
     from sweeps.standing import counts, lacking
 
-    coverage = Coverage(store.read("segments"))
-    found = []
-    for name, study in zip(files, studies, strict=True):
-        trials = wanted(study, store)
-        of = counts(trials, coverage)
-        found.append(
-            Standing(
-                study=study,
-                trials=of["trials"],
-                missing=of["trials"] - of["done"] - of["failed"],
-                begun=of["begun"] + of["unmeasured"],
-                lacking=lacking(as_typed(name, root), trials, store, coverage),
-            )
-        )
-    return found
+    coverage = Coverage(source.store.read("segments"))
+    trials = wanted(source.study, source.store)
+    of = counts(trials, coverage)
+    return Standing(
+        trials=of["trials"],
+        missing=of["trials"] - of["done"] - of["failed"],
+        begun=of["begun"] + of["unmeasured"],
+        lacking=lacking(as_typed(source.name, source.root), trials, source.store, coverage),
+    )

@@ -19,19 +19,19 @@ from sweeps.promote import follows
 
 
 def refreshed(
-    store: Store, write: Callable[[], bool], *, every_s: float, sleep: Callable[[float], None] = time.sleep
+    stores: Sequence[Store], write: Callable[[], bool], *, every_s: float, sleep: Callable[[float], None] = time.sleep
 ) -> None:
     """Calls `write` now and whenever there are new records, until it says that nothing is missing.
 
     Args:
-        store: may not exist yet.
+        stores: of the studies; may not exist yet.
         write: reports on what is recorded; whether that is all.
         every_s: seconds between two looks.
         sleep: waits so long.
     """
-    seen: frozenset[str] | None = None
+    seen: frozenset[tuple[str, str]] | None = None
     while True:
-        names = _records(store)
+        names = frozenset((store.name, name) for store in stores for name in _records(store))
         # Names are taken before rows are read: what comes meanwhile is new at the next look.
         if (seen is None or names - seen) and write():
             return
@@ -39,12 +39,8 @@ def refreshed(
         sleep(every_s)
 
 
-def more_to_come(studies: Sequence[Study], store: Store) -> bool:
-    """Whether a search of some studies has settings to propose or to promote that no driver has recorded yet."""
-    return any(_open(study, store) for study in studies)
-
-
-def _open(study: Study, store: Store) -> bool:
+def more_to_come(study: Study, store: Store) -> bool:
+    """Whether a search has settings to propose or to promote that no driver has recorded yet."""
     if study.search is None:
         return False
     proposals = read_proposals(study, store)

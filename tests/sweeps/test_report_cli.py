@@ -127,7 +127,7 @@ def test_it_writes_when_there_are_new_records_and_ends_when_nothing_is_missing(t
         seen.append((len(looks), len(store.read("segments"))))
         return len(store.read("segments")) == len({link.lineage for t in wanted(study, store) for link in t.links})
 
-    refreshed(store, write, every_s=3.0, sleep=sleep)
+    refreshed([store], write, every_s=3.0, sleep=sleep)
     assert [look for look, _ in seen] == [0, 2, 5]
     assert set(looks) == {3.0}
     rows = [rows for _, rows in seen]
@@ -139,7 +139,7 @@ def test_a_search_is_open_until_all_of_its_settings_are_proposed(tmp_path):
     path.write_text(SOUGHT)
     study, store = load_study(str(path)), Store.open(tmp_path / "store", create=True)
     proposed = 0
-    while more_to_come([study], store):  # though no trial is missing
+    while more_to_come(study, store):  # though no trial is missing
         assert advance(study, store, recorded_values(wanted(study, store), store, study.search.metrics))
         fill(path, store.root)
         assert proposed < (proposed := len(read_proposals(study, store)))
@@ -158,7 +158,7 @@ def test_a_page_follows_a_store_from_nothing_until_it_is_interrupted_or_complete
     page, places = tmp_path / "out/report.html", ["--store", tmp_path / "store", "--out", tmp_path / "out"]
     command = [PROGRAM, "report", toy, *places, "--watch", "--every", "0.1"]
     process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    lines_until(process, "waiting: no trial of toy is complete")
+    lines_until(process, "waiting: no trial is complete of toy in")
     fill(toy, tmp_path / "store", 2)
     lines_until(process, "2 of 4 trials, more to come")
     assert '<meta http-equiv="refresh" content="0.1">' in page.read_text()
