@@ -143,7 +143,7 @@ def test_numbers_of_tables_come_back_as_they_were(text, made):
     assert verdicts["part"].max() == 2
     names = {name.removesuffix(".csv") for name in made if name.endswith(".csv")}
     wanted = {"leaderboard", "claims", "differences", "curves", "paired", "axes", "maps", "factors", "levels"}
-    assert names == {f"tables/{name}" for name in wanted | {"switches", "costs", "failures"}}
+    assert names == {f"tables/{name}" for name in wanted | {"switches", "costs", "failures", "across"}}
 
 
 def test_latex_tables_have_a_row_a_claim_and_part_and_setting(text, made):
