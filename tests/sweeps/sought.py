@@ -28,7 +28,7 @@ CLIP = {"low": 0.0, "high": 4.0}
 def sought(kind: str = "tpe", **terms: Any) -> Study:
     """A study that searches learning rate and clip of one arm on one seed."""
     name = terms.pop("name", "sought")
-    table = {"kind": kind, "space": {"train.lr": LR, "train.clip": CLIP}, "trials": 12, "batch": 4} | terms
+    table = {"kind": kind, "space": {"train.lr": LR, "train.clip": CLIP}, "trials": 8, "batch": 4} | terms
     arms = {"single": {"schedule": {"kind": "single"}}}
     document = {"name": name, "question": "Which?", "seeds": 1, "arms": arms, "search": table}
     return parse_study(document, file="sought")

@@ -34,7 +34,7 @@ def test_settings_lie_in_the_space_and_follow_from_what_is_told(kind):
     told = told_of(first, len(lower))
 
     def asked(seed: int) -> list[dict[str, Any]]:
-        return ask(kind, SPACE, told, count=4, first=24, seed=seed, batch=4, lower=lower)
+        return ask(kind, SPACE, told, count=2, first=24, seed=seed, batch=4, lower=lower)
 
     batch = asked(7)
     assert batch == asked(7)

@@ -35,6 +35,7 @@ def proposals(count: int) -> list[Proposal]:
     study, found = sought(), []
     while len(found) < count:
         due = search.propose(study, found, results(study, found))
+        assert due
         found += [(row["arm"], row["number"], json.loads(row["params"])) for row in due]
     return found[:count]
 
@@ -49,13 +50,13 @@ def trials(url: StorageUrl) -> list[tuple[TrialState, list[float] | None, dict[s
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_settings_run_in_the_storage_and_then_have_ended(tmp_path, kind):
-    study, url, known = sought(), at(tmp_path, kind), proposals(12)
-    write_storage(url, lambda: mirrored(study, known[:4], []))
-    assert [state for state, *_ in trials(url)] == [TrialState.RUNNING] * 4
-    write_storage(url, lambda: mirrored(study, known[:8], results(study, known[:4])))
-    assert [state.is_finished() for state, *_ in trials(url)] == [True] * 4 + [False] * 4
+    study, url, known = sought(), at(tmp_path, kind), proposals(8)
+    write_storage(url, lambda: mirrored(study, known[:3], []))
+    assert [state for state, *_ in trials(url)] == [TrialState.RUNNING] * 3
+    write_storage(url, lambda: mirrored(study, known[:6], results(study, known[:3])))
+    assert [state.is_finished() for state, *_ in trials(url)] == [True] * 3 + [False] * 3
     done = write_storage(url, lambda: mirrored(study, known, results(study, known)))
-    assert (done.said, done.counts[0]["added"], done.counts[0]["ended"]) == ([], 4, 4)
+    assert (done.said, done.counts[0]["added"], done.counts[0]["ended"]) == ([], 2, 3)
     expected = [
         (TrialState.FAIL if (value := bowl(params)) is None else TrialState.COMPLETE, value and list(value), params)
         for _, _, params in known
