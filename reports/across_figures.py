@@ -8,8 +8,7 @@ from typing import Any
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from reports import across_words, words
-from reports.captions import wrapped
+from reports import across_words
 from reports.colours import FAINT, INK
 from reports.panels import SIZE, Drawing, finished, plain_ticks, short
 
@@ -52,10 +51,11 @@ def across_figures(across: Mapping[str, Any] | None, colours: Mapping[str, str])
     other = "each study" if several else compared[0]["study"]
     unit = "difference of logarithms" if of["scale"] == "log" else of["unit"]
     axes.set_xlabel(f"difference from {short(against)}{'' if unit == '1' else f' ({unit})'}")
-    title = f"{short(other)} against {short(against)}"
-    axes.set_title(wrapped(title))
+    title = f"{other} against {against}"
+    axes.set_title(f"{short(other)}\nagainst {short(against)}")
     plain_ticks(axes, "x")
-    alt = " ".join(f"{_name(one, line, several)}: {across_words.finding(line)}." for one, line in rows)
+    firsts = {(one["study"], one["arm"]): (one, line) for one, line in reversed(rows)}.values()
+    alt = " ".join(f"{_arm(one, several)}: {across_words.finding(line)}." for one, line in reversed(firsts))
     yield finished(
         figure, name="across", study={"name": ""}, kind="across", title=title,
         alt=f"Differences from {against} within seeds, with 95 % t intervals. {alt}",
@@ -74,5 +74,8 @@ def _rows(
 
 
 def _name(one: Mapping[str, Any], line: Mapping[str, Any], several: bool) -> str:
-    name = f"{one['arm']}, {words.column(line['metric']).removeprefix('final ')}"
-    return f"{one['study']}: {name}" if several else name
+    return f"{_arm(one, several)}, {line['metric'].removeprefix('final_')}"
+
+
+def _arm(one: Mapping[str, Any], several: bool) -> str:
+    return f"{one['study']}: {one['arm']}" if several else str(one["arm"])

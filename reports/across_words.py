@@ -57,7 +57,7 @@ def _again(one: Mapping[str, Any], line: Mapping[str, Any]) -> str:
     said = ""
     if one["ran_twice"]:
         of = words.plural(one["ran_twice"], "trial")
-        said += f" Of {of} that ran in both, {words.count(line['equal_bits'])} have it equal to the last bit."
+        said += f" Of {of} that ran in both, it is equal to the last bit in {words.count(line['equal_bits'])}."
     if one["recorded_once"]:
         are = "is the very row" if one["recorded_once"] == 1 else "are the very rows"
         said += f" {words.plural(one['recorded_once'], 'trial')} {are} of the other, run once."

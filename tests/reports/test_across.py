@@ -156,7 +156,7 @@ def test_a_trial_that_ran_twice_is_told_from_a_row_that_is_in_both():
     one = compared(side(), again)
     assert (one["ran_twice"], one["recorded_once"]) == (5, 0)
     assert [line["equal_bits"] for line in one["metrics"]] == [4] + [5] * (len(one["metrics"]) - 1)
-    assert one["sentence"].endswith("Of 5 trials that ran in both, 4 have it equal to the last bit.")
+    assert one["sentence"].endswith("Of 5 trials that ran in both, it is equal to the last bit in 4.")
     copied = compared(side(), side("b"))
     assert (copied["ran_twice"], copied["recorded_once"]) == (0, 5)
     assert copied["sentence"].endswith(
@@ -233,7 +233,7 @@ def test_a_report_of_two_stores_has_the_section_its_figure_and_the_contents():
     for one in comparisons:
         assert math.isclose(one["metrics"][0]["effect"], SHIFT)
     (figure,) = [d for d in drawings if d.kind == "across"]
-    assert "looped, validation loss: final val_loss is higher by 0.25" in figure.alt
+    assert "looped: final val_loss is higher by 0.25" in figure.alt
     assert '<a href="#across">Across studies</a>' in html
     text = " ".join("".join(Page(html).text).split())
     for one in comparisons:
