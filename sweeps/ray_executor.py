@@ -76,6 +76,8 @@ _ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     # A driver that was sent as a job has the job's folder; its workers have ours.
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
+    # Workers of ours are the work itself; Ray's are nicest of all, and on a busy machine hardly start.
+    "RAY_worker_niceness": "0",
     # State nobody reads need not be written every ten seconds.
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
 }

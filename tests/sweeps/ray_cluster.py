@@ -36,6 +36,7 @@ def token(folder: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": str(path),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_raylet_start_wait_time_s": "120",
+        "RAY_worker_niceness": "0",
     }
 
 
