@@ -147,7 +147,7 @@ def _with_counterparts(joint: Tables, shared: Sequence[str]) -> Tables:
     held: dict[tuple[int, Setting], set[str]] = defaultdict(set)
     places = [
         [(int(row["seed"]), setting) for setting in joint.pairings(row, shared)]
-        for row in joint.trials.to_dict("records")
+        for row in joint.trials[["arm", "seed", "trial_id", *joint.axes]].to_dict("records")
     ]
     for name, own in zip(joint.trials["arm"], places, strict=True):
         for place in own:
@@ -223,7 +223,8 @@ def _budgets(common: Tables, sides: Sequence[Side], shared: Sequence[str]) -> li
 def _ratios(common: Tables, sides: Sequence[Side], shared: Sequence[str], budgets: Mapping[str, Any]) -> list[float]:
     """Of each pair with trials that ended ok on both sides, the mean budget of the one over that of the other."""
     found: dict[tuple[int, Setting], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in common.trials[common.trials["status"] == "ok"].to_dict("records"):
+    ok = common.trials.loc[common.trials["status"] == "ok", ["arm", "seed", "trial_id", *common.axes]]
+    for row in ok.to_dict("records"):
         budget = budgets.get(row["trial_id"])
         if budget is not None and pd.notna(budget):
             for setting in common.pairings(row, shared):

@@ -68,9 +68,10 @@ def pair(
     Raises:
         LogScaleError: on a log scale, where a value is not positive.
     """
-    left = tables.compared(arm)
+    looked_at = ["arm", "seed", "trial_id", *tables.axes]  # whole rows are three times as slow
+    left = tables.compared(arm)[looked_at]
     if isinstance(against, str):
-        right = tables.compared(against)
+        right = tables.compared(against)[looked_at]
         shared = tables.shared(left, right)
         sides = [_sides(tables, left, values, shared, scale), _sides(tables, right, values, shared, scale)]
         own = {arm: _own_settings(tables, left, shared), against: _own_settings(tables, right, shared)}
