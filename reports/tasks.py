@@ -11,6 +11,7 @@ import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from core.task_terms import TRAINED_ON
@@ -46,32 +47,42 @@ def split(tables: Tables) -> list[Task]:
     rows = tables.compared().reset_index(drop=True)
     if rows.empty:
         return [Task(name="", terms=(), tables=tables)]
-    terms = [json.loads(text).get("task", {}) for text in rows["config"]]
+    texts = [_task(text) for text in rows["config"]]
+    known = {text: json.loads(text) for text in dict.fromkeys(texts)}  # few, of however many trials
+    terms = [known[text] for text in texts]
     of_kind: dict[str, list[int]] = defaultdict(list)
     for place, one in enumerate(terms):
         of_kind[str(one.get("kind", ""))].append(place)
     found = []
     for kind in sorted(of_kind):
         places = of_kind[kind]
-        keys = sorted({key for place in places for key in terms[place]} - {"kind"} - TRAINED_ON)
-        differ = [key for key in keys if len({_text(terms[place].get(key)) for place in places}) > 1]
+        alike = [known[text] for text in dict.fromkeys(texts[place] for place in places)]
+        keys = sorted({key for one in alike for key in one} - {"kind"} - TRAINED_ON)
+        differ = [key for key in keys if len({_text(one.get(key)) for one in alike}) > 1]
+        named = {text: tuple(_text(known[text].get(key)) for key in differ) for text in known}
         groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for place in places:
-            groups[tuple(_text(terms[place].get(key)) for key in differ)].append(place)
+            groups[named[texts[place]]].append(place)
         inside = {f"task.{key}" for key in differ} | ({"task.kind"} if len(of_kind) > 1 else set())
         for own in sorted(groups.values(), key=lambda own: [_order(terms[own[0]].get(key)) for key in differ]):
             values = {key: terms[own[0]].get(key) for key in differ}
-            named = [*([kind] if len(of_kind) > 1 else []), *([words.setting(values)] if values else [])]
+            shown = [*([kind] if len(of_kind) > 1 else []), *([words.setting(values)] if values else [])]
             trials = rows.loc[own].reset_index(drop=True)
             axes = tuple(axis for axis in tables.axes if axis not in inside and trials[axis].notna().any())
             found.append(
                 Task(
-                    name=", ".join(named),
+                    name=", ".join(shown),
                     terms=tuple(terms[place] for place in own),
                     tables=replace(tables, trials=trials, axes=axes),
                 )
             )
     return found
+
+
+@lru_cache(maxsize=1 << 16)
+def _task(config: str) -> str:
+    """The task of a configuration, as canonical JSON; a report asks for that of each trial several times."""
+    return json.dumps(json.loads(config).get("task", {}), sort_keys=True)
 
 
 def _text(value: Any) -> str:
