@@ -15,6 +15,18 @@ from sweeps.executor import Event, Finished, Lost, LostKind, Started
 from sweeps.units import Bundle
 
 
+class Parcel:
+    """A bundle on its way through Tune, which copies configurations deeply, several times, and keeps them for ever."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Holds the bundle; emptied when its trial has ended."""
+        self.bundle: Bundle | None = bundle
+
+    def __deepcopy__(self, _memo: object) -> Parcel:
+        """Itself: a bundle is a frozen value."""
+        return self
+
+
 class Desk:
     """What waits, what runs and what was heard; shared by the driver's thread and Tune's."""
 

@@ -46,7 +46,7 @@ from sweeps import ray_code
 from sweeps.executor import Event
 from sweeps.local_executor import available_cores
 from sweeps.ray_actor import STEP_SECONDS, Running
-from sweeps.ray_desk import Desk
+from sweeps.ray_desk import Desk, Parcel
 from sweeps.ray_node import Needs
 from sweeps.ray_shares import Resources, capacity, gpu_share, workers_per_gpu
 from sweeps.ray_surroundings import environment, muted, own_signals, quiet
@@ -378,7 +378,7 @@ class _Handout(Searcher):  # type: ignore[misc]  # Ray publishes no types
         bundle = self.desk.hand_out(trial_id)
         if bundle is None:
             return str(Searcher.FINISHED) if self.desk.closed else None
-        return {"bundle": bundle, "gpu": self.gpu if bundle.device.startswith("cuda") else 0.0}
+        return {"parcel": Parcel(bundle), "gpu": self.gpu if bundle.device.startswith("cuda") else 0.0}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: `_Listener` hears the same, with the reason."""
@@ -406,7 +406,7 @@ class _Listener(tune.Callback):  # type: ignore[misc]  # Ray publishes no types
             self.met(actor)
         if (lacks := result.get("lacks")) is not None:
             self.desk.refuse(trial.trial_id, lacks)
-        self.desk.hear(trial.config["bundle"].id, result["events"])
+        self.desk.hear(trial.config["parcel"].bundle.id, result["events"])
 
     def on_trial_complete(self, *, trial: Any, **_more: Any) -> None:
         self.desk.gone(trial.trial_id, "")
@@ -423,10 +423,9 @@ class _Listener(tune.Callback):  # type: ignore[misc]  # Ray publishes no types
 
 def _forget(trial: Any) -> None:
     """Drops what is large of a trial that has ended: Tune keeps each one, with its bundle and histories of metrics."""
+    trial.config["parcel"].bundle = None
     trial.run_metadata.metric_analysis.clear()
     trial.run_metadata.metric_n_steps.clear()
-    trial.config.clear()
-    trial.evaluated_params.clear()
 
 
 def _trial_name(trial: Any) -> str:
@@ -460,7 +459,7 @@ class BundleTrainable(tune.Trainable):  # type: ignore[misc]  # Ray publishes no
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The next bundle, in the same process."""
-        self._bundle: Bundle = new_config["bundle"]
+        self._bundle: Bundle = new_config["parcel"].bundle
         self._root: str = new_config["needs"].root
         self._running: Running | None = None
         self._over = False
