@@ -228,6 +228,10 @@ def goes_on(driver: subprocess.Popen[bytes], place: Place, before: int) -> bool:
     return place.records() > before or driver.poll() is not None
 
 
+AGAIN = ("--retry", "failed")
+"""A unit may be killed as often as it may be tried; what was given up is then tried by the next driver."""
+
+
 def disturb(place: Place, ray: Cluster, losses: int, seed: int) -> dict[str, int]:
     """Kills drivers, actors and nodes of a running sweep at random moments; how many of each."""
     chance, done = random.Random(seed), dict.fromkeys(("driver", "worker", "node"), 0)
@@ -236,7 +240,7 @@ def disturb(place: Place, ray: Cluster, losses: int, seed: int) -> dict[str, int
         ray.tell("add", name, 2)
     while sum(done.values()) < losses:
         before = place.records()
-        driver = place.driver(ray)
+        driver = place.driver(ray, *AGAIN)
         try:
             while driver.poll() is None and sum(done.values()) < losses:
                 until(partial(goes_on, driver, place, before), "work is recorded")
@@ -260,7 +264,7 @@ def disturb(place: Place, ray: Cluster, losses: int, seed: int) -> dict[str, int
             complete = driver.poll() == 0
             driver.kill()
             driver.wait()
-        assert driver.returncode in (0, -signal.SIGKILL), place.said.read_text()
+        assert driver.returncode in (0, 1, -signal.SIGKILL), place.said.read_text()
         if complete:  # before all losses were spent: begin anew, so that each disturbs something
             for path in (place.root / "records").iterdir():
                 path.unlink()
@@ -273,8 +277,8 @@ def test_twenty_losses_of_nodes_workers_and_driver_change_no_number(
     place: Place, undisturbed: dict[str, list[dict[str, Any]]]
 ) -> None:
     with cluster(place.environ) as ray:
-        done = disturb(place, ray, losses=24, seed=6)
+        done = disturb(place, ray, losses=20, seed=6)
         print(done)
         assert min(done.values()) >= 2
-        assert place.driver(ray).wait(PATIENCE_S) == 0, place.said.read_text()
+        assert place.driver(ray, *AGAIN).wait(PATIENCE_S) == 0, place.said.read_text()
     check(place, undisturbed)
