@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from reports.build import build, to_text
 from reports.forms import forms
 from reports.render import still
 from reports.tables import Results
+from studies.formats import publish
 from studies.study import Study
 
 OWN = ("figures/*.svg", "figures/*.pdf", "tables/*.csv", "tables/*.tex")
@@ -35,7 +35,8 @@ def write(
     report = build(studies, command=_command([study for study, _ in studies], stores), stores=stores)
     named = set()
     for name, content in forms(to_text(report), refresh=refresh):
-        _publish(out / name, content)
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        publish(out / name, content)
         named.add(out / name)
     for pattern in OWN:
         for stale in set(out.glob(pattern)) - named:
@@ -45,18 +46,7 @@ def write(
 
 def hold_still(page: Path) -> None:
     """A page that loads itself again does so no more."""
-    _publish(page, still(page.read_text(encoding="utf-8")).encode())
-
-
-def _publish(path: Path, content: bytes) -> None:
-    """A file appears wholly under its name, in place of one that is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    publish(page, still(page.read_text(encoding="utf-8")).encode())
 
 
 def _command(studies: Sequence[Study], stores: Sequence[str]) -> str:

@@ -11,9 +11,11 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -126,3 +128,13 @@ def _cut(text: str, width: int) -> str:
 
 def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def publish(path: Path, content: bytes) -> None:
+    """Writes a file that appears wholly under its name, in place of one that is there, or not at all."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        fresh.write_bytes(content)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ Nothing is submitted and nothing is written but the file of ``--out``.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -100,7 +99,9 @@ def launch(
     except UnicodeEncodeError as error:
         raise InputError([Problem(output.clean(name), "paths in scripts must be UTF-8; rename the folder")]) from error
     if out is not None:
-        _write(out, content)
+        from studies.formats import publish
+
+        publish(out, content)
     if as_json:
         output.emit_json({"target": target, "study": study.name, "resources": asdict(need), "text": text})
     elif out is None:
@@ -136,16 +137,6 @@ def _check(target: Target, options: Mapping[str, Any]) -> None:
             problems.append(Problem(f"--{name}", f"goes with launch {theirs}, not {target}; leave it out"))
     if problems:
         raise InputError(problems)
-
-
-def _write(out: Path, content: bytes) -> None:
-    """Beside its place first, so that what lies there is replaced whole or not at all."""
-    fresh = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        fresh.write_bytes(content)
-        fresh.replace(out)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def _slurm(ask: _Ask, need: Resources) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ def query(
     name: str, sql: str, root: str, *, given: Sequence[str], form: str | None, out: Path | None, timeout: float
 ) -> int:
     """The answer to one SELECT or saved query, on stdout or in a file."""
-    from studies.formats import formatted
+    from studies.formats import formatted, publish
     from studies.query import run_query
     from studies.saved_queries import NAME, assignments, bound, saved_query
     from studies.spec import load_study
@@ -42,13 +41,7 @@ def query(
     if out is None:
         output.emit_bytes(content)
         return 0
-    # Beside its place first, so that what lies there is replaced whole or not at all.
-    fresh = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        fresh.write_bytes(content)
-        fresh.replace(out)
-    finally:
-        fresh.unlink(missing_ok=True)
+    publish(out, content)
     return 0
 
 
