@@ -24,9 +24,9 @@ import pyarrow as pa
 
 from studies.coverage import asked_of
 from studies.expand import Trial
+from studies.keys import observed
 from studies.spec import load_study
 from studies.store import Store
-from studies.tree import observed
 from studies.views import open_views
 from studies.wanted import wanted
 

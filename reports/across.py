@@ -25,7 +25,7 @@ from reports.divergence import divergence
 from reports.pairs import LogScaleError, pair
 from reports.series import is_metric
 from reports.tables import Setting, Tables
-from studies.schemas import metric
+from studies.metrics import metric
 
 _Row = Mapping[Any, Any]
 

@@ -14,7 +14,7 @@ from reports import selection, series, words
 from reports.tables import Results, Tables
 from studies.confirm import Ranked, ranking, settings, task_of
 from studies.expand import Trial
-from studies.schemas import metric
+from studies.metrics import metric
 
 
 def confirmed(results: Results, tables: Tables) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from scipy import stats
 from core.quantities import COLUMNS
 from reports import tasks, words
 from reports.tables import SECTIONS, Tables, plain
-from studies.schemas import metric
+from studies.metrics import metric
 
 DIGITS = 5
 """Significant digits of a number."""

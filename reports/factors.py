@@ -20,7 +20,7 @@ import pandas as pd
 from reports import series, stats, tasks, words
 from reports.anova import Effect, anova, level_effects
 from reports.tables import Setting, Tables
-from studies.schemas import metric
+from studies.metrics import metric
 
 METRICS = ("final_val_loss", "final_val_exact")
 MOST_CELLS = 100_000

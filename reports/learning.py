@@ -11,7 +11,7 @@ from typing import Any
 from reports import paired, series, tasks
 from reports.tables import Tables
 from studies.claims import Claim
-from studies.schemas import metric
+from studies.metrics import metric
 
 MOST_CURVES = 9
 """Losses that are followed with their strata; where tasks times strata are more, those of all sequences alone are."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from reports import methods, stats, tasks
 from reports.tables import Setting, Tables, plain
-from studies.schemas import metric
+from studies.metrics import metric
 
 MOST_LINES = 8
 """Settings of all arms that are drawn one by one; above, an arm of three or more has its mean and its best."""

@@ -21,7 +21,7 @@ from reports.functionals import FUNCTIONALS, READ, History, UnmeasuredError, eva
 from reports.tables import Tables
 from studies.claims import FUNCTIONALS as SIGNATURES
 from studies.claims import MetricRef
-from studies.schemas import metric
+from studies.metrics import metric
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ from typing import Any, Literal, cast, get_args
 from core.errors import InputError, Problem
 from core.quantities import COLUMNS, CURVES, THRESHOLDS, point
 from core.terms import nearest
-from studies.schemas import COST, METRICS, STRATIFIED
-from studies.schemas import metric as registered
+from studies.metrics import COST, METRICS, STRATIFIED
+from studies.metrics import metric as registered
 from studies.where import Expression, conjuncts
 
 Expect = Literal["lower", "higher", "differs", "not worse"]

@@ -23,8 +23,8 @@ from core.lineage import trial_id, under_seeds, watch
 from core.streams import fresh_seeds
 from core.task_terms import TRAINED_ON
 from core.terms import terms
-from studies import schemas
 from studies.expand import Trial
+from studies.metrics import metric
 from studies.store import Store
 from studies.study import Study
 
@@ -100,7 +100,7 @@ def ranking(trials: Sequence[Trial], rows: Iterable[Mapping[Any, Any]], name: st
         rows: of the view ``trials``, of all that have ended: trial_id, status and the metric.
         name: a ``final_`` or ``best_`` column of the view.
     """
-    lower = schemas.metric(name).better == "lower"
+    lower = metric(name).better == "lower"
     recorded = {row["trial_id"]: row[name] if row["status"] == "ok" else None for row in rows}
     of_task: dict[Any, list[tuple[tuple[int, float, int], SettingKey, Trial, tuple[float, ...], int]]]
     of_task = defaultdict(list)

@@ -20,8 +20,8 @@ from core.flops import link_flops
 from core.lineage import Link
 from core.observation import Asked
 from studies.coverage import ChainState, Coverage, asked_of
+from studies.keys import shape_key
 from studies.records import first_step
-from studies.tree import shape_key
 
 if TYPE_CHECKING:
     from studies.expand import Trial

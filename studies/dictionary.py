@@ -16,7 +16,8 @@ from core.config import SECTIONS
 from core.errors import InputError
 from core.quantities import point
 from studies.drops import SWITCH_COLUMNS
-from studies.schemas import metric, table
+from studies.metrics import metric
+from studies.schemas import table
 
 VIEW_DOCS: Mapping[str, str] = {
     "trials": "one row per trial of an arm: what it is, how it ended, its last and best values, what it cost",

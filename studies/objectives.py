@@ -15,8 +15,8 @@ from core.errors import Problem
 from core.quantities import COLUMNS, point
 from core.terms import nearest
 from studies.claims import SPENT, MetricRef, metric_names
-from studies.schemas import COST, HISTORY
-from studies.schemas import metric as registered
+from studies.metrics import COST, HISTORY
+from studies.metrics import metric as registered
 
 if TYPE_CHECKING:
     from studies.study import Nuisance, Search

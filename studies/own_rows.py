@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from core.lineage import Link, canonical_json
 from studies.coverage import ChainState, asked_of
-from studies.schemas import FAILURES, probe_observed
+from studies.keys import probe_observed
+from studies.schemas import FAILURES
 from studies.switches import switches, watched, watcher_events
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _evaluated(groups: Iterable[Group]) -> tuple[pa.Table, pa.Table]:
 
 
 def _probed(groups: Iterable[Group]) -> pa.Table:
-    """The measurements that are a trial's: trial_id, lineage, step, observed (`studies.schemas.probe_observed`)."""
+    """The measurements that are a trial's: trial_id, lineage, step, observed (`studies.keys.probe_observed`)."""
     entries: list[_Entry] = []
     observed: list[str] = []
     grids = _Steps()

@@ -21,9 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.errors import StoreError
+from studies.columns import Table
 from studies.place import Place
 from studies.records import Extents, Part, first_step
-from studies.schemas import FAILURES, RANK, STATUSES, Table
+from studies.schemas import FAILURES, RANK, STATUSES
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from studies.expand import Promoted, Proposal, Trial, expand, proposed
+from studies.metrics import metric
 from studies.proposals import search_digest
 from studies.rungs import RUNG_KEY, Score, promotable, score, value_of
-from studies.schemas import metric
 from studies.store import Store
 from studies.study import Search, Study
 

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 
 from core.errors import StoreError
+from studies.columns import Table
 from studies.parts import column_names, part_files, read_part
 from studies.place import Place
 from studies.records import (
@@ -34,7 +35,7 @@ from studies.records import (
     list_records,
     parse_record,
 )
-from studies.schemas import RANK, SEGMENTS, Table
+from studies.schemas import RANK, SEGMENTS
 
 T = TypeVar("T")
 

@@ -15,23 +15,17 @@ the tree before its rows are.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from core.config import MeasureConfig, TrialConfig
-from core.errors import InputError, Problem
-from core.lineage import Link, canonical_json, digest16, pack_shape
-from core.observation import Asked, asked, with_measure
+from core.lineage import Link
+from core.observation import Asked
 from core.schedule import Watch
-from core.terms import terms
 from studies.expand import Trial
-from studies.schemas import FAILURES, probe_observed
-
-WATCH_CHECKS = 8
-"""A trunk is cut after so many checks: often enough that branches start early, rarely enough that cuts cost little."""
+from studies.schemas import FAILURES
+from studies.stems import Stem, stems
 
 
 class Recorded(Protocol):
@@ -159,63 +153,6 @@ class Tree:
         return [index for index, node in enumerate(self.nodes) if node.run]
 
 
-def shape_key(config: TrialConfig, link: Link) -> str:
-    """`pack_shape` as text: the key ``shape`` of the table calibrations."""
-    return _shape_text(pack_shape(config, link))
-
-
-@lru_cache(maxsize=4096)
-def _shape_text(shape: tuple[object, ...]) -> str:
-    return canonical_json(list(shape))
-
-
-@lru_cache(maxsize=65536)
-def observed(asked: Asked, observation: MeasureConfig) -> str:
-    """What a segment observed, as canonical JSON: the column ``observed`` of the table segments.
-
-    Args:
-        asked: the steps of the segment at which something was asked.
-        observation: what was measured, and on how large a probe.
-    """
-    steps = [asked.evaluate, asked.measure, asked.check] if asked.check else [asked.evaluate, asked.measure]
-    measured = json.loads(probe_observed(observation)) if asked.measure else {}
-    return canonical_json({"grid": digest16(canonical_json(steps)), "measured": measured})
-
-
-@dataclass(slots=True)
-class _Stem:
-    """All stretches of one lineage, while trials are collected."""
-
-    config: TrialConfig
-    chain: tuple[Link, ...]
-    """Up to this lineage's link, the longest: it ends where the last trial leaves the lineage."""
-    parent: str | None
-    keep_all: bool = False
-    keep_at: set[int] = field(default_factory=set)
-    """Steps at which trials end that keep their last state."""
-    goes_on_at: set[int] = field(default_factory=set)
-    """Latest steps of criteria after which a trial goes on, how is not known yet."""
-    asks: dict[tuple[int, int], Asked] = field(default_factory=dict)
-    """By (step where a trial leaves the lineage, identity of what it asks): that; in the order of the trials."""
-    needed: int = 0
-    """Last step to which a trial that does not wait here goes."""
-    watches: dict[Watch, int] = field(default_factory=dict)
-    """By what is waited for, the last step to which a trial waits for it here."""
-
-    @property
-    def link(self) -> Link:
-        return self.chain[-1]
-
-    def cuts(self) -> list[int]:
-        """Steps at which nodes of this lineage end."""
-        link = self.link
-        ends = {end for end, _ in self.asks}
-        for watch, last in self.watches.items():
-            stride = watch.criterion.every * WATCH_CHECKS
-            ends.update(range(link.start - link.start % stride + stride, last, stride))
-        return sorted(ends)
-
-
 def stage_tree(trials: Sequence[Trial], coverage: Records, states: Kept, *, retry: Collection[str] = ()) -> Tree:
     """The nodes of some trials and what of them is to be run.
 
@@ -228,11 +165,11 @@ def stage_tree(trials: Sequence[Trial], coverage: Records, states: Kept, *, retr
     Raises:
         InputError: where trials that share a past measure it with different settings.
     """
-    stems = _collect(trials)
+    by_lineage = stems(trials)
     plans: list[_Plan] = []
     last: dict[tuple[str, int], int] = {}
     slices = _Slices()
-    for lineage, stem in stems.items():
+    for lineage, stem in by_lineage.items():
         start, link = stem.link.start, stem.link
         parent = None if stem.parent is None else last[stem.parent, start]
         for end in stem.cuts():
@@ -269,68 +206,6 @@ def stage_tree(trials: Sequence[Trial], coverage: Records, states: Kept, *, retr
     return Tree(nodes=nodes, ends=ends, statuses=statuses)
 
 
-def _collect(trials: Iterable[Trial]) -> dict[str, _Stem]:
-    """The lineages of the trials, parents before children, each with what is asked of it."""
-    stems: dict[str, _Stem] = {}
-    asks: dict[tuple[object, ...], Asked] = {}
-    for trial in trials:
-        config, parent, watch = trial.config, None, trial.watch
-        train, measure = config.train, config.measure
-        ends = tuple([link.end for link in trial.links])
-        checks = None if watch is None else (watch.criterion.every, watch.start)
-        key = (train.steps, train.evaluate_every, ends, measure.quantities, measure.every, measure.at, checks)
-        ask = asks.get(key)
-        if ask is None:
-            ask = asks[key] = asked(config, trial.links, watch)
-        for index, link in enumerate(trial.links):
-            stem = stems.get(link.lineage)
-            if stem is None:
-                stem = stems[link.lineage] = _Stem(config, trial.links[: index + 1], parent)
-            else:
-                _join(stem, config, trial.links, index)
-            stem.asks[link.end, id(ask)] = ask
-            if watch is not None and link.stage == watch.stage:
-                stem.watches[watch] = max(stem.watches.get(watch, 0), link.end)
-            else:
-                stem.needed = max(stem.needed, link.end)
-            stem.keep_all |= train.keep == "all"
-            parent = link.lineage
-        # A criterion that may go on to the last step may end there: that state is the trial's last.
-        if train.keep != "none" and (watch is None or trial.links[-1].end == train.steps):
-            stems[trial.links[-1].lineage].keep_at.add(train.steps)
-        if watch is not None and trial.links[-1].end < train.steps:
-            stems[trial.links[-1].lineage].goes_on_at.add(trial.links[-1].end)
-    for stem in stems.values():
-        if stem.keep_all and stem.config.train.keep != "all":  # whoever's configuration it is, one of them keeps all
-            stem.config = replace(stem.config, train=replace(stem.config.train, keep="all"))
-    return stems
-
-
-def _join(stem: _Stem, config: TrialConfig, chain: tuple[Link, ...], index: int) -> None:
-    """Another trial passes through a stem: the longest link and the union of quantities stay."""
-    base, measure = stem.config, _merged(stem.config.measure, config.measure)
-    if chain[index].end > stem.link.end:
-        base, stem.chain = config, chain[: index + 1]
-    if base.measure is not measure and base.measure.how != measure.how:
-        base = with_measure(base, measure)
-    stem.config = base
-
-
-def _merged(mine: MeasureConfig, other: MeasureConfig) -> MeasureConfig:
-    """What is measured where both are asked for."""
-    if mine is other or mine.how == other.how or not other.quantities:
-        return mine
-    if not mine.quantities:
-        return other
-    mine_how, other_how = (replace(measure.how, quantities=()) for measure in (mine, other))
-    for name in terms(MeasureConfig):
-        first, second = getattr(mine_how, name), getattr(other_how, name)
-        if first != second:
-            message = f"trials that share a past measure it in one way, got {first} and {second}"
-            raise InputError([Problem(f"measure.{name}", message)])
-    return replace(mine, quantities=tuple(dict.fromkeys(mine.quantities + other.quantities)))
-
-
 class _Slices:
     """Unions of what is asked over a stretch, each computed once: the lineages of a grid study look alike."""
 
@@ -352,7 +227,7 @@ class _Slices:
 class _Plan:
     """A node while it is decided."""
 
-    stem: _Stem
+    stem: Stem
     lineage: str
     start: int
     end: int

@@ -15,7 +15,7 @@ from typing import Any
 from core.lineage import trial_id
 from studies.expand import Slot, SlotKey, slots
 from studies.grid import Assignment
-from studies.schemas import metric
+from studies.metrics import metric
 from studies.study import Study
 
 

@@ -25,8 +25,8 @@ from studies.coverage import Coverage
 from studies.dictionary import VIEW_DOCS, Entry, described, entries
 from studies.drops import DROPS, EVENTS, FIRST_DROPS, SWITCH_COLUMNS
 from studies.measured_views import measured_views
+from studies.metrics import HISTORY, STRATIFIED, metric
 from studies.own_rows import grouped, known_ends, own_rows
-from studies.schemas import HISTORY, STRATIFIED, metric
 from studies.store import Store
 from studies.switches import frontiers
 from studies.trial_rows import trial_rows

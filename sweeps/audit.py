@@ -20,7 +20,7 @@ from core.errors import LoopsweepError, StoreError
 from core.lineage import canonical_json
 from core.quantities import QUANTITY_OF
 from studies.expand import Trial
-from studies.schemas import probe_observed
+from studies.keys import probe_observed
 from studies.store import Store
 from sweeps.executor import Committed, Executor, Finished, LaneOutcome, Lost
 from sweeps.look import look

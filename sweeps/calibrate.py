@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from core.numerics import Engine
-from studies.tree import shape_key
+from studies.keys import shape_key
 from sweeps.executor import LaneOutcome
 from sweeps.packs import GAIN, PACK_SIZES
 from sweeps.units import Lane, Unit

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from studies.expand import Trial
+from studies.metrics import metric
 from studies.objectives import known_objectives, recorded_objectives
-from studies.schemas import metric
 from studies.space import Range, Space
 from studies.store import Store
 from studies.study import Arm, Study

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from studies.expand import Proposal
+from studies.metrics import metric
 from studies.proposals import search_digest
-from studies.schemas import metric
 from studies.store import Store
 from studies.study import Arm, Search, Study
 from sweeps.outcomes import Outcome, outcome

@@ -19,8 +19,8 @@ from core.flops import parameters
 from core.lineage import Link
 from core.numerics import device_and_engine
 from studies.expand import Trial
+from studies.keys import shape_key
 from studies.store import Store
-from studies.tree import shape_key
 from sweeps.plan import DEFAULT_PACK, Plan, plan
 from sweeps.tables import duration, plural, size
 

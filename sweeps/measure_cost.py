@@ -18,7 +18,8 @@ from core.lineage import Link
 from core.observation import Asked, with_measure
 from core.quantities import MATRICES, QUANTITIES, THRESHOLDS, Curve, exact
 from studies.coverage import Coverage
-from studies.tree import Node, shape_key
+from studies.keys import shape_key
+from studies.tree import Node
 from sweeps.packs import Pace, stated_pace
 
 PRODUCT_WORK = 2.5

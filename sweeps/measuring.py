@@ -17,7 +17,7 @@ from core.lineage import pack_shape
 from core.observation import Asked, with_measure
 from studies.coverage import Coverage, asked_of
 from studies.expand import Trial
-from studies.schemas import probe_observed
+from studies.keys import probe_observed
 from studies.store import Store
 from sweeps.executor import Committed, Executor, Finished, LaneOutcome, Lost
 from sweeps.observer import Notes, Observer

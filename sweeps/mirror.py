@@ -17,8 +17,8 @@ from typing import Any
 
 from core.errors import InputError, LoopsweepError, Problem
 from studies.expand import Proposal
+from studies.metrics import metric
 from studies.proposals import read_proposals, search_digest
-from studies.schemas import metric
 from studies.store import Store
 from studies.study import Search, Study
 from studies.wanted import recorded_values, wanted

@@ -17,8 +17,8 @@ from typing import Any
 
 from core.lineage import pack_shape
 from core.numerics import Engine, device_and_engine
+from studies.keys import shape_key
 from studies.store import Store
-from studies.tree import shape_key
 from sweeps.units import Lane, Unit, unit
 
 PACK_SIZES = (1, 2, 4, 8, 16, 32, 64)

@@ -22,11 +22,12 @@ from core.schedule import Criterion
 from studies.branches import Outline, outline_dict
 from studies.coverage import Coverage
 from studies.expand import Trial
+from studies.keys import shape_key
 from studies.outline import outline, stopped_at
 from studies.stage_ends import stage_ends
 from studies.stage_words import steps_text
 from studies.store import Store
-from studies.tree import Node, Tree, shape_key
+from studies.tree import Node, Tree
 from sweeps.cases import BEST, WORST, Case, best_case, worst_case
 from sweeps.disk import disk_need
 from sweeps.look import look

@@ -20,9 +20,10 @@ from core.lineage import Link
 from core.numerics import device_and_engine
 from core.schedule import Watch
 from studies.expand import Trial
+from studies.keys import shape_key
 from studies.schemas import FAILURES
 from studies.store import Store
-from studies.tree import Tree, shape_key
+from studies.tree import Tree
 from studies.watchers import assumed, resolved
 from sweeps import calibrate
 from sweeps.executor import Executor, Finished, Lost

@@ -19,8 +19,8 @@ from typing import Any
 from core.lineage import canonical_json
 from core.streams import derived_seed
 from studies.expand import Proposal
+from studies.metrics import metric
 from studies.proposals import read_proposals, search_digest
-from studies.schemas import metric
 from studies.space import grid_points
 from studies.store import Store
 from studies.study import Arm, Search, Study

@@ -66,7 +66,7 @@ def _agreeing(asking: Iterable[Trial]) -> list[tuple[str | None, list[Trial]]]:
 
     Texts of one study that disagree are numbered: which of them is the later one is not recorded.
     """
-    from studies.schemas import probe_observed
+    from studies.keys import probe_observed
 
     whole: dict[str, Any] = {}
     agree, everybody = True, []

@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from core.errors import StoreError
 from core.numerics import Engine
-from studies.schemas import probe_observed
+from studies.keys import observed, probe_observed
 from studies.store import Store
-from studies.tree import observed
 from sweeps.executor import Committed, Emit, Finished, LaneOutcome, Lost, LostKind, Outcome, Progress, Started
 from sweeps.units import Bundle, Lane, Unit
 

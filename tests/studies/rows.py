@@ -11,8 +11,7 @@ from core.lineage import links, trial_id, watch
 from core.schedule_terms import ScheduleConfig
 from studies.coverage import asked_of
 from studies.expand import Trial
-from studies.schemas import probe_observed
-from studies.tree import observed
+from studies.keys import observed, probe_observed
 
 A, B, C = ("a" * 16, "b" * 16, "c" * 16)
 

@@ -9,7 +9,7 @@ import pytest
 from core.quantities import COLUMNS
 from reports.functionals import FUNCTIONALS as COMPUTED
 from studies.claims import FUNCTIONALS, Claim, MetricRef, Part, metric_names, parse_claims
-from studies.schemas import metric
+from studies.metrics import metric
 
 ARMS = ("looped", "single", "shift")
 STRATA = ("low_ic", "high_ic")

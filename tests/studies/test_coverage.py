@@ -12,9 +12,9 @@ from core.config import MeasureConfig, TrialConfig
 from core.lineage import Link, links
 from core.observation import Asked, evaluation_steps
 from studies.coverage import Coverage
+from studies.keys import observed
 from studies.parts import typed
 from studies.schemas import SEGMENTS
-from studies.tree import observed
 from tests.studies.rows import A, of_config, recorded, segment, trial
 
 STEPS = [0, 25, 50, 75, 100]

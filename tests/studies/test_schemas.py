@@ -1,14 +1,14 @@
-"""Claims about the declared tables and the registry of metrics."""
+"""Claims about the declared tables."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 import pytest
 
-from core.config import MeasureConfig
 from core.errors import InputError
 from core.quantities import COLUMNS
-from studies.schemas import METRICS, TABLES, metric, probe_observed, table
+from studies.metrics import metric
+from studies.schemas import TABLES, table
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -52,39 +52,3 @@ def test_an_unknown_table_is_refused_with_the_nearest():
 def test_each_number_of_a_measurement_is_a_column_and_a_metric(name):
     assert table("curvature").column(name).type == pa.float64()
     assert metric(name).unit
-
-
-@pytest.mark.parametrize(
-    ("name", "better", "scale"),
-    [
-        ("val_loss", "lower", "linear"),
-        ("final_val_loss_high_ic", "lower", "linear"),
-        ("best_val_accuracy_len_9", "higher", "linear"),
-        ("excess_loss_low_ic", "lower", "log"),
-        ("final_excess_loss", "lower", "log"),
-        ("lambda_max", "lower", "log"),
-        ("flops_spent", "lower", "log"),
-        ("lambda_min", "higher", "linear"),
-    ],
-)
-def test_the_registry_knows_direction_and_scale_whatever_the_prefix_and_stratum(name, better, scale):
-    found = metric(name)
-    assert (found.name, found.better, found.scale) == (name, better, scale)
-
-
-def test_log_scales_are_only_where_the_design_allows_them():
-    log = {name for name, m in METRICS.items() if m.scale == "log"}
-    costs = {"flops_alone", "flops_spent", "alone_s", "spent_s"}
-    assert log <= {"lambda_max", "trace", "frobenius", "sam_sharpness", "excess_loss"} | costs
-
-
-def test_an_unknown_metric_is_refused_with_the_nearest():
-    with pytest.raises(InputError, match="'val_loss'"):
-        metric("final_val_lss")
-
-
-def test_observed_does_not_depend_on_the_order_or_the_steps():
-    one = MeasureConfig(quantities=("lambda_min", "lambda_max"), every=5)
-    other = MeasureConfig(quantities=("lambda_max", "lambda_min"), at=(3,))
-    assert probe_observed(one) == probe_observed(other)
-    assert probe_observed(one) != probe_observed(MeasureConfig(quantities=("lambda_max",), probe=64))

@@ -16,11 +16,11 @@ from core.schedule_terms import CriterionConfig, ScheduleConfig, StageConfig
 from core.task_terms import MarkovTask
 from core.watch import Check, ending
 from studies.expand import Trial
+from studies.keys import shape_key
 from studies.schemas import TABLES
 from studies.spec import parse_study
 from studies.store import Store
 from studies.switches import watched
-from studies.tree import shape_key
 from studies.views import VIEWS, open_views
 from studies.wanted import wanted
 from studies.watchers import ended_at, resolved

@@ -16,9 +16,11 @@ from core.schedule_terms import ScheduleConfig
 from core.task_terms import MarkovTask
 from studies.coverage import Coverage
 from studies.expand import Trial
+from studies.keys import observed, shape_key
 from studies.schemas import SEGMENTS
 from studies.states import States
-from studies.tree import WATCH_CHECKS, Node, Tree, observed, shape_key, stage_tree
+from studies.stems import WATCH_CHECKS
+from studies.tree import Node, Tree, stage_tree
 from studies.watchers import ended_at
 from tests.studies.rows import of_config
 

@@ -14,10 +14,10 @@ from core.config import MeasureConfig, TrialConfig, trial_config
 from core.errors import InputError
 from core.flops import step_flops
 from studies.expand import expand
+from studies.keys import shape_key
 from studies.nested import written
 from studies.spec import parse_study
 from studies.store import Store
-from studies.tree import shape_key
 from studies.views import VIEWS, open_views
 from tests.studies.rows import metrics, of_config, recorded, trial
 

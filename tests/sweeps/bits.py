@@ -13,7 +13,8 @@ from core.lineage import links
 from core.observation import evaluation_grid
 from studies.coverage import Coverage, asked_of
 from studies.expand import Trial
-from studies.schemas import probe_observed, table
+from studies.keys import probe_observed
+from studies.schemas import table
 from studies.store import Store
 from studies.views import open_views
 from studies.watchers import resolved

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from core.errors import InputError
+from studies.keys import shape_key
 from studies.store import Store
-from studies.tree import shape_key
 from sweeps.cli import execute
 from sweeps.launch import GIB, LEAST_SECONDS, MOST_SECONDS, WORKER_BYTES, Asked, resources
 from tests.sweeps.toy import TOY

@@ -20,10 +20,11 @@ from core.observation import with_measure
 from core.schedule_terms import CriterionConfig, ScheduleConfig, StageConfig
 from studies.coverage import Coverage
 from studies.expand import Trial
+from studies.keys import shape_key
 from studies.schemas import SEGMENTS
 from studies.states import States
 from studies.store import Store
-from studies.tree import shape_key, stage_tree
+from studies.tree import stage_tree
 from studies.watchers import resolved
 from sweeps.disk import disk_need
 from sweeps.packs import DEFAULT_RATE, STEP_SECONDS

@@ -15,8 +15,8 @@ from core.config import MeasureConfig
 from core.schedule_terms import ScheduleConfig
 from studies.coverage import Coverage
 from studies.expand import Trial
+from studies.stems import WATCH_CHECKS
 from studies.store import Store
-from studies.tree import WATCH_CHECKS
 from studies.views import open_views
 from studies.watchers import resolved
 from sweeps.audit import audit

@@ -12,8 +12,8 @@ import pytest
 
 from core.config import MeasureConfig
 from core.observation import NOTHING, Asked, with_measure
+from studies.keys import observed
 from studies.store import Store
-from studies.tree import observed
 from sweeps.executor import Committed, Event, Finished, LaneOutcome, Lost, Progress, Started
 from sweeps.units import Bundle, Lane, unit
 from sweeps.worker import COMMIT_UNITS, Context, kind_of, reason_of, run_bundle, train_unit, unsound
