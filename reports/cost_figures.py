@@ -22,6 +22,7 @@ from reports.panels import (
     plain_ticks,
 )
 from reports.series import MOST_ROWS
+from reports.svg import place
 
 MOST_INTERVALS = 64
 """Points of a scatter that have intervals; more would hide the points."""
@@ -65,7 +66,7 @@ def _cost(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -
         _front(axes, front)
     axes.set(title=wrapped(title), xlabel="FLOPs of a trial alone (log)", ylabel=f"final validation loss ({unit})")
     if len(named) <= MOST_NAMES:
-        figure.draw_without_rendering()  # places the axes, so that data turn into points of the page
+        place(figure)
         name_points(axes, named)
     best = min(points, key=lambda point: point["loss"]["mean"])
     alt = (
@@ -98,7 +99,7 @@ def _sharpness(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, st
     title, unit = titled("Sharpness against loss", entry["task"]), entry["unit"]
     axes.set(title=wrapped(title), xlabel="λ_max at the last step (log)", ylabel=f"final validation loss ({unit})")
     if len(points) <= MOST_NAMES:
-        figure.draw_without_rendering()
+        place(figure)
         named = [(p["sharpness"]["mean"], p["loss"]["mean"], label(p), colours[p["arm"]]) for p in points]
         name_points(axes, named)
     flattest = min(points, key=lambda point: point["sharpness"]["mean"])

@@ -149,7 +149,7 @@ def lines(
         colour = colours[one["arm"]]
         at = [p[x] for p in one["points"]]
         mean = [p["mean"] for p in one["points"]]
-        sns.lineplot(x=at, y=mean, ax=axes, color=colour, linestyle=dash, linewidth=1.8, legend=False, errorbar=None)
+        axes.plot(at, mean, color=colour, linestyle=dash, linewidth=1.8)
         banded = [p for p in one["points"] if p["low"] is not None]
         if banded and len(series) <= MOST_BANDS:
             low, high = [p["low"] for p in banded], [p["high"] for p in banded]

@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Mapping
 
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from reports.colours import DARK_FAINT, DARK_INK, DARK_PALETTE, DARK_PAPER, FAINT, INK, PALETTE, PAPER
@@ -38,10 +39,7 @@ def to_svg(figure: Figure, *, name: str, alt: str, parts: Mapping[str, str] | No
         alt: what it shows, for those who do not see it.
         parts: by id of an artist (`set_gid`), what that part shows; a pointer on it brings it up.
     """
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    text = buffer.getvalue()
+    text = _saved(figure)
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r'(<\w+ )id="([^"]+)"', rf'\1id="{name}-\2"', text)  # in tags: a name may hold what looks like an id
@@ -55,3 +53,25 @@ def to_svg(figure: Figure, *, name: str, alt: str, parts: Mapping[str, str] | No
     text = re.sub(r"<svg ([^>]*)>", rf'<svg class="figure" {label} \1>', text, count=1)
     start = text.index(">") + 1
     return text[:start] + "\n" + head + text[start:].lstrip("\n")
+
+
+def place(figure: Figure) -> None:
+    """Gives the axes the places that they will have, so that data turn into points of the page."""
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        layout.execute(figure)
+
+
+def _saved(figure: Figure) -> str:
+    """A figure as matplotlib writes it, its axes placed beforehand: left to `savefig`, that costs a second drawing."""
+    buffer = io.StringIO()
+    layout, canvas, dpi = figure.get_layout_engine(), figure.canvas, figure.dpi
+    figure.set_canvas(FigureCanvasSVG(figure))  # which says how large texts are, in points
+    figure.dpi = 72
+    place(figure)
+    figure.dpi = dpi
+    figure.set_layout_engine(None)
+    figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    figure.set_layout_engine(layout)
+    figure.set_canvas(canvas)
+    return buffer.getvalue()
