@@ -65,13 +65,14 @@ def place(figure: Figure) -> None:
 def _saved(figure: Figure) -> str:
     """A figure as matplotlib writes it, its axes placed beforehand: left to `savefig`, that costs a second drawing."""
     buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     layout, canvas, dpi = figure.get_layout_engine(), figure.canvas, figure.dpi
     figure.set_canvas(FigureCanvasSVG(figure))  # which says how large texts are, in points
     figure.dpi = 72
     place(figure)
     figure.dpi = dpi
     figure.set_layout_engine(None)
-    figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     figure.set_layout_engine(layout)
     figure.set_canvas(canvas)
     return buffer.getvalue()
