@@ -23,9 +23,11 @@ from studies.claims import Claim, parse_claims
 from studies.feasible import searched_where_acting, walk
 from studies.grammar import MAX_SEEDS, NAME, NAME_RULE, NuisanceTable, StudyTable, structural_problems
 from studies.grid import Grid, joined, parse_grid
+from studies.located import located
 from studies.match import parse_match
 from studies.nested import checked, listed_table
 from studies.objectives import objective_problem, objectives
+from studies.overlaps import overlaps
 from studies.searched import parse_search
 from studies.settings import TRIAL_SECTIONS, checker, known_keys, layered
 from studies.sizes import SMALL, at_overlay, name_problems, size_names, sized
@@ -35,8 +37,6 @@ from studies.study import Arm, Nuisance, Search, Study
 from studies.texts import Texts
 from studies.where import Expression, parse
 
-MAX_PROBLEMS = 50
-"""Lines of errors that are printed; a slip in [base] can break every setting."""
 MAX_FILTERS = 100
 MAX_TASKS = 4096
 """Tasks of an arm that are asked for their strata; an axis with more than these has the strata of the first ones."""
@@ -93,27 +93,6 @@ def parse_sizes(
     }
 
 
-def located(problems: Sequence[Problem], file: str) -> list[Problem]:
-    """Problems as a user sees them: the file before the key, short, printable, not too many."""
-    shown = [
-        Problem(f"{file}: {printable(p.where)}" if p.where else file, _short(printable(p.message)))
-        for p in dict.fromkeys(problems)
-    ]
-    if len(shown) > MAX_PROBLEMS:
-        rest = len(shown) - MAX_PROBLEMS
-        return [*shown[:MAX_PROBLEMS], Problem(file, f"has {rest} more problems; mend these first")]
-    return shown
-
-
-def printable(text: str) -> str:
-    """The text without control characters, which a terminal would obey."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 400 else f"{text[:280]} … {text[-110:]}"
-
-
 def _unwritable(value: Any, where: str = "") -> Iterator[Problem]:
     """Numbers beyond 64 bits, which TOML forbids and Python reads."""
     if isinstance(value, dict):
@@ -163,7 +142,7 @@ class _Check:
         search, arms = parse_search(self.document, arms, self.convert, self.found)
         where = self.filters()
         measure = self.measure()
-        self.overlaps(arms, axes, nuisance)
+        self.found += overlaps(self.document, arms, axes, nuisance)
         claims = self.claims(arms, axes, nuisance, search)
         if self.problems:
             return None
@@ -339,41 +318,6 @@ class _Check:
         if not measure.quantities and self.table("measure").keys() & {"every", "at"}:
             self.wrong("measure.quantities", "is required where `every` or `at` is given; name what is measured")
         return measure
-
-    def overlaps(self, arms: Sequence[Arm], axes: Grid, nuisance: Nuisance | None) -> None:
-        """Refuses a key that two tables want to vary, or that an arm fixes and an axis varies."""
-        tuned = nuisance.axes.keys if nuisance else ()
-        for key in axes.keys:
-            if key in tuned:
-                self.wrong(f'nuisance."{key}"', "stands in [axes] too; it is compared or tuned, not both")
-        for arm in arms:
-            if arm.match is not None:  # its own terms lie over axes, which are checked where they stand
-                continue
-            own = set(arm.axes.keys)
-            for key in arm.axes.keys:
-                if key in axes.keys:
-                    self.wrong(f'arms.{arm.name}.axes."{key}"', "stands in [axes] too; keep one of them")
-                if key in tuned:
-                    self.wrong(f'arms.{arm.name}.axes."{key}"', "stands in [nuisance] too; it is compared or tuned")
-            fixed = self.table("arms")[arm.name]
-            for key in (*axes.keys, *own, *tuned, *arm.space):
-                section, _, name = key.partition(".")
-                if not isinstance(fixed.get(section), dict):
-                    continue
-                if name in fixed[section]:
-                    self.wrong(f"arms.{arm.name}.{key}", "is fixed here and varied by an axis of this arm; keep one")
-                other = {"schedule.stages": "kind", "schedule.kind": "stages"}.get(key)
-                if other in fixed[section] and fixed[section][other] != "stages":
-                    message = f"is fixed here, and an axis of this arm over {key} would displace it; keep one"
-                    self.wrong(f"arms.{arm.name}.schedule.{other}", message)
-        if "search" in self.document:
-            varied = [name for name in ("axes", "nuisance", "where") if self.document.get(name)]
-            varied += [f"arms.{arm.name}.axes" for arm in arms if arm.axes.keys and arm.match is None]
-            for name in varied:
-                self.wrong(name, "cannot stand beside [search] yet; put the keys into search.space as lists of choices")
-            for arm in arms:
-                if arm.match is not None:
-                    self.wrong(f"arms.{arm.name}.match", "cannot stand beside [search]; vary by axes what is matched")
 
     def claims(
         self, arms: Sequence[Arm], axes: Grid, nuisance: Nuisance | None, search: Search | None

@@ -17,8 +17,8 @@ from core.config import TrialConfig
 from core.errors import InputError, Problem
 from core.lineage import Link, trial_id, under_seeds, watch
 from core.schedule import Watch
-from studies.check import located
 from studies.grid import Assignment, Grid, joined
+from studies.located import located
 from studies.rungs import at_rungs
 from studies.settings import Setting, converter, known_keys, sound_settings
 from studies.study import Arm, Study

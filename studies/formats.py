@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from core.errors import InputError, Problem
 from core.terms import nearest
+from studies.located import printable
 
 FORMS = ("table", "csv", "json", "parquet")
 
@@ -100,7 +101,7 @@ def _csv(names: list[str], cells: list[list[str]]) -> bytes:
 def _aligned(result: pa.Table, cells: list[list[str]], width: int | None) -> bytes:
     """Columns aligned, numbers to the right; what would move a terminal's cursor is shown as its escape."""
     numeric = [pa.types.is_floating(f.type) or pa.types.is_integer(f.type) for f in result.schema]
-    lines = [[_printable(cell) for cell in row] for row in ([*result.column_names], *cells)]
+    lines = [[printable(cell) for cell in row] for row in ([*result.column_names], *cells)]
     widths = [max(len(row[i]) for row in lines) for i in range(len(numeric))]
     if width is not None:
         widths = _narrowed(widths, numeric, width)
@@ -124,10 +125,6 @@ def _narrowed(widths: list[int], whole: list[bool], width: int) -> list[int]:
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def publish(path: Path, content: bytes) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 
 from core.errors import InputError, Problem
 from core.terms import nearest
-from studies.check import parse_sizes, parse_study, printable
+from studies.check import parse_sizes, parse_study
+from studies.located import printable
 from studies.sizes import SMALL
 from studies.study import Arm, Nuisance, Search, Study
 
