@@ -57,7 +57,7 @@ from core.lineage import links  # noqa: E402
 from core.probes import Probe  # noqa: E402
 from core.ranks import Ranked, ranked  # noqa: E402
 from core.segments import Segment  # noqa: E402
-from core.tasks import task_data  # noqa: E402
+from core.task_data import task_data  # noqa: E402
 from core.train import initial_state, train_segments  # noqa: E402
 
 OURS = "loopsweep"

@@ -49,7 +49,7 @@ class PlainTrial:
 
         from core.architecture import init_parameters
         from core.lineage import links, watch
-        from core.tasks import task_data
+        from core.task_data import task_data
         from core.watch import Check
         from tests.core.reference import PlainModel
 

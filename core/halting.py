@@ -30,7 +30,8 @@ from core.flat import Layout
 from core.model import forward_at
 from core.probes import Probe
 from core.quantities import CURVES, QUANTITIES
-from core.tasks import IGNORE, Validation, task_data
+from core.task_data import task_data
+from core.tasks import IGNORE, Validation
 
 METHOD = "forward passes"
 """How all of it is found."""

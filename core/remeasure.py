@@ -10,7 +10,7 @@ import torch
 
 from core.curvature import Measured, measure
 from core.findings import Rows
-from core.tasks import task_data
+from core.task_data import task_data
 from core.train import train_segments
 
 

@@ -1,8 +1,8 @@
 """What a trial learns: the terms of each kind of task, and what follows from them without drawing any data.
 
 One class for each family of tasks; `TASKS` names the class of each kind. What the model needs to know stands in
-properties that all of them have: tokens, positions, whether targets are masked, strata, and what of the task must agree
-within a pack. The data themselves are drawn elsewhere (`core.tasks`).
+attributes that all of them have: tokens, positions, whether targets are masked, strata, and what of the task must agree
+within a pack. The data themselves are drawn elsewhere (`core.task_data`).
 
 No torch and no files here: planning imports this file.
 """
@@ -16,8 +16,26 @@ from core import token_layout
 from core.terms import hints, term, terms
 
 
+class _Windows:
+    """What tasks have in common whose sequences are all of one length, and predicted at each position."""
+
+    length: int
+    masked: ClassVar[bool] = False
+    """Whether some targets are not predicted."""
+
+    @property
+    def context(self) -> int:
+        """Positions of a training sequence."""
+        return self.length
+
+    @property
+    def longest(self) -> int:
+        """Positions that the model may ever see."""
+        return self.length
+
+
 @dataclass(frozen=True, kw_only=True)
-class MarkovTask:
+class MarkovTask(_Windows):
     """Sequences from a mixture of order-1 Markov chains over one alphabet; predict the next token."""
 
     kind: Literal["markov"] = term("markov", "the task")
@@ -36,6 +54,8 @@ class MarkovTask:
 
     own_metrics: ClassVar[tuple[str, ...]] = ("excess_loss", "bayes_loss", "bayes_accuracy")
     """Metrics that its evaluations and measurements have beside those of every task."""
+    stratum_names: ClassVar[tuple[str, ...]] = ("low_ic", "high_ic")
+    """Suffixes of the stratum columns."""
 
     @property
     def low_chains(self) -> int:
@@ -69,26 +89,6 @@ class MarkovTask:
     def vocabulary(self) -> int:
         """Number of tokens the model reads and predicts."""
         return self.states
-
-    @property
-    def context(self) -> int:
-        """Positions of a training sequence."""
-        return self.length
-
-    @property
-    def longest(self) -> int:
-        """Positions that the model may ever see."""
-        return self.length
-
-    @property
-    def masked(self) -> bool:
-        """Whether some targets are not predicted."""
-        return False
-
-    @property
-    def stratum_names(self) -> tuple[str, ...]:
-        """Suffixes of the stratum columns."""
-        return ("low_ic", "high_ic")
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -127,6 +127,8 @@ class AlgorithmicTask:
 
     own_metrics: ClassVar[tuple[str, ...]] = ("val_exact", "oracle_loops")
     """Metrics that its evaluations and measurements have beside those of every task."""
+    masked: ClassVar[bool] = True
+    """Whether some targets are not predicted: problems and padding are not."""
 
     def rules(self) -> list[tuple[str, str]]:
         """Rules between terms that are broken: (term, message)."""
@@ -192,11 +194,6 @@ class AlgorithmicTask:
         return token_layout.positions(self, max(self.train_length[1], self.test_length[1]))
 
     @property
-    def masked(self) -> bool:
-        """Whether some targets are not predicted: problems and padding are not."""
-        return True
-
-    @property
     def stratum_names(self) -> tuple[str, ...]:
         """Suffixes of the stratum columns: trained and longer lengths, as far as validated, and each length."""
         tested = self.test_lengths
@@ -214,7 +211,7 @@ class AlgorithmicTask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextTask:
+class TextTask(_Windows):
     """Windows of local files, as bytes or as tokens of a tokenizer; predict the next one.
 
     What a trial keeps of its files is their digest, worked out with `tokens` where a study is read (`studies.texts`).
@@ -243,6 +240,8 @@ class TextTask:
 
     own_metrics: ClassVar[tuple[str, ...]] = ("val_bits_per_byte",)
     """Metrics that its evaluations and measurements have beside those of every task."""
+    stratum_names: ClassVar[tuple[str, ...]] = ()
+    """Suffixes of the stratum columns: none."""
 
     def rules(self) -> list[tuple[str, str]]:
         """Rules between terms that are broken: (term, message)."""
@@ -264,26 +263,6 @@ class TextTask:
     def vocabulary(self) -> int:
         """Number of tokens the model reads and predicts."""
         return self.tokens
-
-    @property
-    def context(self) -> int:
-        """Positions of a training sequence."""
-        return self.length
-
-    @property
-    def longest(self) -> int:
-        """Positions that the model may ever see."""
-        return self.length
-
-    @property
-    def masked(self) -> bool:
-        """Whether some targets are not predicted."""
-        return False
-
-    @property
-    def stratum_names(self) -> tuple[str, ...]:
-        """Suffixes of the stratum columns: none."""
-        return ()
 
     @property
     def shape(self) -> tuple[Any, ...]:

@@ -16,9 +16,6 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from core.config import TrialConfig
-from core.task_terms import AlgorithmicTask, MarkovTask, TextTask
-
 Tokens = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -56,18 +53,3 @@ class TaskData(Protocol):
     def validation(self) -> Validation:
         """The validation set."""
         ...
-
-
-def task_data(config: TrialConfig) -> TaskData:
-    """The data of a trial, by the kind of its task."""
-    from core.algorithmic import AlgorithmicData  # here: the tasks import this module's types
-    from core.markov import MarkovData
-    from core.text import TextData
-
-    match config.task:
-        case MarkovTask() as task:
-            return MarkovData(task, data_seed=config.data_seed, batch=config.train.batch)
-        case AlgorithmicTask() as task:
-            return AlgorithmicData(task, data_seed=config.data_seed, batch=config.train.batch)
-        case TextTask() as task:
-            return TextData(task, data_seed=config.data_seed, batch=config.train.batch)

@@ -41,8 +41,9 @@ from core.lengths import batch_lengths, loops_by_length
 from core.lineage import Link, canonical_json, links
 from core.numerics import Engine
 from core.segments import LaneResult, Segment, refuse_misfits
+from core.task_data import task_data
 from core.task_terms import AlgorithmicTask
-from core.tasks import TaskData, task_data
+from core.tasks import TaskData
 from core.watch import Check, ends_at
 
 BLOCK_STEPS = 64

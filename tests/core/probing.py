@@ -16,7 +16,7 @@ from core.curvature import Measured, measure
 from core.findings import Rows
 from core.lineage import links
 from core.probes import Probe, longest_first
-from core.tasks import task_data
+from core.task_data import task_data
 from core.train import initial_state, train_segments
 
 TINY = {"states": 5, "chains": 4, "length": 4, "val_size": 16, "train_size": 0}

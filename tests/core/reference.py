@@ -19,7 +19,7 @@ from core.draws import loop_draws
 from core.lengths import batch_lengths
 from core.lineage import stages
 from core.schedule import Stage
-from core.tasks import task_data
+from core.task_data import task_data
 
 SMALL = {"states": 8, "chains": 4, "length": 16, "train_size": 0, "val_size": 64, "data_seed": 7}
 

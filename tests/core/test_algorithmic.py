@@ -19,8 +19,9 @@ from core.errors import InputError
 from core.lengths import batch_lengths, validation_lengths
 from core.lineage import acting_keys, links, pack_shape, trial_id
 from core.p_hop import p_hop
+from core.task_data import task_data
 from core.task_terms import TASKS, AlgorithmicTask, MarkovTask
-from core.tasks import IGNORE, task_data
+from core.tasks import IGNORE
 from tests.core.solvers import base, hopped, problem_length, read, solve
 
 NAMES = sorted(KINDS)

@@ -14,7 +14,7 @@ from core.config import TrialConfig
 from core.lineage import links
 from core.schedule import Criterion, Watch
 from core.segments import LaneResult
-from core.tasks import task_data
+from core.task_data import task_data
 from core.train import initial_state, train_segments
 from core.watch import Check, ending
 from tests.core.packs import bits, join, lanes, run, segment

@@ -19,7 +19,8 @@ from core.flops import expected_flops, flops_alone, link_flops, step_flops
 from core.lengths import batch_lengths, loops_by_length
 from core.lineage import acting_keys, links, stages, trial_id
 from core.model import loss
-from core.tasks import IGNORE, task_data
+from core.task_data import task_data
+from core.tasks import IGNORE
 from tests.core import probing
 from tests.core.packs import run
 from tests.core.reference import PlainModel, case, plain_loss

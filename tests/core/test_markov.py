@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from core.config import TrialConfig, trial_config
 from core.markov import MarkovData, Sequences, bayes_predictions, information_content, transition_matrices
 from core.streams import stream
+from core.task_data import task_data
 from core.task_terms import MarkovTask
-from core.tasks import task_data
 
 TASK = MarkovTask(states=5, chains=4, length=7, train_size=50, val_size=64)
 

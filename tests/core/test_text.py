@@ -19,8 +19,8 @@ from core.config import TrialConfig, trial_config
 from core.errors import InputError
 from core.lineage import links, pack_shape, trial_id
 from core.model import forward
+from core.task_data import task_data
 from core.task_terms import TextTask
-from core.tasks import task_data
 from core.text import TextData, cut, load, validation_starts, window_starts, windows
 from tests.core.tokenizers_made import byte_pairs, words
 
