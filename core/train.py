@@ -30,7 +30,6 @@ from core.ahead import Ahead
 from core.architecture import Architecture, architecture, autocast, differs_alone, init_parameters, parameter_shapes
 from core.checkpoint import TrialState
 from core.config import TrialConfig
-from core.curvature import Measured, measure
 from core.draws import loop_draws
 from core.engines import losses_by
 from core.evaluate import evaluate, finite
@@ -363,6 +362,8 @@ class _Pack:
         )
 
     def _measure(self, lanes: Sequence[int]) -> None:
+        from core.curvature import Measured, measure  # with scipy: most trials measure nothing
+
         begun = time.perf_counter()
         inputs, targets = self.held_out
         measured = [
