@@ -18,6 +18,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Ray's tests, which are long and mostly wait, come first: at the end other processes would wait for them.
+    items.sort(key=lambda item: not item.path.name.startswith("test_ray_"))
     if config.getoption("--run-soak"):
         return
     skip = pytest.mark.skip(reason="soak: run by `make soak`")

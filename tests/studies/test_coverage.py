@@ -178,11 +178,11 @@ def test_a_chain_knows_how_it_was_run():
     assert coverage().chain(shift).started_at is None
 
 
-def test_a_hundred_thousand_chains_take_about_a_second():
+def test_tens_of_thousands_of_chains_take_a_fraction_of_a_second():
     base = trial("shift", switch=50)
     trials = [
         of_config(TrialConfig(train=base.config.train, schedule=base.config.schedule, seed=s), "", {})
-        for s in range(100_000)
+        for s in range(20_000)
     ]
     grid = evaluation_steps(base.config)
     rows = [
@@ -200,4 +200,4 @@ def test_a_hundred_thousand_chains_take_about_a_second():
         statuses = {known.chain(t).status for t in trials}
         best = min(best, time.process_time() - began)
     assert statuses == {"ok"}
-    assert best < 5, "1.5 s on a quiet machine"
+    assert best < 1, "0.3 s on a quiet machine"

@@ -283,17 +283,17 @@ def test_expansion_is_the_distinct_trials_of_the_whole_product(loops, switches, 
     assert len(expand(found)) <= count(found)
 
 
-def test_a_hundred_thousand_trials_expand_quickly_and_share_their_sections():
+def test_tens_of_thousands_of_trials_expand_quickly_and_share_their_sections():
     axes = {
         "train.lr": [1e-3 + 1e-6 * i for i in range(50)],
         "model.loops": list(range(2, 12)),
         "model.width": list(range(8, 18)),
     }
-    found = study(seeds=10, arms={"looped": {}, "shift": SHIFT}, axes=axes)
+    found = study(seeds=2, arms={"looped": {}, "shift": SHIFT}, axes=axes)
     start = time.process_time()
     trials = expand(found)
     spent = time.process_time() - start
-    assert len(trials) == len({t.trial_id for t in trials}) == 100_000
+    assert len(trials) == len({t.trial_id for t in trials}) == 20_000
     assert len({id(t.config.model) for t in trials}) == 200
     assert len({id(t.config.task) for t in trials}) == 2
-    assert spent < 10  # 1.3 s on a quiet core
+    assert spent < 3  # 0.4 s on a quiet core

@@ -375,16 +375,16 @@ def test_a_size_may_change_the_match():
     assert depths == [3, 1]
 
 
-def test_a_hundred_thousand_trials_with_controls_expand_quickly():
+def test_tens_of_thousands_of_trials_with_controls_expand_quickly():
     axes = {
         "train.lr": [1e-3 + 1e-6 * i for i in range(50)],
         "model.loops": list(range(2, 12)),
         "model.width": list(range(64, 104, 4)),
     }
-    found = study(seeds=10, arms={"looped": {}, "control": FLOPS}, axes=axes)
+    found = study(seeds=2, arms={"looped": {}, "control": FLOPS}, axes=axes)
     start = time.process_time()
     trials = expand(found)
     spent = time.process_time() - start
-    assert len(trials) == 100_000
+    assert len(trials) == 20_000
     assert len({id(t.config.model) for t in trials}) == 200
-    assert spent < 10  # 2 s on a quiet core
+    assert spent < 5  # 0.8 s on a quiet core

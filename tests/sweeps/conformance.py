@@ -67,7 +67,7 @@ def watched() -> list[Trial]:
     """Trials on two trunks whose criteria end at several steps."""
     made = []
     for seed in range(2):
-        base = config(seed, steps=300, evaluate_every=100, lr=1e-2)
+        base = config(seed, steps=150, evaluate_every=50, lr=1e-2)
         for delta, patience, latest in ((0.05, 2, 0.5), (0.01, 4, 0.5), (0.003, 2, 0.5), (1e-12, 2, 1.0)):
             terms = {"check_every": 5, "delta1": delta, "delta2": 10.0, "patience": patience, "latest": latest}
             made.append(of_config(replace(base, schedule=ScheduleConfig(kind="shift-scp", **terms))))
@@ -177,7 +177,7 @@ class ExecutorConformance:
         assert result.counts["missing"] > 0
         trunks = {trial.links[0].lineage for trial in trials}
         reached = [row["reached"] for row in there.read("segments").to_pylist() if row["lineage"] in trunks]
-        assert 0 < max(reached) < 300
+        assert 0 < max(reached) < 150
         executor = self.open(there.root)
         try:
             assert run(lambda: resolved(trials, there), there, executor, pack=2).counts == {"ok": len(trials)}

@@ -1,4 +1,4 @@
-"""A small sweep as a process of its own, to be killed: ``python -m tests.sweeps.sweep_process STORE PACK``.
+"""A small sweep as a process of its own, to be killed: ``python -m tests.sweeps.sweep_process STORE PACK [WORKERS]``.
 
 Prints the process ids of its workers, a line each, whenever they change.
 """
@@ -42,9 +42,9 @@ class _Pids(Silent):
         print(*self._executor.pids, flush=True)
 
 
-def main(root: str, pack: str) -> int:
+def main(root: str, pack: str, workers: str = "2") -> int:
     store = Store.open(root, create=True)
-    with LocalExecutor(root, workers=2) as executor:
+    with LocalExecutor(root, workers=int(workers)) as executor:
         # Workers are killed on purpose here, more often than a trial may be lost.
         limits = Limits(attempts=1000, checkpoint_seconds=0.3)
         return run(

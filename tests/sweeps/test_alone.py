@@ -48,17 +48,17 @@ def as_alone(drawn: Drawn) -> None:
         assert not list((store.root / "checkpoints").rglob("*.passing.*"))
 
 
-def test_forty_random_schedules_give_what_they_give_alone() -> None:
+def test_dozens_of_random_schedules_give_what_they_give_alone() -> None:
     seen: set[object] = set()
 
-    @settings(DRAWING, max_examples=6, derandomize=True)  # CI draws the same each time, `make soak` others
+    @settings(DRAWING, max_examples=4, derandomize=True)  # CI draws the same each time, `make soak` others
     @given(families(schedules=8))
     def check(drawn: Drawn) -> None:
         seen.update(drawn.schedules)
         as_alone(drawn)
 
     check()
-    assert len(seen) >= 30
+    assert len(seen) >= 20
 
 
 @pytest.mark.soak
