@@ -20,7 +20,6 @@ from reports import words
 from reports.captions import titled, wrapped
 from reports.colours import FAINT
 from reports.panels import SIZE, Drawing, plain_ticks
-from reports.svg import to_svg
 
 MOST = 12
 """Maps of a study that are drawn."""
@@ -84,9 +83,8 @@ def _map(name: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -> D
     title = titled(f"{entry['arm']}, {both}: {what}", entry["task"])
     axes.set_title(wrapped(title), color=colours[entry["arm"]])
     alt = _alt(entry, known, best, title)
-    svg = to_svg(figure, name=name, alt=alt, parts=parts)
     return Drawing(
-        name=name, study=study["name"], kind="maps", title=title, alt=alt, svg=svg, figure=figure, full=wide > 6.4
+        name=name, study=study["name"], kind="maps", title=title, alt=alt, figure=figure, parts=parts, full=wide > 6.4
     )
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, cast
 
@@ -67,11 +68,18 @@ class Drawing:
     title: str
     alt: str
     """What it shows, with the numbers that matter."""
-    svg: str
     figure: Figure = field(repr=False, compare=False)
     """As matplotlib has it, to be changed or saved otherwise."""
+    parts: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """By id of an artist, what that part shows."""
     full: bool = False
     """As wide as the page."""
+
+    @cached_property
+    def svg(self) -> str:
+        """Its SVG; made when first asked for, since placing and writing take most of a figure's time."""
+        with styled():
+            return to_svg(self.figure, name=self.name, alt=self.alt, parts=self.parts)
 
     def _repr_html_(self) -> str:
         """The figure, where a notebook shows it."""
@@ -80,8 +88,7 @@ class Drawing:
 
 def finished(figure: Figure, *, name: str, study: Mapping[str, Any], kind: str, title: str, alt: str) -> Drawing:
     """A finished figure; the terms are those of `Drawing`."""
-    svg = to_svg(figure, name=name, alt=alt)
-    return Drawing(name=name, study=study["name"], kind=kind, title=title, alt=alt, svg=svg, figure=figure)
+    return Drawing(name=name, study=study["name"], kind=kind, title=title, alt=alt, figure=figure)
 
 
 @contextmanager

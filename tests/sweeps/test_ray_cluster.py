@@ -32,8 +32,8 @@ from tests.sweeps.ray_cluster import Cluster, cluster, token
 from tests.sweeps.toy import TOY
 
 PATIENCE_S = 600.0
-STUDY = TOY.replace("steps = 30", "steps = 240").replace("[10, 20]", "[80, 160]")
-STUDY = STUDY.replace("[arms.single]", '[measure]\nquantities = ["lambda_max", "trace"]\nevery = 120\n\n[arms.single]')
+STUDY = TOY.replace("steps = 30", "steps = 600").replace("every = 10", "every = 150").replace("[10, 20]", "[200, 400]")
+STUDY = STUDY.replace("[arms.single]", '[measure]\nquantities = ["lambda_max"]\nevery = 300\n\n[arms.single]')
 """Trunks, branches at two steps, and curvature on the way and at the end."""
 JOB = {"runtime_env": {"working_dir": "gcs://_ray_pkg_0123456789abcdef.zip", "env_vars": {"OMP_NUM_THREADS": "8"}}}
 """What the environment of a driver holds that ``ray job submit --working-dir`` has sent."""
