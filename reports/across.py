@@ -20,10 +20,10 @@ from typing import Any
 import pandas as pd
 
 from reports import across_words, stats
+from reports.board import is_metric
 from reports.differences import Side, Terms, cell, values
 from reports.divergence import divergence
 from reports.pairs import LogScaleError, pair
-from reports.series import is_metric
 from reports.tables import Setting, Tables
 from studies.metrics import metric
 

@@ -1,4 +1,4 @@
-"""The leaderboard as pages show it: which rows, which columns and how many digits.
+"""The leaderboard: its rows, and which of them, which columns and how many digits pages show.
 
 ``report.json`` has every setting and every final metric; what is shown of them is decided here, once for all forms.
 """
@@ -7,15 +7,78 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reports import lengths, series, words
+import pandas as pd
+
+from reports import lengths, words
+from reports.means import common, of_column
+from reports.series import MOST_ROWS, by_setting
+from reports.tables import Tables, plain
+from reports.tasks import length_of, split
 
 MOST_BEST = 3
 """Settings of an arm that a table shows where there are more than `series.MOST_ROWS`."""
 _SHOWN = ("val_loss", "val_accuracy", "val_exact", "val_bits_per_byte")
 """Metrics of a leaderboard's columns, with their strata."""
+
+
+def leaderboard(tables: Tables, study: str, arms: Sequence[str], tuned: Iterable[str]) -> list[dict[str, Any]]:
+    """One row per task, arm and setting: final metrics over seeds, counts, size and cost.
+
+    Task by task, since losses on different tasks do not compare; in each the best mean final loss first.
+    """
+    tuned = tuple(tuned)
+    board = [
+        {"study": study, "task": task.name, "arm": arm, "setting": dict(setting)} | _standing(rows, tuned)
+        for task in split(tables)
+        for arm in arms
+        for setting, rows in by_setting(tables, task.tables.compared(arm))
+    ]
+    return sorted(board, key=board_order)
+
+
+def arm_means(tables: Tables, study: str, arms: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows as of `leaderboard`, the mean over all settings of an arm, for arms of more than `MOST_ROWS` in a task."""
+    found = []
+    for task in split(tables):
+        for arm in arms:
+            rows = task.tables.compared(arm)
+            settings = len(by_setting(tables, rows))
+            if settings > MOST_ROWS:
+                head = {"study": study, "task": task.name, "arm": arm, "setting": {}, "settings": settings}
+                found.append(head | _standing(rows, ()))
+    return found
+
+
+def _standing(rows: pd.DataFrame, tuned: Iterable[str]) -> dict[str, Any]:
+    """What a row of the leaderboard says of some trials."""
+    ok = rows[rows["status"] == "ok"]
+    finals = [c for c in rows.columns if c.startswith("final_") and is_metric(c)]
+    return {
+        "tuned": {key: sorted({plain(v) for v in rows[key].dropna()}) for key in tuned if key in rows},
+        "seeds": int(ok["seed"].nunique()),
+        "statuses": {str(k): int(v) for k, v in sorted(rows["status"].fillna("not run").value_counts().items())},
+        "metrics": {c: of_column(ok, c) for c in finals},
+        "parameters": common(rows["parameters"]),
+        "flops_alone": common(rows["flops_alone"]),
+    }
+
+
+def board_order(row: Mapping[str, Any]) -> tuple[str, bool, float]:
+    """Sorts a leaderboard by task and in each by mean final loss; rows without one last."""
+    mean = row["metrics"].get("final_val_loss", {}).get("mean")
+    return (row["task"], mean is None, mean or 0.0)
+
+
+def is_metric(column: str) -> bool:
+    """Whether a leaderboard has a column; single lengths stand in a panel of their own."""
+    shown = ("val_loss", "val_accuracy", "val_exact", "val_bits_per_byte", "excess_loss")
+    return column.removeprefix("final_").startswith(shown) and length_of(column) is None
+
+
+# --- as pages show it ------------------------------------------------------------------------------------------------
 
 
 def short(board: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -53,7 +116,7 @@ def _short(board: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, Any]
     several = len({row["study"] for row in board}) > 1
     names = {key: f"{key[0]} {key[1]}" if several else key[1] for key in many}
     rest = [(names[key], count - MOST_BEST) for key, count in many.items()]
-    return {"rows": sorted(shown, key=series.board_order), "rest": rest}
+    return {"rows": sorted(shown, key=board_order), "rest": rest}
 
 
 def columns(board: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -19,6 +19,7 @@ import pandas as pd
 from core.quantities import COLUMNS
 from reports import (
     across,
+    board,
     boundary,
     confirmed,
     curvature,
@@ -74,7 +75,7 @@ def build(
     return {
         "format": FORMAT,
         "claims": [{"study": name} | claim for name, claims in verdicts.items() for claim in claims],
-        "leaderboard": sorted(boards, key=series.board_order),
+        "leaderboard": sorted(boards, key=board.board_order),
         "studies": [
             _study(study, results, tables, verdicts[study.name])
             for (study, results), (_, tables) in zip(studies, read, strict=True)
@@ -118,7 +119,7 @@ def _side(study: Study, results: Results, tables: Tables) -> Side:
 
 
 def _board(study: Study, tables: Tables) -> list[dict[str, Any]]:
-    return series.leaderboard(tables, study.name, _arms(study), tuned_keys(study))
+    return board.leaderboard(tables, study.name, _arms(study), tuned_keys(study))
 
 
 # --- what the results say --------------------------------------------------------------------------------------------
@@ -153,7 +154,7 @@ def _study(study: Study, results: Results, tables: Tables, claims: Sequence[Mapp
         "loop_counts": loop_counts.panels(tables, arms),
         "maps": maps.maps(tables, arms),
         "costs": front.costs(tables, arms),
-        "arm_means": series.arm_means(tables, study.name, arms),
+        "arm_means": board.arm_means(tables, study.name, arms),
         "switches": switches.switches(tables, arms, reference),
         "criteria": switches.criteria(tables, arms),
         "criterion_axes": switches.criterion_axes(tables, arms),

@@ -13,7 +13,6 @@ Both are curves over τ. Trials of one seed are averaged, then seeds; a seed is 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +21,8 @@ from numpy.typing import NDArray
 
 from core.quantities import THRESHOLDS
 from reports import paired, series
-from reports.spectra import Spectra, last_step
+from reports.means import summary
+from reports.spectra import Spectra
 from reports.tables import Tables
 
 Floats = NDArray[np.float64]
@@ -56,7 +56,7 @@ def comparisons(tables: Tables, spectra: Spectra, arms: Sequence[str], reference
     """
     lines = series.groups(tables, arms)
     exact = {t: {s: one for s, one in steps.items() if one.kind == "exact"} for t, steps in spectra.items()}
-    step = last_step([[list(exact.get(t, ())) for t in line.trials["trial_id"]] for line in lines])
+    step = series.last_step(lines, exact)
     if step is None:
         return None
     sizes = {trial: steps[step].sizes() for trial, steps in exact.items() if step in steps}
@@ -69,26 +69,21 @@ def comparisons(tables: Tables, spectra: Spectra, arms: Sequence[str], reference
         own = line.trials[line.trials["trial_id"].isin(sizes)]
         if own.empty:
             absent.append(line.head)
-        shares, more, lost = defaultdict(list), defaultdict(list), set()
+        compared: list[tuple[int, Floats, Floats]] = []
+        lost = set()
         for row, partners in paired.partnered(tables, own, against):
             seed = int(row["seed"])
             if not partners:
                 lost.add(seed)
-            for partner in partners:
-                share, count = compare(sizes[row["trial_id"]], sizes[partner])
-                shares[seed].append(share)
-                more[seed].append(count)
-        kept = sorted(shares.keys() - lost)
+            compared += [(seed, *compare(sizes[row["trial_id"]], sizes[partner])) for partner in partners]
+        kept = [one for one in compared if one[0] not in lost]
         if kept:
-            entry = {"n": len(kept), "lost": len(line.trials) - len(own), "unpaired_seeds": sorted(lost)}
+            seeds, shares, more = zip(*kept, strict=True)
             places = _places(list(sizes.values()))
             found.append(
                 line.head
-                | entry
-                | {
-                    "share_smaller": _points({seed: shares[seed] for seed in kept}, places),
-                    "more_below": _points({seed: more[seed] for seed in kept}, places),
-                }
+                | {"n": len(set(seeds)), "lost": len(line.trials) - len(own), "unpaired_seeds": sorted(lost)}
+                | {"share_smaller": _points(seeds, shares, places), "more_below": _points(seeds, more, places)}
             )
     return {"step": step, "reference": reference, "series": found, "absent": absent} if found else None
 
@@ -103,11 +98,11 @@ def _places(sizes: Sequence[Floats]) -> range:
     return range(int(first), min(int(last) + 1, len(THRESHOLDS)))
 
 
-def _points(by_seed: dict[int, list[Floats]], places: range) -> list[dict[str, Any]]:
+def _points(seeds: Sequence[int], curves: Sequence[Floats], places: range) -> list[dict[str, Any]]:
     """Means over seeds with t intervals, at thresholds at which every pair has a value."""
     found = []
     for place in places:
-        values = {seed: [float(one[place]) for one in own] for seed, own in by_seed.items()}
-        if not any(np.isnan(value) for own in values.values() for value in own):
-            found.append({"x": THRESHOLDS[place]} | series.summary(values))
+        values = [curve[place] for curve in curves]
+        if not np.isnan(values).any():
+            found.append({"x": THRESHOLDS[place]} | summary(seeds, values))
     return found

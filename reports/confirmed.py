@@ -10,7 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports import selection, series, words
+from reports import selection, words
+from reports.means import summary
 from reports.tables import Results, Tables
 from studies.confirm import Ranked, ranking, settings, task_of
 from studies.expand import Trial
@@ -68,8 +69,8 @@ def _entry(
         "setting": dict(one.trial.varied),
         "place": one.place,
         "of": one.of,
-        "chosen": series.summary({seed: [v] for seed, v in chosen.items()}, log=log and enough),
-        "fresh": series.summary({seed: [v] for seed, v in fresh.items()}, log=log and enough),
+        "chosen": summary(chosen.keys(), chosen.values(), log=log and enough),
+        "fresh": summary(fresh.keys(), fresh.values(), log=log and enough),
         "seeds": sorted(fresh),
         "change": change.mean if change else None,
         "low": change.low if change else None,

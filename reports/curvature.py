@@ -8,8 +8,8 @@ lacks a measurement leaves the line's n and is counted as lost; why it lacks it 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +18,7 @@ import pandas as pd
 from core.quantities import COLUMNS, CURVES
 from reports import components, last_curves, loop_counts, measured, methods, paired, phases, series, spectra, surfaces
 from reports.functionals import History, UnmeasuredError, entropy_dip, entropy_rise, phases_of
+from reports.means import summary
 from reports.tables import Tables
 from studies.claims import Claim
 
@@ -104,7 +105,7 @@ def fans(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
     rows = tables.curves[tables.curves["quantity"].isin(_FANS)]
     found = []
     for line in series.groups(tables, arms):
-        seeds = {str(t): int(s) for t, s in zip(line.trials["trial_id"], line.trials["seed"], strict=True)}
+        seeds = line.seeds
         own = rows[rows["trial_id"].isin(seeds.keys())]
         trials = own["trial_id"].nunique()
         if not trials:
@@ -116,8 +117,8 @@ def fans(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
                 points = []
                 for step, at in of_end.loc[of_end["x"] == rank].groupby("step"):
                     if len(at) == trials:
-                        by_seed = _by_seed(at["trial_id"].map(seeds), at["y"])
-                        points.append({"step": int(str(step))} | _of_one_sign(by_seed))
+                        own_seeds, values = at["trial_id"].map(seeds).tolist(), at["y"].tolist()
+                        points.append({"step": int(str(step))} | _of_one_sign(own_seeds, values))
                 if points:
                     ranks.append({"end": name.partition("_")[0], "rank": round(rank), "points": points})
         steps = sorted({point["step"] for rank in ranks for point in rank["points"]})
@@ -134,14 +135,11 @@ def fans(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
-def _of_one_sign(by_seed: Mapping[int, Sequence[float]]) -> dict[str, Any]:
-    """`series.summary`, of the logarithms of the sizes where all values are positive or all negative."""
-    values = [value for own in by_seed.values() for value in own]
-    if min(values) > 0:
-        return series.summary(by_seed, log=True)
+def _of_one_sign(seeds: Sequence[int], values: Sequence[float]) -> dict[str, Any]:
+    """`summary`, of the logarithms of the sizes where all values are positive or all negative."""
     if max(values) >= 0:
-        return series.summary(by_seed)
-    found = series.summary({seed: [-value for value in own] for seed, own in by_seed.items()}, log=True)
+        return summary(seeds, values, log=min(values) > 0)
+    found = summary(seeds, [-value for value in values], log=True)
     low, high = (None if found[k] is None else -found[k] for k in ("high", "low"))
     return found | {"mean": -found["mean"], "low": low, "high": high}
 
@@ -172,7 +170,7 @@ def phase_rows(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
     for line in series.groups(tables, arms):
         known, lost = [], 0
         by: set[str] = set()
-        for trial, seed in zip(line.trials["trial_id"], line.trials["seed"], strict=True):
+        for trial, seed in line.seeds.items():
             history = histories.get(trial, History())
             try:
                 stretches = phases_of(history)
@@ -181,7 +179,7 @@ def phase_rows(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
                 continue
             steps = history.curvature.dropna(subset=["entropy"])["step"].astype(int).tolist()
             dips = entropy_dip(history), entropy_rise(history)
-            known.append((int(seed), steps, stretches, dips))
+            known.append((seed, steps, stretches, dips))
             by |= methods.of_rows(history.curvature, "entropy")
         if known:
             seeds = [seed for seed, *_ in known]
@@ -195,8 +193,8 @@ def phase_rows(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
                     "methods": sorted(by),
                     "intervals": _intervals([(steps, stretches) for _, steps, stretches, _ in known]),
                     "in_order": int(sum(ordered)),
-                    "dip": series.summary(_by_seed(seeds, [dips[0] for *_, dips in known])),
-                    "rise": series.summary(_by_seed(seeds, [dips[1] for *_, dips in known])),
+                    "dip": summary(seeds, [dips[0] for *_, dips in known]),
+                    "rise": summary(seeds, [dips[1] for *_, dips in known]),
                 }
             )
     return found
@@ -232,22 +230,15 @@ def at_last(tables: Tables, arms: Sequence[str]) -> list[dict[str, Any]]:
         rows = tables.curvature.dropna(subset=[name])
         by_trial = {str(trial): own["step"].astype(int).tolist() for trial, own in rows.groupby("trial_id")}
         present = [line for line in lines if line.trials["trial_id"].isin(by_trial.keys()).any()]
-        step = spectra.last_step([[by_trial.get(t, []) for t in line.trials["trial_id"]] for line in present])
+        step = series.last_step(present, by_trial)
         if step is None:
             continue
         cells = []
         at = rows[rows["step"] == step].set_index("trial_id")[name]
         for line in present:
             own = line.trials[line.trials["trial_id"].isin(at.index)]
-            cells.append(line.head | series.summary(_by_seed(own["seed"], at[own["trial_id"]])))
+            cells.append(line.head | summary(own["seed"], at[own["trial_id"]]))
         found.append(
             {"column": name, "doc": COLUMNS[name].doc, "unit": COLUMNS[name].unit, "step": step, "cells": cells}
         )
-    return found
-
-
-def _by_seed(seeds: Iterable[Any], values: Iterable[float]) -> dict[int, list[float]]:
-    found: dict[int, list[float]] = defaultdict(list)
-    for seed, value in zip(seeds, values, strict=True):
-        found[int(seed)].append(float(value))
     return found

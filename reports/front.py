@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from reports import series, tasks
+from reports import means, series, tasks
 from reports.tables import Tables
 
 SHARPNESS = "lambda_max"
@@ -68,12 +68,12 @@ def _point(arm: str, setting: dict[str, Any], rows: Any) -> dict[str, Any] | Non
     """A setting; None without a cost or a final loss."""
     if "final_val_loss" not in rows:
         return None
-    loss = series.by_seed(rows[rows["status"] == "ok"], "final_val_loss")
-    flops = series.common(rows["flops_alone"])
+    loss = means.of_column(rows[rows["status"] == "ok"], "final_val_loss")
+    flops = means.common(rows["flops_alone"])
     if not flops or loss["mean"] is None:
         return None
-    parameters = series.common(rows["parameters"])
-    sharpness = series.by_seed(rows[rows["status"] == "ok"], "_sharpness", log=True)
+    parameters = means.common(rows["parameters"])
+    sharpness = means.of_column(rows[rows["status"] == "ok"], "_sharpness", log=True)
     return {
         "arm": arm,
         "setting": setting,

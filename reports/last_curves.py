@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from reports import series, spectra
+from reports import series
+from reports.means import summary
 from reports.tables import Tables
 
 
@@ -25,7 +25,7 @@ def over_x(
     rows = tables.curves[tables.curves["quantity"] == name]
     lines = series.groups(tables, arms)
     by_trial = {str(trial): set(own["step"].astype(int)) for trial, own in rows.groupby("trial_id")}
-    step = spectra.last_step([[list(by_trial.get(t, ())) for t in line.trials["trial_id"]] for line in lines])
+    step = series.last_step(lines, by_trial)
     if step is None:
         return None
     wide = rows[rows["step"] == step].pivot_table(index="trial_id", columns="x", values="y")
@@ -38,10 +38,7 @@ def over_x(
         for place, x in enumerate(wide.columns):
             at = values[:, place]
             if not np.isnan(at).any() and not (log and (at <= 0).any()):
-                by_seed: dict[int, list[float]] = defaultdict(list)
-                for seed, value in zip(own["seed"], at, strict=True):
-                    by_seed[int(seed)].append(float(value))
-                points.append({"x": float(x)} | series.summary(by_seed, log=log))
+                points.append({"x": float(x)} | summary(own["seed"], at, log=log))
         lost = len(line.trials) - len(own)
         found.append((own, line.head | {"n": int(own["seed"].nunique()), "lost": lost, "points": points}))
     return step, wide, found

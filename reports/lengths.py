@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reports import series, tasks
+from reports import means, series, tasks
 from reports.tables import Tables
 
 METRICS = ("val_accuracy", "val_exact")
@@ -62,10 +62,10 @@ def _columns(tables: Tables, name: str) -> list[tuple[int, str]]:
 
 def _points(group: series.Group, columns: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
     whole = [(length, column) for length, column in columns if group.trials[column].notna().all()]
-    return [{"x": length} | series.by_seed(group.trials, column) for length, column in whole]
+    return [{"x": length} | means.of_column(group.trials, column) for length, column in whole]
 
 
 def _means(group: series.Group) -> dict[str, dict[str, Any]]:
     """By metric and range, where it was recorded: the mean over the sequences of those lengths."""
     names = [f"{name}_{span}" for name in METRICS for span in RANGES]
-    return {name: series.by_seed(group.trials, f"final_{name}") for name in names if f"final_{name}" in group.trials}
+    return {name: means.of_column(group.trials, f"final_{name}") for name in names if f"final_{name}" in group.trials}

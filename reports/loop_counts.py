@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from core.quantities import QUANTITY_OF
-from reports import last_curves, series, tasks
+from reports import last_curves, means, tasks
 from reports.tables import Tables
 
 QUANTITY = "test_loops"
@@ -71,4 +71,4 @@ def _confident(tables: Tables, trials: pd.DataFrame, name: str, step: int) -> di
     if not set(columns) <= set(rows.columns) or len(rows) < len(trials) or bool(rows[columns].isna().any(axis=None)):
         return None
     own = trials.merge(rows[["trial_id", *columns]], on="trial_id")
-    return {"loops": series.by_seed(own, columns[1])["mean"]} | series.by_seed(own, columns[0])
+    return {"loops": means.of_column(own, columns[1])["mean"]} | means.of_column(own, columns[0])

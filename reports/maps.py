@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports import series, tasks
+from reports import means, tasks
 from reports.tables import Tables, plain
 
 FIRST = ("model.depth", "model.loops")
@@ -64,7 +64,7 @@ def _cells(rows: pd.DataFrame, across: str, down: str, column: str) -> list[dict
         ok = own[own["status"] == "ok"]
         found.append(
             {"x": plain(x), "y": plain(y)}
-            | series.by_seed(ok, column)
+            | means.of_column(ok, column)
             | {
                 "trials": len(own),
                 "lost": len(own) - int(ok[column].notna().sum()),

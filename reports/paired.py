@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from reports import series
+from reports.means import summaries
 from reports.tables import Setting, Tables
 from studies.claims import Claim
 
@@ -72,8 +73,8 @@ def paired(
         complete = ~np.isnan(np.concatenate(list(kept.values()))).any(axis=0)
         points = []
         seeds = [seed for seed, own in kept.items() for _ in own]
-        means = series.summaries(np.concatenate(list(kept.values()))[:, complete], seeds)
-        for i, point in zip(np.flatnonzero(complete).tolist(), means, strict=True):
+        averages = summaries(np.concatenate(list(kept.values()))[:, complete], seeds)
+        for i, point in zip(np.flatnonzero(complete).tolist(), averages, strict=True):
             if log:
                 point |= {k: None if point[k] is None else math.exp(point[k]) for k in ("mean", "low", "high")}
             points.append({x: columns[i]} | point)

@@ -1,7 +1,6 @@
-"""Aggregates over seeds: learning curves, values along an axis, the leaderboard. All of them means with t intervals.
+"""Lines of trials, and what is drawn of them over the steps and along the axes: means over seeds (`reports.means`).
 
-Trials of one seed are averaged first, so n counts seeds everywhere. Only finished trials enter: a curve that some
-trials leave early would become the curve of the others. On a log scale means are geometric.
+Only finished trials enter: a curve that some trials leave early would become the curve of the others.
 
 An arm may have dozens of settings. Each has its row in the leaderboard of ``report.json``; what is drawn is bounded:
 the arm's mean over its settings, and the best of them.
@@ -10,17 +9,17 @@ the arm's mean over its settings, and the best of them.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from reports import methods, stats, tasks
-from reports.tables import Setting, Tables, plain
+from reports import methods
+from reports.means import of_column, summaries
+from reports.tables import Setting, Tables
 from studies.metrics import metric
 
 MOST_LINES = 8
@@ -43,6 +42,12 @@ class Group:
     trials: pd.DataFrame
 
     @property
+    def seeds(self) -> dict[str, int]:
+        """By trial_id, the seed of each of its trials."""
+        pairs = zip(self.trials["trial_id"], self.trials["seed"], strict=True)
+        return {str(trial_id): int(seed) for trial_id, seed in pairs}
+
+    @property
     def head(self) -> dict[str, Any]:
         """What its series says of itself; the steps of switches where its trials are of one setting."""
         mean = self.settings > 1 and not self.best
@@ -55,39 +60,6 @@ class Group:
             "best": self.best,
             "switch_steps": sorted({int(step) for step in steps}),
         }
-
-
-def summary(by_seed: Mapping[int, Sequence[float]], *, log: bool = False) -> dict[str, Any]:
-    """Mean, 95 % t interval and n over seeds of the mean of each seed; all None without values."""
-    seeds = [math.fsum(values) / len(values) for _, values in sorted(by_seed.items()) if values]
-    if not seeds:
-        return {"mean": None, "low": None, "high": None, "n": 0}
-    if log:
-        logs = stats.t_interval([math.log(v) for v in seeds])
-        low, high = (None if v is None else math.exp(v) for v in (logs.low, logs.high))
-        return {"mean": math.exp(logs.mean), "low": low, "high": high, "n": logs.n}
-    interval = stats.t_interval(seeds)
-    return {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
-
-
-def summaries(values: NDArray[np.float64], seeds: Sequence[int], *, log: bool = False) -> list[dict[str, Any]]:
-    """`summary` of many quantities at once.
-
-    Args:
-        values: [trials, quantities], finite; on a log scale positive.
-        seeds: [trials].
-        log: geometric means.
-    """
-    if not values.size:
-        return []
-    order = np.argsort(seeds, kind="stable")
-    starts, counts = np.unique(np.asarray(seeds)[order], return_index=True, return_counts=True)[1:]
-    means = np.add.reduceat(values[order], starts, axis=0) / counts[:, None]
-    mean, half = stats.t_intervals(np.log(means) if log else means)
-    edges = [mean] if half is None else [mean, mean - half, mean + half]
-    shown = [(np.exp(edge) if log else edge).tolist() for edge in edges]
-    shown += [[None] * len(mean)] * (3 - len(shown))
-    return [{"mean": m, "low": a, "high": b, "n": len(means)} for m, a, b in zip(*shown, strict=True)]
 
 
 def finished(tables: Tables) -> pd.DataFrame:
@@ -128,11 +100,31 @@ def groups(tables: Tables, arms: Sequence[str]) -> list[Group]:
     return found
 
 
+def last_step(lines: Iterable[Group], steps: Mapping[str, Collection[int]]) -> int | None:
+    """The last step that all lines have in common; None without one.
+
+    Of a line count the steps that more than half of its trials have (of those that have any), so that a trial without
+    its last measurement does not set all others back: it is left out there and counted.
+
+    Args:
+        lines: of a study.
+        steps: by trial_id, those that a trial has.
+    """
+    shared: set[int] | None = None
+    for line in lines:
+        own = [set(steps[trial_id]) for trial_id in line.seeds if steps.get(trial_id)]
+        counts = Counter(step for found in own for step in found)
+        most = {step for step, count in counts.items() if 2 * count > len(own)}
+        if counts:
+            shared = most if shared is None else shared & most
+    return max(shared) if shared else None
+
+
 def _final_loss(rows: pd.DataFrame) -> float | None:
     """Mean over seeds, as a leaderboard has it."""
     if "final_val_loss" not in rows.columns:
         return None
-    found: float | None = by_seed(rows, "final_val_loss")["mean"]
+    found: float | None = of_column(rows, "final_val_loss")["mean"]
     return found
 
 
@@ -156,17 +148,17 @@ def curves(tables: Tables, name: str, arms: Sequence[str]) -> list[dict[str, Any
     flops = tables.metrics.wide("flops_alone") if name in tables.metrics.columns else pd.DataFrame()
     found = []
     for group in groups(tables, arms):
-        seeds = dict(zip(group.trials["trial_id"], group.trials["seed"], strict=True))
+        seeds = group.seeds
         known = [trial_id for trial_id in seeds if trial_id in places]
         own = values[[places[trial_id] for trial_id in known]]
         if not known or bool(np.isnan(own).all()):
             continue
         common = np.flatnonzero(~np.isnan(own).any(axis=0)) if len(known) == len(seeds) else np.empty(0, np.intp)
-        means = summaries(own[:, common], [int(seeds[trial_id]) for trial_id in known], log=log)
+        averages = summaries(own[:, common], [seeds[trial_id] for trial_id in known], log=log)
         costs = flops.reindex(index=known, columns=wide.columns[common]).mean(axis=0).tolist()
         points = [
             {"step": int(steps[place]), "flops": None if math.isnan(cost) else cost} | mean
-            for place, cost, mean in zip(common.tolist(), costs, means, strict=True)
+            for place, cost, mean in zip(common.tolist(), costs, averages, strict=True)
         ]
         found.append(
             group.head
@@ -225,80 +217,9 @@ def along(tables: Tables, trials: pd.DataFrame, column: str, arms: Sequence[str]
             rows = trials[trials["arm"] == arm]
             acting = rows.dropna(subset=[axis])
             if acting.empty and len(rows):
-                references.append({"arm": arm} | by_seed(rows, column))
+                references.append({"arm": arm} | of_column(rows, column))
             values = sorted(acting[axis].unique().tolist(), key=_order)
-            points = [{"x": v} | by_seed(acting[acting[axis] == v], column) for v in values]
+            points = [{"x": v} | of_column(acting[acting[axis] == v], column) for v in values]
             series += [{"arm": arm, "points": points}] if points else []
         found.append({"axis": axis, "series": series, "references": references})
     return found
-
-
-def by_seed(rows: pd.DataFrame, column: str, *, log: bool = False) -> dict[str, Any]:
-    """`summary` of a column of some trials, of those that have it."""
-    found: dict[int, list[float]] = defaultdict(list)
-    for seed, value in zip(rows["seed"].tolist(), rows[column].tolist(), strict=True):
-        if not pd.isna(value):
-            found[int(seed)].append(float(value))
-    return summary(found, log=log)
-
-
-def leaderboard(tables: Tables, study: str, arms: Sequence[str], tuned: Iterable[str]) -> list[dict[str, Any]]:
-    """One row per task, arm and setting: final metrics over seeds, counts, size and cost.
-
-    Task by task, since losses on different tasks do not compare; in each the best mean final loss first.
-    """
-    tuned = tuple(tuned)
-    board = [
-        {"study": study, "task": task.name, "arm": arm, "setting": dict(setting)} | _standing(rows, tuned)
-        for task in tasks.split(tables)
-        for arm in arms
-        for setting, rows in by_setting(tables, task.tables.compared(arm))
-    ]
-    return sorted(board, key=board_order)
-
-
-def arm_means(tables: Tables, study: str, arms: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows as of `leaderboard`, the mean over all settings of an arm, for arms of more than `MOST_ROWS` in a task."""
-    found = []
-    for task in tasks.split(tables):
-        for arm in arms:
-            rows = task.tables.compared(arm)
-            settings = len(by_setting(tables, rows))
-            if settings > MOST_ROWS:
-                head = {"study": study, "task": task.name, "arm": arm, "setting": {}, "settings": settings}
-                found.append(head | _standing(rows, ()))
-    return found
-
-
-def _standing(rows: pd.DataFrame, tuned: Iterable[str]) -> dict[str, Any]:
-    """What a row of the leaderboard says of some trials."""
-    ok = rows[rows["status"] == "ok"]
-    finals = [c for c in rows.columns if c.startswith("final_") and is_metric(c)]
-    return {
-        "tuned": {key: sorted({plain(v) for v in rows[key].dropna()}) for key in tuned if key in rows},
-        "seeds": int(ok["seed"].nunique()),
-        "statuses": {str(k): int(v) for k, v in sorted(rows["status"].fillna("not run").value_counts().items())},
-        "metrics": {c: by_seed(ok, c) for c in finals},
-        "parameters": common(rows["parameters"]),
-        "flops_alone": common(rows["flops_alone"]),
-    }
-
-
-def board_order(row: Mapping[str, Any]) -> tuple[str, bool, float]:
-    """Sorts a leaderboard by task and in each by mean final loss; rows without one last."""
-    mean = row["metrics"].get("final_val_loss", {}).get("mean")
-    return (row["task"], mean is None, mean or 0.0)
-
-
-def is_metric(column: str) -> bool:
-    """Whether a leaderboard has a column; single lengths stand in a panel of their own."""
-    shown = ("val_loss", "val_accuracy", "val_exact", "val_bits_per_byte", "excess_loss")
-    return column.removeprefix("final_").startswith(shown) and tasks.length_of(column) is None
-
-
-def common(column: pd.Series) -> float | int | None:
-    """The value that all rows share, else their mean."""
-    values = sorted({plain(v) for v in column.dropna()})
-    if len(values) <= 1:
-        return values[0] if values else None
-    return float(column.dropna().mean())

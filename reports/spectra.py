@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from core.quantities import NULL
 from reports import series
+from reports.means import summary
 from reports.tables import Tables
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
@@ -77,26 +78,6 @@ def read(tables: Tables) -> Spectra:
     return found
 
 
-def last_step(steps: Sequence[Sequence[Sequence[int]]]) -> int | None:
-    """The last step that all lines have in common; None without one.
-
-    Args:
-        steps: by line and trial, the steps that the trial has. Of a line count those that more than half of its trials
-            have (of those that have any), so that a trial without its last measurement does not set all others back:
-            it is left out there and counted.
-    """
-    common: set[int] | None = None
-    for line in steps:
-        counts: dict[int, int] = defaultdict(int)
-        for trial in line:
-            for step in set(trial):
-                counts[step] += 1
-        most = {step for step, count in counts.items() if 2 * count > sum(bool(trial) for trial in line)}
-        if counts:
-            common = most if common is None else common & most
-    return max(common) if common else None
-
-
 def ranks(tables: Tables, spectra: Spectra, arms: Sequence[str]) -> dict[str, Any] | None:
     """|λ| by rank from the largest, at the last common step with exact spectra; geometric means over seeds.
 
@@ -107,31 +88,27 @@ def ranks(tables: Tables, spectra: Spectra, arms: Sequence[str]) -> dict[str, An
         trial: {step: one for step, one in steps.items() if one.kind == "exact"} for trial, steps in spectra.items()
     }
     lines = series.groups(tables, arms)
-    step = last_step([[list(exact.get(t, ())) for t in line.trials["trial_id"]] for line in lines])
+    step = series.last_step(lines, exact)
     if step is None:
         return None
     found, absent = [], []
     for line in lines:
-        own = [
-            (int(seed), exact[trial][step])
-            for trial, seed in zip(line.trials["trial_id"], line.trials["seed"], strict=True)
-            if step in exact.get(trial, ())
-        ]
+        own = [(seed, exact[trial][step]) for trial, seed in line.seeds.items() if step in exact.get(trial, ())]
         if not own:
             absent.append(line.head)
             continue
-        sizes = [(seed, one.sizes()[::-1]) for seed, one in own]
-        points = []
-        for rank in _ranks(min(len(one) for _, one in sizes)):
-            at = _by_seed([(seed, float(one[rank - 1])) for seed, one in sizes])
-            points.append({"rank": rank} | series.summary(at, log=True))
+        seeds, sizes = [seed for seed, _ in own], [one.sizes()[::-1] for _, one in own]
+        points = [
+            {"rank": rank} | summary(seeds, [one[rank - 1] for one in sizes], log=True)
+            for rank in _ranks(min(map(len, sizes)))
+        ]
         found.append(
             line.head
             | {
-                "n": len({seed for seed, _ in own}),
+                "n": len(set(seeds)),
                 "lost": len(line.trials) - len(own),
-                "eigenvalues": series.summary(_by_seed([(seed, float(len(one.values))) for seed, one in own]))["mean"],
-                "null": series.summary(_by_seed([(seed, one.null_share) for seed, one in own])),
+                "eigenvalues": summary(seeds, [len(one.values) for _, one in own])["mean"],
+                "null": summary(seeds, [one.null_share for _, one in own]),
                 "points": points,
             }
         )
@@ -142,24 +119,18 @@ def over_training(tables: Tables, spectra: Spectra, arms: Sequence[str]) -> list
     """Quantiles of λ (`QUANTILES`) at each step that all trials of a line have: means over seeds, a series per line."""
     found = []
     for line in series.groups(tables, arms):
-        seeds = {t: int(s) for t, s in zip(line.trials["trial_id"], line.trials["seed"], strict=True) if t in spectra}
+        seeds = {trial: seed for trial, seed in line.seeds.items() if trial in spectra}
         if not seeds:
             continue
-        steps = sorted(set.intersection(*(set(spectra[trial]) for trial in seeds)))
         points = []
-        for step in steps:
-            at = [(seed, spectra[trial][step]) for trial, seed in seeds.items()]
-            fans = [one.quantiles(QUANTILES) for _, one in at]
+        for step in sorted(set.intersection(*(set(spectra[trial]) for trial in seeds))):
+            at = [spectra[trial][step] for trial in seeds]
+            quantiles = zip(*(one.quantiles(QUANTILES) for one in at), strict=True)
             points.append(
                 {
                     "step": step,
-                    "quantiles": [
-                        series.summary(
-                            _by_seed([(seed, float(fan[i])) for (seed, _), fan in zip(at, fans, strict=True)])
-                        )["mean"]
-                        for i in range(len(QUANTILES))
-                    ],
-                    "null": series.summary(_by_seed([(seed, one.null_share) for seed, one in at])),
+                    "quantiles": [summary(seeds.values(), own)["mean"] for own in quantiles],
+                    "null": summary(seeds.values(), [one.null_share for one in at]),
                 }
             )
         kinds = sorted({one.kind for trial in seeds for one in spectra[trial].values()})
@@ -173,10 +144,3 @@ def _ranks(most: int) -> list[int]:
     if most < 1:
         return []
     return sorted({round(float(rank)) for rank in np.geomspace(1, most, MOST_RANKS)})
-
-
-def _by_seed(pairs: Sequence[tuple[int, float]]) -> dict[int, list[float]]:
-    found: dict[int, list[float]] = defaultdict(list)
-    for seed, value in pairs:
-        found[seed].append(value)
-    return found

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reports import series, spectra
+from reports import series
+from reports.means import summary
 from reports.tables import Tables
 
 Floats = NDArray[np.float64]
@@ -62,16 +63,12 @@ def panel(tables: Tables, arms: Sequence[str]) -> dict[str, Any] | None:
     A line that is the mean over settings has cuts, and no surface: no one trial stands for it.
     """
     known, lines = read(tables), series.groups(tables, arms)
-    step = spectra.last_step([[list(known.get(t, ())) for t in line.trials["trial_id"]] for line in lines])
+    step = series.last_step(lines, known)
     if step is None:
         return None
     found = []
     for line in lines:
-        own = [
-            (int(seed), known[trial][step])
-            for trial, seed in zip(line.trials["trial_id"], line.trials["seed"], strict=True)
-            if step in known.get(trial, ())
-        ]
+        own = [(seed, known[trial][step]) for trial, seed in line.seeds.items() if step in known.get(trial, ())]
         if own:
             found.append(
                 line.head | {"lost": len(line.trials) - len(own)} | _line(own, shown=line.settings == 1 or line.best)
@@ -95,10 +92,11 @@ def _cut(own: Sequence[tuple[int, Floats, Floats]]) -> dict[str, Any]:
     common = sorted(set.intersection(*(set(x.tolist()) for _, x, _ in own)))
     rises = [(seed, dict(zip(x.tolist(), rise.tolist(), strict=True))) for seed, x, rise in own]
     exponents = [(seed, found) for seed, x, rise in own if (found := exponent(x, rise)) is not None]
+    seeds = [seed for seed, _ in rises]
     return {
-        "points": [{"x": x} | series.summary(_by_seed([(seed, rise[x]) for seed, rise in rises])) for x in common],
+        "points": [{"x": x} | summary(seeds, [rise[x] for _, rise in rises]) for x in common],
         "seeds": [{"seed": seed, "rise": [rise[x] for x in common]} for seed, rise in rises],
-        "exponent": series.summary(_by_seed(exponents)),
+        "exponent": summary([seed for seed, _ in exponents], [found for _, found in exponents]),
     }
 
 
@@ -120,10 +118,3 @@ def exponent(x: Floats, rise: Floats) -> float | None:
     if not (near > 0 and far > 0):
         return None
     return math.log(far / near) / math.log(x[2 * n] / x[n + half])
-
-
-def _by_seed(pairs: Sequence[tuple[int, float]]) -> dict[int, list[float]]:
-    found: dict[int, list[float]] = defaultdict(list)
-    for seed, value in pairs:
-        found[seed].append(float(value))
-    return found

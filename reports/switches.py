@@ -16,7 +16,7 @@ import pandas as pd
 
 from core.flops import flops_alone, link_flops
 from core.lineage import Link
-from reports import series
+from reports import means, series
 from reports.tables import Tables
 from studies.branches import outline_dict
 from studies.expand import Trial
@@ -99,12 +99,12 @@ def _row(rows: pd.DataFrame, ratios: Mapping[str, float]) -> dict[str, Any]:
         "trials": len(rows),
         "switches": int(rows["switches"].max()),
         "step": {
-            "mean": series.by_seed(rows, "switch_step")["mean"],
+            "mean": means.of_column(rows, "switch_step")["mean"],
             "min": int(step.min()),
             "median": _plain_median(step.tolist()),
             "max": int(step.max()),
         },
-        **{name: series.by_seed(rows, column) for name, column in _MEANS.items()},
+        **{name: means.of_column(rows, column) for name, column in _MEANS.items()},
         "recovery": _recovery(rows),
         "cost": math.exp(math.fsum(costs) / len(costs)) if costs and len(costs) == len(rows) else None,
     }

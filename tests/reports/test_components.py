@@ -8,7 +8,7 @@ import pytest
 from core.quantities import THRESHOLDS
 from core.streams import stream
 from reports.components import compare, comparisons
-from reports.spectra import Spectrum, last_step, read
+from reports.spectra import Spectrum, read
 from reports.tables import Tables
 from tests.reports.curved import MEASURED, curved
 from tests.reports.synthetic import results
@@ -95,10 +95,3 @@ def test_the_null_space_is_no_component():
 def test_quantiles_weigh_the_nodes():
     spectrum = Spectrum(kind="slq", values=np.array([-1.0, 0.0, 5.0]), weights=np.array([0.1, 0.8, 0.1]))
     assert spectrum.quantiles((0.0, 0.05, 0.5, 0.9, 0.95, 1.0)).tolist() == [-1.0, -1.0, 0.0, 0.0, 5.0, 5.0]
-
-
-def test_the_last_common_step_is_not_set_back_by_one_trial_that_lacks_it():
-    assert last_step([[[0, 100, 200], [0, 100, 200], [0, 100], []], [[0, 100, 200], [0, 200]]]) == 200
-    assert last_step([[[0, 100, 200], [0, 100]], [[0, 100, 200]]]) == 100
-    assert last_step([[[0, 200]], [[100]]]) is None
-    assert last_step([[], [[]]]) is None

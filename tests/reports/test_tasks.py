@@ -7,8 +7,7 @@ import json
 import pandas as pd
 import pytest
 
-from reports import board as board_module
-from reports import series
+from reports import board
 from reports.tables import Tables
 from reports.tasks import length_of, split
 from tests.reports.algorithmic import on_lengths
@@ -71,13 +70,13 @@ def test_the_leaderboard_ranks_each_task_by_itself():
     configs = [json.dumps({"task": {"kind": "markov", "states": one or 4}}) for one in states]
     losses = [(one or 4) + row["seed"] / 100 for one, row in zip(states, rows, strict=True)]
     tables = Tables.read(frames.with_trials(config=configs, final_val_loss=losses))
-    board = series.leaderboard(tables, "s", ["looped", "single"], ())
-    assert [(row["task"], row["arm"]) for row in board] == [
+    found = board.leaderboard(tables, "s", ["looped", "single"], ())
+    assert [(row["task"], row["arm"]) for row in found] == [
         *[("states = 4", "looped")] * 2,
         ("states = 4", "single"),
         *[("states = 8", "looped")] * 2,
     ]
-    assert board[0]["setting"] == {"model.loops": 2, "task.states": 4}, "settings are named in full"
-    shown = board_module.short(board, [])
+    assert found[0]["setting"] == {"model.loops": 2, "task.states": 4}, "settings are named in full"
+    shown = board.short(found, [])
     assert [task["task"] for task in shown["tasks"]] == ["states = 4", "states = 8"]
     assert [row["rank"] for row in shown["rows"]] == [1, 2, 3, 1, 2]

@@ -10,7 +10,7 @@ from scipy import stats as scipy_stats
 
 import studies
 from core.errors import InputError
-from reports import series, stats
+from reports import stats
 from reports.metrics import Metrics
 from studies.store import Store
 from tests.studies.rows import recorded, trial
@@ -57,22 +57,6 @@ def test_metrics_read_each_column_once_and_know_the_last_step(loaded):
     assert metrics.wide("val_loss").shape == metrics.wide("val_loss").shape
     assert metrics.wide("nothing").empty
     assert read == ["val_loss"]
-
-
-@pytest.mark.parametrize("log", [False, True])
-@pytest.mark.parametrize("seeds", [[0], [0, 0], [3, 1, 1, 3, 2], list(range(10))])
-def test_many_means_and_intervals_are_those_of_each_by_itself(log, seeds):
-    values = np.random.default_rng(len(seeds)).lognormal(size=(len(seeds), 17))
-    found = series.summaries(values, seeds, log=log)
-    for column, one in enumerate(found):
-        by_seed = {seed: [values[i, column] for i, s in enumerate(seeds) if s == seed] for seed in set(seeds)}
-        slow = series.summary(by_seed, log=log)
-        assert one["n"] == slow["n"] == len(by_seed)
-        assert one["mean"] == pytest.approx(slow["mean"], rel=1e-14)
-        assert (one["low"] is None) == (slow["low"] is None) == (len(by_seed) == 1)
-        if slow["low"] is not None:
-            assert one["low"] == pytest.approx(slow["low"], rel=1e-12)
-            assert one["high"] == pytest.approx(slow["high"], rel=1e-12)
 
 
 def test_half_widths_are_scipys():
