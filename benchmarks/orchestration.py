@@ -49,7 +49,8 @@ MOST_FILES = 100
 def noop(unit: Unit, _context: Context) -> Done:
     """The work function: rows of a trial that was evaluated twice, without training it."""
     from sweeps.executor import LaneOutcome
-    from sweeps.worker import Done, segment_row
+    from sweeps.unit_rows import segment_row
+    from sweeps.worker import Done
 
     now = datetime.now(UTC)
     segments, metrics = [], []

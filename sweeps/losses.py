@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from studies.store import Store
 from sweeps.agenda import Agenda
 from sweeps.executor import Lost
+from sweeps.unit_rows import segment_row
 from sweeps.units import Lane, Unit
-from sweeps.worker import segment_row
 
 
 def again(unit: Unit, lost: Lost, *, attempts: int) -> tuple[list[Unit], str]:

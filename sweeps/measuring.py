@@ -23,8 +23,9 @@ from sweeps.executor import Committed, Executor, Finished, LaneOutcome, Lost
 from sweeps.observer import Notes, Observer
 from sweeps.round import POLL_SECONDS, Limits
 from sweeps.tables import plural
+from sweeps.unit_rows import host, measured_rows, segment_row, state_of, unsound
 from sweeps.units import Bundle, Lane, Unit, unit
-from sweeps.worker import Context, Done, host, segment_row, state_of, unsound
+from sweeps.worker import Context, Done
 
 WORK = "sweeps.measuring:measure_unit"
 PACK = 8
@@ -196,11 +197,11 @@ def measure_unit(lanes: Unit, context: Context) -> Done:
     seconds = (time.monotonic() - begun) / len(rows)
     tables: dict[str, list[dict[str, object]]] = defaultdict(list)
     for lane, found in zip(lanes.lanes, rows, strict=True):
-        key = {"lineage": lane.lineage, "observed": probe_observed(lane.config.measure)}
-        tables["curvature"].append(key | found.curvature)
-        tables["curves"] += [key | row for row in found.curves]
-        tables["spectra"] += [key | row for row in found.spectra]
-        tables["surfaces"] += [key | row for row in found.surfaces]
+        own = measured_rows(
+            lane, curvature=[found.curvature], curves=found.curves, spectra=found.spectra, surfaces=found.surfaces
+        )
+        for table, more in own.items():
+            tables[table] += more
         tables["segments"].append(
             segment_row(
                 lane,

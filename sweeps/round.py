@@ -27,7 +27,7 @@ from sweeps.losses import again, fail_waiting, give_up
 from sweeps.observer import Notes, Observer
 from sweeps.packs import Ready
 from sweeps.tables import plural
-from sweeps.units import Bundle, Lane, Unit, unit
+from sweeps.units import WORK, Bundle, Lane, Unit, unit
 
 POLL_SECONDS = 0.5
 
@@ -42,7 +42,7 @@ class Limits:
     """Times that a lane may be lost alone (or in a pack) before it is recorded as a failure; at least 1."""
     checkpoint_seconds: float = 600.0
     unit_timeout_s: float | None = None
-    work: str = "sweeps.worker:train_unit"
+    work: str = WORK
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from core.schedule import Watch
 from core.watch import Check
 from studies.tree import origin
 
-WORK = "sweeps.worker:train_unit"
+WORK = "sweeps.training:train_unit"
 """The work function of a bundle where none is named: it trains."""
 
 

@@ -2,34 +2,29 @@
 
 Both executors call `run_bundle`, in a process of theirs that has called `prepare_process` first. Finished means
 committed: a unit is reported only when its rows are durable. What a trial does (diverge) is a result; what goes wrong
-with a unit (an exception, no memory) ends the bundle with `Lost`, after everything before it is committed. torch is
-imported here only, when the first unit trains.
+with a unit (an exception, no memory) ends the bundle with `Lost`, after everything before it is committed. No torch:
+work functions import it when they are called, and `prepare_process` does beforehand.
 
-What one unit does is a *work function* ``(Unit, Context) -> Done``, named in the bundle: `train_unit` trains it.
+What one unit does is a *work function* ``(Unit, Context) -> Done``, named in the bundle: `sweeps.training.train_unit`.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from core.errors import StoreError
 from core.numerics import Engine
-from studies.keys import observed, probe_observed
 from studies.store import Store
 from sweeps.executor import Committed, Emit, Finished, LaneOutcome, Lost, LostKind, Outcome, Progress, Started
-from sweeps.units import Bundle, Lane, Unit
+from sweeps.units import Bundle, Unit
 
 if TYPE_CHECKING:
-    from core.checkpoint import TrialState
-    from core.segments import LaneResult
+    pass
 
 COMMIT_UNITS = 64
 COMMIT_SECONDS = 0.5
@@ -175,178 +170,3 @@ def _context(bundle: Bundle, unit: Unit, store: Store, emit: Emit, drain: Callab
             emit(Progress(bundle=bundle.id, unit=unit.id, step=step, losses=tuple(losses)))
 
     return Context(store=store, device=bundle.device, engine=bundle.engine, stop=stop, progress=progress)
-
-
-# --- training --------------------------------------------------------------------------------------------------------
-
-
-def train_unit(unit: Unit, context: Context) -> Done:
-    """Trains the lanes of a unit in one pack; saves the states that are asked for, gives back the rows.
-
-    A lane whose state to begin from is gone does not begin: its outcome has `reached` at its start.
-    """
-    from core.segments import Segment
-    from core.train import train_segments
-
-    started_at, begun = datetime.now(UTC), time.monotonic()
-    states = [state_of(lane, context.store) for lane in unit.lanes]
-    ready = [(lane, state) for lane, state in zip(unit.lanes, states, strict=True) if state is not None]
-    if not ready:
-        return Done(lanes=tuple(LaneOutcome(status="ok", reached=lane.start) for lane in unit.lanes), rows={})
-    segments = [
-        Segment(
-            config=lane.config,
-            chain=lane.chain,
-            start=lane.start,
-            end=lane.end,
-            evaluate=lane.asked.evaluate,
-            measure=lane.asked.measure,
-            check=lane.asked.check,
-            watches=lane.watches,
-            seen=lane.seen,
-            needed=lane.end if lane.needed else lane.start,
-        )
-        for lane, _ in ready
-    ]
-
-    def keep(index: int, state: TrialState) -> None:
-        lane = ready[index][0]
-        if state.step == lane.end and (lane.checkpoint or lane.end == lane.config.train.steps):
-            return  # saved as the lane's end, or nothing comes after it
-        context.store.save_state(state, passing=lane.config.train.keep != "all")
-
-    def progress(step: int, losses: Sequence[float | None]) -> None:
-        of_ready = iter(losses)
-        context.progress(step, [None if state is None else next(of_ready) for state in states])
-
-    results = iter(
-        train_segments(
-            segments,
-            [state for _, state in ready],
-            device=context.device,
-            engine=context.engine,
-            stop=context.stop,
-            progress=progress,
-            keep=keep,
-        )
-    )
-    facts = {
-        "attempts": unit.attempt,
-        "pack_size": len(ready),
-        "spent_s": (time.monotonic() - begun) / len(ready),
-        "started_at": started_at,
-        "finished_at": datetime.now(UTC),
-        "error": None,
-        **host(context.device, context.engine),
-    }
-    tables: dict[str, list[Mapping[str, Any]]] = {}
-    outcomes = []
-    for lane, state in zip(unit.lanes, states, strict=True):
-        if state is None:
-            outcomes.append(LaneOutcome(status="ok", reached=lane.start))
-            continue
-        result = next(results)
-        _save(lane, result, context.store)
-        if lane.record:
-            for table, rows in _rows(lane, result, facts).items():
-                tables.setdefault(table, []).extend(rows)
-        outcomes.append(LaneOutcome(status=_status(result), reached=result.reached))
-    return Done(lanes=tuple(outcomes), rows=tables, notes=unsound(tables.get("curvature", ())))
-
-
-def unsound(curvature: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """One line for each measurement that gave no number at all, as where Hessian products are wrong."""
-    return tuple(
-        f"curvature of {row['lineage']} at step {row['step']} has no numbers: {next(iter(row['method'].values()))}"
-        for row in curvature
-        if row["method"] and all(" failed: " in method for method in row["method"].values())
-    )
-
-
-def state_of(lane: Lane, store: Store) -> TrialState | None:
-    """The state a lane begins from; None where the store has none, or only a damaged one."""
-    from core.train import initial_state
-
-    return initial_state(lane.config) if lane.origin is None else store.load_state(*lane.origin)
-
-
-def _save(lane: Lane, result: LaneResult, store: Store) -> None:
-    """Saves the state that somebody begins from: the end where that is asked, or wherever the lane was stopped."""
-    if result.status != "ok":
-        return
-    if lane.start < result.reached < lane.end:
-        store.save_state(result.state, passing=True)
-    elif result.reached == lane.end and lane.checkpoint:
-        store.save_state(result.state, passing=not lane.keep)
-
-
-def _status(result: LaneResult) -> Any:
-    return "diverged" if result.status == "diverged" else "ok"
-
-
-def _rows(lane: Lane, result: LaneResult, facts: Mapping[str, Any]) -> Rows:
-    """The rows of one lane; none where it was stopped before its first step."""
-    if result.status == "ok" and result.reached == lane.start:
-        return {}
-    lineage = lane.lineage
-    end = lane.end if result.status == "diverged" else result.reached
-    probe = probe_observed(lane.config.measure)
-    segment = segment_row(
-        lane,
-        status=result.status,
-        end=end,
-        reached=result.reached,
-        evaluated=[row["step"] for row in result.metrics],
-        measured=[row["step"] for row in result.curvature],
-        checked=[row["step"] for row in result.checks],
-        measured_s=result.measured_s,
-        **facts,
-    )
-    return {
-        "segments": [segment],
-        "metrics": [{"lineage": lineage, **row} for row in result.metrics],
-        "curvature": [{"lineage": lineage, "observed": probe, **row} for row in result.curvature],
-        "curves": [{"lineage": lineage, "observed": probe, **row} for row in result.curves],
-        "spectra": [{"lineage": lineage, "observed": probe, **row} for row in result.spectra],
-        "surfaces": [{"lineage": lineage, "observed": probe, **row} for row in result.surfaces],
-        "events": [{"lineage": lineage, **row} for row in result.events],
-        "checks": [{"lineage": lineage, **row} for row in result.checks],
-    }
-
-
-def segment_row(
-    lane: Lane,
-    *,
-    status: str,
-    end: int,
-    reached: int,
-    evaluated: Sequence[int] = (),
-    measured: Sequence[int] = (),
-    checked: Sequence[int] = (),
-    **facts: Any,
-) -> dict[str, Any]:
-    """The row of table segments for a lane that ended at `end` with `status`; `facts` are its execution columns."""
-    return {
-        "lineage": lane.lineage,
-        "start": lane.start,
-        "end": end,
-        "observed": observed(lane.asked.within(0, end), lane.config.measure),
-        "reached": reached,
-        "status": status,
-        "evaluated": list(evaluated),
-        "measured": list(measured),
-        "checked": list(checked),
-        "generation": lane.generation,
-        **facts,
-    }
-
-
-@cache
-def host(device: str, engine: Engine = "eager") -> dict[str, Any]:
-    """What is the same for all rows of this process."""
-    from core.numerics import numerics_class, provenance
-
-    return {
-        "numerics_class": numerics_class(device, engine),
-        "provenance": json.dumps(provenance(device), sort_keys=True),
-    }

@@ -308,7 +308,7 @@ def test_passing_states_from_which_another_driver_is_to_begin_are_left_to_it(sto
         return sorted(path.name[:16] for path in (store.root / "checkpoints").rglob("*.passing.safetensors"))
 
     def complete() -> None:
-        executor, limits = Direct(store.root), Limits(work="sweeps.worker:train_unit")
+        executor, limits = Direct(store.root), Limits()
         with Holds(store, clock=Clock()) as holds:
             result = run(lambda: trials, store, executor, limits=limits, pack=1, holds=holds)
         assert result.counts == {"ok": 4}

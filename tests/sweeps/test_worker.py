@@ -15,8 +15,10 @@ from core.observation import NOTHING, Asked, with_measure
 from studies.keys import observed
 from studies.store import Store
 from sweeps.executor import Committed, Event, Finished, LaneOutcome, Lost, Progress, Started
+from sweeps.training import train_unit
+from sweeps.unit_rows import unsound
 from sweeps.units import Bundle, Lane, unit
-from sweeps.worker import COMMIT_UNITS, Context, kind_of, reason_of, run_bundle, train_unit, unsound
+from sweeps.worker import COMMIT_UNITS, Context, kind_of, reason_of, run_bundle
 from tests.sweeps.work import bundle, lane
 
 

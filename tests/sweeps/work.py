@@ -19,8 +19,10 @@ from core.observation import Asked
 from core.schedule_terms import ScheduleConfig
 from studies.expand import Trial
 from sweeps.executor import LaneOutcome
+from sweeps.training import train_unit
+from sweeps.unit_rows import segment_row
 from sweeps.units import Bundle, Lane, Unit, unit
-from sweeps.worker import Context, Done, segment_row, train_unit
+from sweeps.worker import Context, Done
 
 POISON = 13
 
