@@ -16,7 +16,9 @@ from matplotlib.ticker import MaxNLocator
 from reports import words
 from reports.captions import counted, task_prefix, titled, wrapped
 from reports.colours import FAINT, PAPER
-from reports.panels import Drawing, finished, full_label, lines, name_ends, panel, plain_ticks, value_ticks
+from reports.labels import slug
+from reports.panels import Drawing, finished, full_label, lines, name_ends, panel
+from reports.ticks import plain_ticks, value_ticks
 
 TITLES = {
     "val_accuracy": "Tokens right",
@@ -81,8 +83,7 @@ def _length(prefix: str, study: Entry, entry: Entry, metric: Entry, colours: Map
         f"{title} against length, mean over seeds with 95 % t interval at each length ({counted(drawn)}); {shaded}. "
         f"Mean over the trained → over the longer lengths: {said}."
     )
-    slug = name.replace("_", "-")
-    return finished(figure, name=f"{prefix}-length-{slug}", study=study, kind="lengths", title=title, alt=alt)
+    return finished(figure, name=f"{prefix}-length-{slug(name)}", study=study, kind="lengths", title=title, alt=alt)
 
 
 def _loops(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -> Drawing:
@@ -112,8 +113,7 @@ def _loops(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) 
         f"{title}, by loops at test time, at step {words.count(entry['step'])}, mean over seeds with 95 % t interval "
         f"({counted(drawn)}; dot: the loops of training{halting}): {said}."
     )
-    slug = name.replace("_", "-")
-    return finished(figure, name=f"{prefix}-loops-{slug}", study=study, kind="loops", title=title, alt=alt)
+    return finished(figure, name=f"{prefix}-loops-{slug(name)}", study=study, kind="loops", title=title, alt=alt)
 
 
 def _on_line(one: Entry, scale: Callable[[float], float]) -> tuple[float, float] | None:

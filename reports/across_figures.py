@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from reports import across_words
 from reports.colours import FAINT, INK
-from reports.panels import SIZE, Drawing, finished, plain_ticks, short
+from reports.panels import SIZE, Drawing, finished, short
+from reports.ticks import plain_ticks
 
 MOST_METRICS = 3
 """Metrics of a comparison that are drawn: the first, and those of its unit that come next."""

@@ -6,7 +6,6 @@ which the axis does not act.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,9 @@ from matplotlib.axes import Axes
 
 from reports import words
 from reports.captions import titled, wrapped
-from reports.panels import MOST_LETTERS, Drawing, finished, name_ends, panel, plain_ticks, short, value_ticks
+from reports.labels import slug
+from reports.panels import MOST_LETTERS, Drawing, finished, name_ends, panel, short
+from reports.ticks import plain_ticks, value_ticks
 
 
 def axis_figure(prefix: str, study: Mapping[str, Any], entry: Mapping[str, Any], colours: Mapping[str, str]) -> Drawing:
@@ -28,7 +29,7 @@ def axis_figure(prefix: str, study: Mapping[str, Any], entry: Mapping[str, Any],
         f"Final validation loss along {key}, {title}: lowest at {shown[best[2]]} for {best[1]}, "
         f"{words.number(best[0])} {entry['unit']}."
     )
-    name = f"{prefix}-axis-{_slug(key)}-{entry['metric'].replace('_', '-')}"
+    name = f"{prefix}-axis-{slug(key)}-{slug(entry['metric'])}"
     return finished(figure, name=name, study=study, kind="axes", title=f"{key}: {title}", alt=alt)
 
 
@@ -47,17 +48,13 @@ def criterion_figure(
         for s in entry["series"]
     )
     alt = f"Step at which the criterion ended its stage along {key}, mean over seeds and the other axes: {found}."
-    name = f"{prefix}-criterion-{_slug(key)}"
+    name = f"{prefix}-criterion-{slug(key)}"
     return finished(figure, name=name, study=study, kind="criteria", title=f"{key}: step", alt=alt)
 
 
 def _ends(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The first and the last."""
     return [points[0], points[-1]] if len(points) > 1 else list(points)
-
-
-def _slug(key: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", key)
 
 
 def _along(axes: Axes, entry: Mapping[str, Any], colours: Mapping[str, str]) -> dict[Any, str]:

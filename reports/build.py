@@ -70,7 +70,11 @@ def build(
     studies = [(replace(study, name=name), results) for name, (study, results) in zip(names, studies, strict=True)]
     read = [(study, Tables.read(results, tuned=tuned_keys(study))) for study, results in studies]
     sides = [_side(study, results, tables) for (study, results), (_, tables) in zip(studies, read, strict=True)]
-    boards = [row for study, tables in read for row in _board(study, tables)]
+    boards = [
+        row
+        for study, tables in read
+        for row in board.leaderboard(tables, study.name, study.arm_names, tuned_keys(study))
+    ]
     verdicts = {study.name: judge(tables, study.claims) for study, tables in read}
     return {
         "format": FORMAT,
@@ -83,7 +87,7 @@ def build(
         "across": across.section(sides),
         "differences": differences(sides),
         "explorer": explorer.section(
-            [explorer.Source(name=study.name, arms=_arms(study), tables=tables) for study, tables in read]
+            [explorer.Source(name=study.name, arms=study.arm_names, tables=tables) for study, tables in read]
         ),
         "provenance": {
             "command": command,
@@ -109,17 +113,9 @@ def tuned_keys(study: Study) -> tuple[str, ...]:
     return (*nuisance, *study.searched, *((RUNG_KEY,) if halved else ()))
 
 
-def _arms(study: Study) -> list[str]:
-    return [arm.name for arm in study.arms]
-
-
 def _side(study: Study, results: Results, tables: Tables) -> Side:
     terms = {trial.trial_id: acting_terms(trial.config) for trial in results.wanted if trial.role == "compare"}
-    return Side(name=study.name, arms=_arms(study), tables=tables, terms=terms)
-
-
-def _board(study: Study, tables: Tables) -> list[dict[str, Any]]:
-    return board.leaderboard(tables, study.name, _arms(study), tuned_keys(study))
+    return Side(name=study.name, arms=study.arm_names, tables=tables, terms=terms)
 
 
 # --- what the results say --------------------------------------------------------------------------------------------
@@ -127,7 +123,7 @@ def _board(study: Study, tables: Tables) -> list[dict[str, Any]]:
 
 def _study(study: Study, results: Results, tables: Tables, claims: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The section of one study: result columns only."""
-    arms, ends = _arms(study), boundary.boundaries(study, results, tables)
+    arms, ends = study.arm_names, boundary.boundaries(study, results, tables)
     rungs = halved.rungs(study, tables)
     reference = paired.reference(study.claims, arms)
     quantities = [
@@ -214,7 +210,7 @@ def _warnings(study: Study, tables: Tables) -> list[str]:
     """What makes a comparison less than it looks, in full sentences."""
     found = []
     compared = tables.compared()
-    for arm in _arms(study):
+    for arm in study.arm_names:
         ended = compared[(compared["arm"] == arm) & compared["status"].notna()]
         missing = sorted(set(study.seeds) - {int(s) for s in ended["seed"]})
         if missing:
@@ -232,6 +228,6 @@ def _warnings(study: Study, tables: Tables) -> list[str]:
         last = tables.metrics.wide("tokens").max(axis=1)
         budgets = ok.assign(tokens=ok["trial_id"].map(last)).groupby("arm")["tokens"].mean()
         if budgets.nunique() > 1:
-            shown = ", ".join(f"{arm} {words.number(budgets[arm])}" for arm in _arms(study) if arm in budgets)
+            shown = ", ".join(f"{arm} {words.number(budgets[arm])}" for arm in study.arm_names if arm in budgets)
             found.append(f"The arms were trained on different numbers of tokens (means: {shown}).")
     return found

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from reports import methods, words
+from reports.labels import slug
 from reports.panels import label
 
 WIDTH = 48
@@ -31,7 +31,7 @@ def task_prefix(prefix: str, task: str, tasks: Iterable[str]) -> str:
     places = list(dict.fromkeys(tasks))
     if not task or len(places) == 1:
         return prefix
-    return f"{prefix}-task{places.index(task) + 1}-{re.sub(r'[^a-z0-9]+', '-', task.lower()).strip('-')}"
+    return f"{prefix}-task{places.index(task) + 1}-{slug(task)}"
 
 
 def counted(series: Sequence[Entry]) -> str:
@@ -80,3 +80,16 @@ def how_found(drawn: Sequence[Entry], what: str) -> str:
 def families(series: Entry) -> str:
     """The methods of a line by their first words: ``exact``, ``slq`` and so on."""
     return ", ".join(text.partition(",")[0] for text in series["methods"])
+
+
+def in_unit(unit: str, *, log: bool) -> str:
+    """A unit and the scale in brackets; nothing where there is neither."""
+    said = ", ".join([*([unit] if unit != "1" else []), *(["log"] if log else [])])
+    return f" ({said})" if said else ""
+
+
+def estimate(point: Entry, *, log: bool = False) -> str:
+    """A mean with its interval; on a log scale each with digits of its own."""
+    three = [point[k] for k in ("mean", "low", "high")]
+    mean, low, high = (words.significant(v) for v in three) if log else words.estimate(*three)
+    return f"{mean} [{low}, {high}]" if point["low"] is not None else mean

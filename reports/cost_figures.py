@@ -10,19 +10,10 @@ from matplotlib.axes import Axes
 from reports import words
 from reports.captions import task_prefix, titled, wrapped
 from reports.colours import INK
-from reports.panels import (
-    MOST_NAMES,
-    Drawing,
-    finished,
-    label,
-    log_ticks,
-    mark,
-    name_points,
-    panel,
-    plain_ticks,
-)
+from reports.panels import MOST_NAMES, Drawing, finished, label, mark, name_points, panel
 from reports.series import MOST_ROWS
 from reports.svg import place
+from reports.ticks import log_ticks, plain_ticks
 
 MOST_INTERVALS = 64
 """Points of a scatter that have intervals; more would hide the points."""

@@ -1,32 +1,18 @@
-"""Figures of the curvature over training and of the valley: columns by step, with phases; curves over ε, τ and rank."""
+"""Figures of the curvature over training: a column of the table each, with phases, or several of one family."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from reports import methods, phase_strip, words
-from reports.captions import counted, failures, families, how_found
+from reports.captions import counted, estimate, failures, families, how_found, in_unit
 from reports.colours import FAINT
-from reports.panels import (
-    Drawing,
-    finished,
-    full_label,
-    heading,
-    label,
-    lines,
-    log_ticks,
-    name_ends,
-    panel,
-    plain_ticks,
-    wide_panels,
-)
+from reports.labels import slug
+from reports.panels import Drawing, finished, heading, label, lines, name_ends, panel, wide_panels
+from reports.ticks import log_ticks, plain_ticks
 
 _PHASED = ("entropy", "effective_rank", "mutual_information")
 """Columns under which the phases are marked."""
@@ -41,14 +27,6 @@ _GROUPS = {
 """Columns that stand together in one figure: their prefixes, its title and its y axis."""
 _TABLED = ("block_lambda_max_", "null_count")
 """Columns that only the table shows."""
-_TITLES = {
-    "kappa_valley": "Condition of the valley",
-    "cumulative_force": "Cumulative force along the river",
-    "eigenvalues_below": "Eigenvalues below τ",
-    "river_share": "Updates along the river",
-    "valley_hopping": "Valley hopping",
-}
-
 Entry = Mapping[str, Any]
 
 
@@ -74,20 +52,6 @@ def curvature_figures(prefix: str, study: Entry, colours: Mapping[str, str]) -> 
         yield _together(prefix, study, group, curves, colours)
 
 
-def valley_figures(prefix: str, study: Entry, colours: Mapping[str, str]) -> Iterator[Drawing]:
-    """A figure for each curve over ε, τ or rank at the last step, and one for its differences from the reference."""
-    for entry in study["panels"]["curves"]:
-        drawn = [s for s in entry["series"] if s["points"]]
-        if drawn:
-            yield _curve(prefix, study, entry, drawn, colours)
-        drawn = [s for s in entry["paired"]["series"] if s["points"]]
-        if drawn:
-            yield _paired(prefix, study, entry, drawn, colours)
-
-
-# --- over training ---------------------------------------------------------------------------------------------------
-
-
 def _column(prefix: str, study: Entry, curve: Entry, colours: Mapping[str, str]) -> Drawing:
     name, drawn = curve["metric"], curve["series"]
     phases = [row for row in study["panels"]["phases"] if row["intervals"]] if name in _PHASED else []
@@ -105,13 +69,13 @@ def _column(prefix: str, study: Entry, curve: Entry, colours: Mapping[str, str])
     if log:
         axes.set_yscale("log")
         log_ticks(axes, "y")
-    axes.set(title=name, xlabel="step (updates)", ylabel=name + _unit(curve["unit"], log=log))
+    axes.set(title=name, xlabel="step (updates)", ylabel=name + in_unit(curve["unit"], log=log))
     last = max(p["step"] for s in drawn for p in s["points"])
     axes.set_xlim(0, last or 1)
     plain_ticks(axes, "x" if log else "xy")
     name_ends(axes, ends)
     shown = ", ".join(
-        f"{label(s)} {_estimate(s['points'][-1], log=s['log'])}"
+        f"{label(s)} {estimate(s['points'][-1], log=s['log'])}"
         + (f" (step {words.count(s['points'][-1]['step'])})" if s["points"][-1]["step"] != last else "")
         for s in drawn
     )
@@ -126,7 +90,7 @@ def _column(prefix: str, study: Entry, curve: Entry, colours: Mapping[str, str])
             f" Phases by the rule, of more than half of the trials: {'; '.join(map(phase_strip.phase_words, phases))}."
         )
     return finished(
-        figure, name=f"{prefix}-curvature-{name.replace('_', '-')}", study=study, kind="curvature", title=name,
+        figure, name=f"{prefix}-curvature-{slug(name)}", study=study, kind="curvature", title=name,
         alt=alt + failures(study, name),
     )  # fmt: skip
 
@@ -169,104 +133,3 @@ def _together(prefix: str, study: Entry, group: str, curves: Sequence[Entry], co
         f"{failures(study, *(curve['metric'] for curve in curves))}"
     )
     return finished(figure, name=f"{prefix}-parts-{group}", study=study, kind="parts", title=title, alt=alt)
-
-
-# --- over ε, τ and rank ----------------------------------------------------------------------------------------------
-
-
-def _curve(prefix: str, study: Entry, entry: Entry, drawn: Sequence[Entry], colours: Mapping[str, str]) -> Drawing:
-    figure, axes = panel()
-    ends = lines(axes, drawn, colours, "x")
-    name, title = entry["quantity"], _TITLES.get(entry["quantity"], str(entry["quantity"]))
-    _scales(axes, entry, drawn, log=entry["log"])
-    axes.set(title=title, ylabel=name + _unit(entry["unit"], log=entry["log"]))
-    name_ends(axes, ends)
-    shown = "; ".join(f"{full_label(s)} {_at_tau(study, entry, s)}" for s in drawn)
-    mean = "geometric mean" if entry["log"] else "mean"
-    where = "; drawn where every trial has a value above 0" if entry["log"] else ""
-    alt = (
-        f"{title} at step {words.count(entry['step'])}: {entry['doc']}; {mean} over seeds with 95 % t interval "
-        f"({counted(drawn)}{where}): {shown}.{failures(study, name)}"
-    )
-    slug = name.replace("_", "-")
-    return finished(figure, name=f"{prefix}-valley-{slug}", study=study, kind="valleys", title=title, alt=alt)
-
-
-def _paired(prefix: str, study: Entry, entry: Entry, drawn: Sequence[Entry], colours: Mapping[str, str]) -> Drawing:
-    """The same as ratios or differences from the reference arm, taken seed by seed."""
-    reference, name = entry["paired"]["reference"], entry["quantity"]
-    figure, axes = panel()
-    ends = lines(axes, drawn, colours, "x")
-    same, relation = (1.0, "/ that of") if entry["log"] else (0.0, "− that of")
-    axes.axhline(same, color=colours[reference], linewidth=1.3, linestyle=(0, (2, 2)))
-    ends.append((same, reference, colours[reference]))
-    _scales(axes, entry, drawn, log=entry["log"])
-    title = f"{_TITLES.get(name, name)}, seed by seed"
-    axes.set(title=title, ylabel=f"{name} {relation} {reference}{' (log)' if entry['log'] else ''}")
-    name_ends(axes, ends)
-    shown = "; ".join(f"{full_label(s)} {_at_tau(study, entry, s)}" for s in drawn)
-    kind = "Ratio to" if entry["log"] else "Difference from"
-    mean = "geometric mean" if entry["log"] else "mean"
-    alt = (
-        f"{kind} {reference} in {name} at step {words.count(entry['step'])}, taken within a seed, {mean} over seeds "
-        f"with 95 % t interval at each place by itself ({counted(drawn)}): {shown}."
-    )
-    slug = name.replace("_", "-")
-    return finished(figure, name=f"{prefix}-valley-{slug}-paired", study=study, kind="valleys", title=title, alt=alt)
-
-
-def _scales(axes: Axes, entry: Entry, drawn: Sequence[Entry], *, log: bool) -> None:
-    """The x axis of thresholds, as far as something changes on it, or of ranks; and the y axis."""
-    if entry["x"].startswith("rank"):
-        axes.set_xlabel(entry["x"].removesuffix(", 1 …"))
-        plain_ticks(axes, "x")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    else:
-        axes.set_xscale("log")
-        low, high = _moving(drawn)
-        if low < high:
-            axes.set_xlim(low / 1.5, high * 1.5)
-        axes.set_xlabel(f"{entry['x']} (nats/token, log)")
-        log_ticks(axes, "x")
-    if log:
-        axes.set_yscale("log")
-        log_ticks(axes, "y")
-    else:
-        plain_ticks(axes, "y")
-
-
-def _moving(drawn: Sequence[Entry]) -> tuple[float, float]:
-    """From where to where on x some line is not flat, with a place to spare on either side."""
-    places = sorted({p["x"] for s in drawn for p in s["points"]})
-    moved = []
-    for one in drawn:
-        for before, after in pairwise(one["points"]):
-            if not math.isclose(before["mean"], after["mean"], rel_tol=1e-3, abs_tol=1e-6):
-                moved += [places.index(before["x"]), places.index(after["x"])]
-    starts = [places.index(one["points"][0]["x"]) for one in drawn]
-    if not moved:
-        return places[0], places[-1]
-    # A line that only begins further to the right is no reason to show what lies left of all lines.
-    return places[max(min(starts), min(moved) - 1)], places[min(len(places) - 1, max(moved) + 1)]
-
-
-def _at_tau(study: Entry, entry: Entry, series: Entry) -> str:
-    """What a line says at the study's τ (or nearest to it), or at the first rank."""
-    ranked = entry["x"].startswith("rank")
-    wanted = 1.0 if ranked else study["panels"]["tau"]
-    at = min(series["points"], key=lambda p: abs(p["x"] - wanted) if ranked else max(p["x"] / wanted, wanted / p["x"]))
-    place = words.count(at["x"]) if ranked else words.number(at["x"], 2)
-    return f"{_estimate(at, log=entry['log'])} at {entry['x'].partition(' ')[0]} {'' if ranked else '= '}{place}"
-
-
-def _unit(unit: str, *, log: bool) -> str:
-    """A unit and the scale in brackets; nothing where there is neither."""
-    said = ", ".join([*([unit] if unit != "1" else []), *(["log"] if log else [])])
-    return f" ({said})" if said else ""
-
-
-def _estimate(point: Entry, *, log: bool = False) -> str:
-    """A mean with its interval; on a log scale each with digits of its own."""
-    three = [point[k] for k in ("mean", "low", "high")]
-    mean, low, high = (words.significant(v) for v in three) if log else words.estimate(*three)
-    return f"{mean} [{low}, {high}]" if point["low"] is not None else mean

@@ -23,7 +23,7 @@ from studies.study import Study
 
 def execution(study: Study, tables: Tables) -> dict[str, Any]:
     """Where, when and at what cost the trials of one study ran."""
-    trials, arms = tables.trials, [arm.name for arm in study.arms]
+    trials, arms = tables.trials, study.arm_names
     once = trials.drop_duplicates("trial_id")
     classes = {arm: tally(trials.loc[trials["arm"] == arm, "numerics_class"].dropna()) for arm in arms}
     kinds = {name for counts in classes.values() for name in counts}
@@ -72,7 +72,7 @@ def _costs(study: Study, tables: Tables) -> list[dict[str, Any]]:
     Arms of many settings have one entry more, without a setting: the mean over all of them.
     """
     compared, found = tables.compared(), []
-    for arm in [arm.name for arm in study.arms]:
+    for arm in study.arm_names:
         of_arm = compared[compared["arm"] == arm]
         settings = series.by_setting(tables, of_arm)
         found += [{"arm": arm, "setting": dict(setting)} | _cost(rows) for setting, rows in settings]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import seaborn as sns
 from reports.captions import titled
 from reports.colours import FAINT, INK, PALETTE
 from reports.importances import EVALUATORS
+from reports.labels import slug
 from reports.panels import Drawing, finished, panel, short
 
 MOST_BARS = 12
@@ -48,10 +48,9 @@ def factor_figures(prefix: str, study: Mapping[str, Any]) -> Iterator[Drawing]:
         axes.set(title=textwrap.fill(title, WIDTH), xlabel="share of the variance (ω²)", ylabel="")
         axes.set_yticks(range(len(names)), [short(name) for name in names])
         axes.set_xlim(0, min(1.0, 1.05 * max(term["high"] for term in shown) or 1.0))
-        slug = re.sub(r"[^a-z0-9]+", "-", f"{entry['metric']}-{number}")
         yield finished(
             figure,
-            name=f"{prefix}-factors-{slug}",
+            name=f"{prefix}-factors-{slug(entry['metric'])}-{number}",
             study=study,
             kind="factors",
             title=title,

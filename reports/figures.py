@@ -19,29 +19,20 @@ from reports import words
 from reports.accuracy_figures import length_figures, loop_figures
 from reports.across_figures import across_figures
 from reports.axis_figures import axis_figure, criterion_figure
-from reports.captions import task_prefix, titled, wrapped
+from reports.captions import estimate, task_prefix, titled, wrapped
 from reports.colours import FAINT, INK, of_arms
 from reports.cost_figures import cost_figures
-from reports.curvature_figures import curvature_figures, valley_figures
+from reports.curvature_figures import curvature_figures
 from reports.factor_figures import factor_figures, importance_figures
-from reports.labels import prefixes
+from reports.labels import prefixes, slug
 from reports.map_figures import map_figures
-from reports.panels import (
-    SIZE,
-    Drawing,
-    finished,
-    full_label,
-    lines,
-    log_ticks,
-    name_ends,
-    panel,
-    plain_ticks,
-    styled,
-)
+from reports.panels import SIZE, Drawing, finished, full_label, lines, name_ends, panel, styled
 from reports.spectrum_figures import spectrum_figures
 from reports.surface_figures import surface_figures
 from reports.switch_figures import switch_figures
+from reports.ticks import log_ticks, plain_ticks
 from reports.tree_figure import tree_alt, tree_figure, tree_title
+from reports.valley_figures import valley_figures
 
 
 def draw(report: Mapping[str, Any]) -> list[Drawing]:
@@ -129,7 +120,7 @@ def _learning(
     shown = ", ".join(f"{name} {words.number(value)}" for value, name in finals)
     bayes = f"; the Bayes-optimal loss is {words.number(floor)}" if floor is not None else ""
     alt = f"Learning curves, {title}: final validation loss in {curve['unit']}, mean over seeds: {shown}{bayes}."
-    name = f"{prefix}-curve-{curve['metric'].replace('_', '-')}"
+    name = f"{prefix}-curve-{slug(curve['metric'])}"
     yield finished(figure, name=name, study=study, kind="curves", title=title, alt=alt)
 
 
@@ -158,11 +149,10 @@ def _paired(
     )
     plain_ticks(axes)
     name_ends(axes, ends)
-    finals = [(full_label(s), words.estimate(*(s["points"][-1][k] for k in ("mean", "low", "high")))) for s in drawn]
-    shown = ", ".join(f"{name} {mean} [{low}, {high}]" for name, (mean, low, high) in finals)
+    shown = ", ".join(f"{full_label(one)} {estimate(one['points'][-1])}" for one in drawn)
     title = titled(f"Difference from {reference}, {words.stratum(curve['metric'])}", curve["task"])
     alt = f"{title}, in {curve['unit']}, taken seed by seed: at the last evaluation {shown}."
-    name = f"{prefix}-paired-{curve['metric'].replace('_', '-')}"
+    name = f"{prefix}-paired-{slug(curve['metric'])}"
     yield finished(figure, name=name, study=study, kind="curves", title=title, alt=alt)
 
 

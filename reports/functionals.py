@@ -2,8 +2,8 @@
 
 A claim's `metric` may name one, with arguments: ``plateau_step``, ``force_at(0.01)``. A functional takes the rows of
 one trial in the order of steps and returns a number, or raises `UnmeasuredError` with the reason: no default exists.
-What its arguments are, whether it is compared as a ratio, which quantity it reads and at how many measurements stands
-in `studies.claims.FUNCTIONALS`.
+What it means, its arguments, whether it is compared as a ratio, which quantity it reads and at how many measurements
+stands in `studies.claims.FUNCTIONALS`.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ class History:
 
 @dataclass(frozen=True, kw_only=True)
 class Functional:
-    """A registered functional: its meaning, unit, direction and how it is computed."""
+    """A registered functional: its unit, direction and how it is computed."""
 
-    meaning: str
     unit: str
     better: Literal["lower", "higher"] | None
     """None where neither direction is better."""
     compute: Callable[..., float]
+    reads: tuple[str, ...] = ()
+    """The columns of metrics that it looks at; the others look at what is measured."""
 
 
 def plateau_step(history: History, share: float = 0.01) -> float:
@@ -109,39 +110,6 @@ def _column(history: History, column: str) -> tuple[list[float], list[float]]:
 # --- curves at the end -----------------------------------------------------------------------------------------------
 
 
-def force_at(history: History, tau: float) -> float:
-    """Cumulative force ``Σ_{|λ| ≤ τ} 1/|λ|`` without the null space, at the last measured step; see `at_last`."""
-    return at_last(history, _read_by("force_at"), nearest_threshold(tau))
-
-
-def below_at(history: History, tau: float) -> float:
-    """Eigenvalues with |λ| ≤ τ outside the null space, at the last measured step; see `at_last`."""
-    return at_last(history, _read_by("below_at"), nearest_threshold(tau))
-
-
-def kappa_at(history: History, eps: float) -> float:
-    """Condition of the valley, largest over smallest |λ| > ε, at the last measured step; see `at_last`."""
-    return at_last(history, _read_by("kappa_at"), nearest_threshold(eps))
-
-
-def river_share_at(history: History, eps: float) -> float:
-    """Share of the next updates along |λ| ≤ ε, at the last measured step; see `at_last`."""
-    return at_last(history, _read_by("river_share_at"), nearest_threshold(eps))
-
-
-def hopping_at(history: History, rank: float) -> float:
-    """How often the gradient along the eigenvector of this rank from the top changes sign; see `at_last`."""
-    return at_last(history, _read_by("hopping_at"), rank)
-
-
-def _read_by(name: str) -> str:
-    """The quantity that a functional of curvature reads, which is its curve or column too."""
-    quantity = SIGNATURES[name].quantity
-    if quantity is None:
-        raise TypeError(f"the functional {name} reads no quantity")
-    return quantity
-
-
 def nearest_threshold(value: float) -> float:
     """The threshold of the grid of curves that lies nearest on a log scale.
 
@@ -177,6 +145,14 @@ def at_last(history: History, curve: str, x: float) -> float:
     if near.empty:
         raise UnmeasuredError(f"{curve} has no value at {CURVES[curve].x.partition(' ')[0]} = {x:.3g}")
     return float(near["y"].iloc[0])
+
+
+def _of_curve(name: str, place: Callable[[float], float] = float) -> Callable[[History, float], float]:
+    """A functional that is the curve it reads at its argument, at the last measured step; see `at_last`."""
+    quantity = SIGNATURES[name].quantity
+    if quantity is None:
+        raise TypeError(f"the functional {name} reads no quantity")
+    return lambda history, x: at_last(history, quantity, place(x))
 
 
 def failure(method: Mapping[str, str] | Any, name: str) -> str | None:
@@ -238,49 +214,20 @@ def _known(rows: pd.DataFrame, column: str) -> list[float | None]:
 # --- all of them -----------------------------------------------------------------------------------------------------
 
 FUNCTIONALS = {
-    "plateau_step": Functional(
-        meaning="first step after which the loss improves by no more than 1 % of its total drop",
-        unit="steps",
-        better="lower",
-        compute=plateau_step,
-    ),
+    "plateau_step": Functional(unit="steps", better="lower", compute=plateau_step, reads=("val_loss",)),
     "phase_order": Functional(
-        meaning="steps by which half the gain in accuracy on high-IC sequences comes after that on low-IC ones",
-        unit="steps",
-        better=None,
-        compute=phase_order,
+        unit="steps", better=None, compute=phase_order, reads=("val_accuracy_low_ic", "val_accuracy_high_ic")
     ),
-    "force_at": Functional(
-        meaning="cumulative force along the river", unit="token/nats", better="higher", compute=force_at
-    ),
-    "below_at": Functional(meaning="eigenvalues below a threshold", unit="eigenvalues", better=None, compute=below_at),
-    "kappa_at": Functional(meaning="condition of the valley", unit="1", better=None, compute=kappa_at),
-    "river_share_at": Functional(
-        meaning="share of the updates along the river", unit="fraction", better=None, compute=river_share_at
-    ),
-    "hopping_at": Functional(
-        meaning="sign changes of the gradient along a valley direction",
-        unit="fraction",
-        better=None,
-        compute=hopping_at,
-    ),
-    "entropy_dip": Functional(meaning="fall of the matrix entropy", unit="nats", better=None, compute=entropy_dip),
-    "entropy_rise": Functional(meaning="rise of the matrix entropy", unit="nats", better=None, compute=entropy_rise),
-    "phases_in_order": Functional(
-        meaning="Collapse, Diversification, Stabilization in this order",
-        unit="share of trials",
-        better=None,
-        compute=phases_in_order,
-    ),
+    "force_at": Functional(unit="token/nats", better="higher", compute=_of_curve("force_at", nearest_threshold)),
+    "below_at": Functional(unit="eigenvalues", better=None, compute=_of_curve("below_at", nearest_threshold)),
+    "kappa_at": Functional(unit="1", better=None, compute=_of_curve("kappa_at", nearest_threshold)),
+    "river_share_at": Functional(unit="fraction", better=None, compute=_of_curve("river_share_at", nearest_threshold)),
+    "hopping_at": Functional(unit="fraction", better=None, compute=_of_curve("hopping_at")),
+    "entropy_dip": Functional(unit="nats", better=None, compute=entropy_dip),
+    "entropy_rise": Functional(unit="nats", better=None, compute=entropy_rise),
+    "phases_in_order": Functional(unit="share of trials", better=None, compute=phases_in_order),
 }
-"""By name, as `studies.claims.FUNCTIONALS` lets a study call them."""
-
-
-READ: Mapping[str, tuple[str, ...]] = {
-    "plateau_step": ("val_loss",),
-    "phase_order": ("val_accuracy_low_ic", "val_accuracy_high_ic"),
-}
-"""The columns of metrics that a functional reads; the others read what is measured."""
+"""By name, all that `studies.claims.FUNCTIONALS` lets a study call, which says what they are."""
 
 
 def evaluate(name: str, arguments: Sequence[float], history: History) -> float:
@@ -292,8 +239,6 @@ def evaluate(name: str, arguments: Sequence[float], history: History) -> float:
         history: rows of one trial.
 
     Raises:
-        UnmeasuredError: where it is not computed by this version, or the rows do not give it.
+        UnmeasuredError: where the rows do not give it.
     """
-    if name not in FUNCTIONALS:
-        raise UnmeasuredError(f"the functional {name} is not measured by this version")
     return float(FUNCTIONALS[name].compute(history, *arguments))

@@ -34,15 +34,15 @@ def labels(studies: Sequence[Study], stores: Sequence[str]) -> list[str]:
     return found
 
 
-def prefix_of(name: str) -> str:
-    """A label in plain letters: what the names of a study's figures begin with."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "study"
+def slug(text: str) -> str:
+    """A text in plain letters, for file names and anchors: ``Against length`` → ``against-length``."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def prefixes(names: Sequence[str]) -> list[str]:
-    """`prefix_of` each, numbered where two are alike."""
+    """What the names of each study's figures begin with: its label in plain letters, numbered where two are alike."""
     found: list[str] = []
-    for plain in map(prefix_of, names):
+    for plain in (slug(name) or "study" for name in names):
         choices = [plain, *(f"{plain}-{number}" for number in range(2, len(names) + 1))]
         found.append(next(prefix for prefix in choices if prefix not in found))
     return found

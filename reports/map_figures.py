@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from reports import words
-from reports.captions import titled, wrapped
+from reports.captions import estimate, titled, wrapped
 from reports.colours import FAINT
-from reports.panels import SIZE, Drawing, plain_ticks
+from reports.panels import SIZE, Drawing
+from reports.ticks import plain_ticks
 
 MOST = 12
 """Maps of a study that are drawn."""
@@ -121,9 +122,7 @@ def _cell(entry: Entry, cell: Entry | None, x: Any, y: Any) -> str:
     about = ", ".join([f"n = {words.plural(cell['n'], 'seed')}", *lost, *size, " to ".join(costs)])
     if cell["mean"] is None:
         return f"{at}: no value ({about})"
-    mean, low, high = words.estimate(*(cell[k] for k in ("mean", "low", "high")))
-    interval = f" [{low}, {high}]" if cell["low"] is not None else ""
-    return f"{at}: {mean}{interval}{words.of_unit(entry['unit'])} ({about})"
+    return f"{at}: {estimate(cell)}{words.of_unit(entry['unit'])} ({about})"
 
 
 def _alt(entry: Entry, known: Mapping[tuple[Any, Any], Entry], best: Entry, title: str) -> str:

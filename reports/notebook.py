@@ -16,7 +16,7 @@ from core.errors import InputError, Problem
 from core.terms import nearest
 from reports.build import build, to_text
 from reports.figures import drawn
-from reports.labels import prefix_of
+from reports.labels import prefixes
 from reports.panels import Drawing
 from reports.sheets import SHEETS, sheets
 from reports.tables import Results
@@ -84,7 +84,7 @@ def figure(results: Loaded, name: str) -> Drawing:
 
 def _bare(drawing: Drawing) -> str:
     """The name of a figure without that of its study."""
-    return drawing.name.removeprefix(f"{prefix_of(drawing.study)}-")
+    return drawing.name.removeprefix(f"{prefixes([drawing.study])[0]}-")
 
 
 def _report(results: Loaded) -> dict[str, Any]:

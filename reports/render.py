@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import jinja2
 from markupsafe import Markup
@@ -17,8 +17,9 @@ from markupsafe import Markup
 from reports import across_words, board, cite, colours, explorer, lengths, loop_counts, series, words
 from reports.captions import how_found
 from reports.figures import arm_colours
+from reports.labels import slug
 from reports.map_figures import MOST as MOST_MAPS
-from reports.panels import Drawing, full_label, label
+from reports.panels import Drawing, Kind, full_label, label
 from reports.svg import dark_rules
 
 MOST_SENTENCES = 4
@@ -28,6 +29,7 @@ MOST_FAILURES = 30
 _SHARES = 3
 """Decimals of the shares of a range of lengths, whose sequences tell no more."""
 
+_VERDICTS = ("supported", "contradicted", "undecided")
 _REFRESH = re.compile(r'<meta http-equiv="refresh" content="[^"]*">\n')
 _MARKDOWN = re.compile(r"([\\`*_\[\]#!|~<>$&])")
 
@@ -120,7 +122,7 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
                 "how": [row for row in study["panels"]["how"] if not loop_counts.shown_here(row["quantity"])],
                 "loops_failed": _loops_failed(study),
                 "failures": study["failures"][:MOST_FAILURES],
-                "drawings": {kind: [d for d in mine if d.kind == kind] for kind in _KINDS},
+                "drawings": {kind: [d for d in mine if d.kind == kind] for kind in get_args(Kind)},
             }
         )
     return {
@@ -157,31 +159,6 @@ def _switch_rows(arm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     several = 1 < len(arm["settings"]) <= series.MOST_ROWS
     whole = arm["settings"][0] if len(arm["settings"]) == 1 else {**arm, "setting": {}}
     return [whole, *(arm["settings"] if several else ())]
-
-
-_KINDS = (
-    *(
-        "claims",
-        "tree",
-        "curves",
-        "lengths",
-        "loops",
-        "cost",
-        "axes",
-        "factors",
-        "importances",
-        "maps",
-        "switches",
-        "criteria",
-    ),
-    *("curvature", "parts", "spectra", "ranks", "valleys", "surfaces"),
-)
-_VERDICTS = ("supported", "contradicted", "undecided")
-
-
-def slug(text: str) -> str:
-    """A heading of ours as an id: ``Accuracy against length`` → ``accuracy-against-length``."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def headings(body: str) -> list[tuple[str, Markup]]:

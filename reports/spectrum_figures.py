@@ -10,22 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import words
-from reports.captions import counted, failures, left_out
+from reports.captions import counted, estimate, failures, left_out
 from reports.colours import FAINT, INK
-from reports.panels import (
-    Drawing,
-    finished,
-    full_label,
-    heading,
-    label,
-    lines,
-    log_ticks,
-    name_ends,
-    panel,
-    plain_ticks,
-    symlog_axis,
-    wide_panels,
-)
+from reports.labels import slug
+from reports.panels import Drawing, finished, full_label, heading, label, lines, name_ends, panel, wide_panels
+from reports.ticks import log_ticks, plain_ticks, symlog_axis
 
 _BANDS = (0.12, 0.16, 0.24, 0.38)
 """How dense the bands of a fan are, from the widest to the narrowest."""
@@ -270,9 +259,7 @@ def _components(prefix: str, study: Entry, colours: Mapping[str, str]) -> Iterat
         shown = []
         for one in drawn:
             at = min(one["points"], key=lambda p: abs(math.log(p["x"] / tau)))
-            mean, low, high = words.estimate(*(at[k] for k in ("mean", "low", "high")))
-            interval = f" [{low}, {high}]" if at["low"] is not None else ""
-            shown.append(f"{full_label(one)} {mean}{interval} at τ = {words.number(at['x'], 2)}")
+            shown.append(f"{full_label(one)} {estimate(at)} at τ = {words.number(at['x'], 2)}")
         what = {
             "share_smaller": f"Of the ranks at which both arms have an eigenvalue with |λ| ≤ τ, sorted upwards, the "
             f"share at which the arm's is smaller than that of {reference} (dashed: one half)",
@@ -283,5 +270,6 @@ def _components(prefix: str, study: Entry, colours: Mapping[str, str]) -> Iterat
             f"interval ({counted(drawn)}{left_out(entry)}): {'; '.join(shown)}.{tail}"
             f"{failures(study, 'spectrum')}"
         )
-        slug = name.replace("_", "-")
-        yield finished(figure, name=f"{prefix}-components-{slug}", study=study, kind="ranks", title=title, alt=alt)
+        yield finished(
+            figure, name=f"{prefix}-components-{slug(name)}", study=study, kind="ranks", title=title, alt=alt
+        )

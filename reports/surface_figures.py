@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from reports import words
 from reports.captions import counted, failures
 from reports.colours import FAINT
-from reports.panels import Drawing, finished, full_label, heading, label, lines, plain_ticks, wide_panels
+from reports.panels import Drawing, finished, full_label, heading, label, lines, wide_panels
+from reports.ticks import plain_ticks
 
 _BANDS = 8
 """Bands of the contours above the state's own loss; their edges are 1 and 3 × powers of ten."""

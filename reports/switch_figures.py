@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 
 from reports import words
 from reports.colours import FAINT
-from reports.panels import Drawing, finished, mark, name_ends, panel, plain_ticks
+from reports.panels import Drawing, finished, mark, name_ends, panel
 from reports.series import MOST_ROWS
+from reports.ticks import plain_ticks
 
 _MOST_ENDS = 12
 """Names at the right edge."""

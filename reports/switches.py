@@ -17,6 +17,7 @@ import pandas as pd
 from core.flops import flops_alone, link_flops
 from core.lineage import Link
 from reports import means, series
+from reports.paired import partnered
 from reports.tables import Tables
 from studies.branches import outline_dict
 from studies.expand import Trial
@@ -131,18 +132,12 @@ def _plain_median(values: Sequence[float]) -> float | int | None:
 
 def _cost_ratios(tables: Tables, rows: pd.DataFrame, against: pd.DataFrame) -> dict[str, float]:
     """FLOPs alone over those of the reference, by trial_id: its trials of the same seed at equal shared settings."""
-    shared = tables.shared(rows, against)
-    partners: dict[Any, list[float]] = {}
-    for row in against.to_dict("records"):
-        for pairing in tables.pairings(row, shared):
-            partners.setdefault((row["seed"], pairing), []).append(float(row["flops_alone"]))
-    found = {}
-    for row in rows.to_dict("records"):
-        places = [(row["seed"], pairing) for pairing in tables.pairings(row, shared)]
-        others = [flops for place in places for flops in partners.get(place, ())]
-        if others:
-            found[row["trial_id"]] = float(row["flops_alone"]) * len(others) / math.fsum(others)
-    return found
+    costs = dict(zip(against["trial_id"], against["flops_alone"].astype(float), strict=True))
+    return {
+        row["trial_id"]: float(row["flops_alone"]) * len(partners) / math.fsum(costs[one] for one in partners)
+        for row, partners in partnered(tables, rows, against)
+        if partners
+    }
 
 
 # --- criteria --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.colours import FAINT, INK, PALETTE, PAPER
-from reports.panels import SIZE, plain_ticks, styled
+from reports.panels import SIZE, styled
+from reports.ticks import plain_ticks
 from studies.stage_words import steps_text
 
 _ROW, _MARGIN = 0.4, 0.9

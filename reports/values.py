@@ -17,7 +17,7 @@ import pandas as pd
 
 from core.quantities import QUANTITY_OF, point
 from reports import methods
-from reports.functionals import FUNCTIONALS, READ, History, UnmeasuredError, evaluate, failure
+from reports.functionals import FUNCTIONALS, History, UnmeasuredError, evaluate, failure
 from reports.tables import Tables
 from studies.claims import FUNCTIONALS as SIGNATURES
 from studies.claims import MetricRef
@@ -52,11 +52,9 @@ class Values:
 
 
 def meaning(ref: MetricRef) -> Meaning:
-    """Unit, direction and scale of a claim's metric; a functional that is not computed has none."""
+    """Unit, direction and scale of a claim's metric."""
     if ref.source == "functional":
-        functional = FUNCTIONALS.get(ref.name)
-        if functional is None:
-            return Meaning(unit="", better=None, scale="linear")
+        functional = FUNCTIONALS[ref.name]
         scale: Literal["linear", "log"] = "log" if SIGNATURES[ref.name].log else "linear"
         return Meaning(unit=functional.unit, better=functional.better, scale=scale)
     found = metric(ref.name)
@@ -87,7 +85,7 @@ def _histories(tables: Tables, ref: MetricRef) -> Callable[[str], History]:
         return lambda _: History()
     evaluated: dict[str, pd.DataFrame] = {}
     if ref.source in ("metrics", "functional"):
-        names = READ.get(ref.name, ()) if ref.source == "functional" else (ref.name,)
+        names = FUNCTIONALS[ref.name].reads if ref.source == "functional" else (ref.name,)
         evaluated = {name: tables.metrics.wide(name) for name in names if name in tables.metrics.columns}
     found: dict[str, dict[str, pd.DataFrame]] = defaultdict(dict)
     for table in {"functional": ("curvature", "curves"), "curvature": ("curvature",)}.get(ref.source, ()):

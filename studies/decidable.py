@@ -74,7 +74,7 @@ def undecidable(study: Study, observed: Mapping[str, Observed]) -> Iterator[tupl
             for key, message in _looked_at(study, part.metric, arms, observed):
                 yield f"claims[{number}].{key}", message
     for place, text in objectives(study.nuisance, study.search):
-        arms = [arm.name for arm in study.arms]
+        arms = study.arm_names
         for _, message in _looked_at(study, objective(text), arms, observed, searched=True):
             yield place, message
 

@@ -113,6 +113,11 @@ class Study:
         return study_html(self)
 
     @property
+    def arm_names(self) -> list[str]:
+        """The names of its arms, in file order."""
+        return [arm.name for arm in self.arms]
+
+    @property
     def searched(self) -> tuple[str, ...]:
         """The dotted keys that a search varies in any arm, each once, in file order."""
         if self.search is None:

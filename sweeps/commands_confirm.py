@@ -78,7 +78,7 @@ def _best(study: Study, trials: Sequence[Trial], store: Store, choice: Choice, o
     Raises:
         InputError: for an unknown arm or metric, where compared trials are missing, and where no setting has a value.
     """
-    names = [arm.name for arm in study.arms]
+    names = study.arm_names
     problems = [
         Problem("--arm", f"no such arm, got {arm!r}; {nearest(arm, names)}") for arm in choice.arms if arm not in names
     ]

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from core.quantities import THRESHOLDS
-from reports import curvature, spectra
+from reports import curvature, fans, spectra
 from reports.build import build, to_text
 from reports.curvature_figures import curvature_figures
 from reports.figures import arm_colours, draw
@@ -158,7 +158,7 @@ def test_a_fan_that_crosses_zero_is_of_plain_means(frames):
     ids = frames.trials_.set_index(["arm", "seed"])["trial_id"]
     mixed.loc[rank, "y"] = -1.0
     mixed.loc[rank & (mixed["trial_id"] == ids["single", 2]), "y"] = 3.0
-    found = line(curvature.fans(Tables.read(replace(frames, curves_=mixed)), NAMES), "single")
+    found = line(fans.fans(Tables.read(replace(frames, curves_=mixed)), NAMES), "single")
     point = next(r for r in found["ranks"] if (r["end"], r["rank"]) == ("bottom", 1))["points"][0]
     assert point["mean"] == pytest.approx(0.0)
     assert point["low"] < 0 < point["high"]

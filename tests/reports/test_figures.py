@@ -13,7 +13,8 @@ import pytest
 from reports.build import build, to_text
 from reports.colours import PALETTE, of_arms
 from reports.figures import arm_colours, draw
-from reports.panels import log_ticks, panel, symlog_axis
+from reports.panels import panel
+from reports.ticks import log_ticks, symlog_axis
 from tests.reports.synthetic import ARMS, CLAIMS, GRID, Arm, claims, results, study
 
 SVG = "{http://www.w3.org/2000/svg}"
