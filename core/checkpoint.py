@@ -34,7 +34,7 @@ class TrialState:
     lineage: str
     step: int
     parameters: Mapping[str, Tensor]
-    """By name; see `core.model.parameter_shapes`."""
+    """By name; see `core.architecture.parameter_shapes`."""
     optimizer: Mapping[str, Tensor]
     """``<slot>/<parameter>``; see `core.optim.SLOTS`."""
 

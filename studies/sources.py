@@ -22,7 +22,7 @@ def at_their_source(problems: Sequence[Problem], study: Study, document: Mapping
     """The problems of a study's settings, each once.
 
     Args:
-        problems: as `studies.feasible.setting_problems` gives them; those of arms are at ``arms.NAME.key``.
+        problems: as `studies.feasible.walk` finds them; those of arms are at ``arms.NAME.key``.
         study: the study.
         document: its file, of sound structure.
     """
