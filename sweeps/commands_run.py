@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -293,9 +292,7 @@ def _varies(trial: Trial) -> bool:
     return any(one.draw is not None or one.offset is not None for one in acting)
 
 
-def _executor(
-    store: Store, options: RunOptions, ask: Callable[[], Sequence[Trial]]
-) -> AbstractContextManager[Executor]:
+def _executor(store: Store, options: RunOptions, ask: Callable[[], Sequence[Trial]]) -> Executor:
     if options.on == "local":
         return LocalExecutor(store.name, workers=options.workers)
     from sweeps.ray_executor import RayExecutor

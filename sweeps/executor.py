@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from types import TracebackType
+from typing import Literal, Protocol, Self
 
 from sweeps.units import Bundle
 
@@ -95,7 +96,17 @@ Emit = Callable[[Event], None]
 
 
 class Executor(Protocol):
-    """Runs bundles on workers."""
+    """Runs bundles on workers; as a context manager it is closed at the end."""
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes."""
+        self.close()
 
     @property
     def slots(self) -> int:

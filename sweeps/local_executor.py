@@ -19,11 +19,10 @@ from collections import deque
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from core.errors import LoopsweepError
-from sweeps.executor import Event, Finished, Lost, Started
+from sweeps.executor import Event, Executor, Finished, Lost, Started
 from sweeps.local_worker import DRAIN, READY
 from sweeps.units import Bundle
 
@@ -51,7 +50,7 @@ def available_cores() -> int:
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
-class LocalExecutor:
+class LocalExecutor(Executor):
     """Runs bundles in worker processes on this machine; see `sweeps.executor.Executor`."""
 
     def __init__(self, store_root: Path | str, *, workers: int | None = None) -> None:
@@ -78,16 +77,6 @@ class LocalExecutor:
     def pids(self) -> list[int]:
         """Process ids of the workers that live."""
         return [worker.process.pid for worker in self._workers]
-
-    def __enter__(self) -> LocalExecutor:
-        """Itself; `close` at the end."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Closes."""
-        self.close()
 
     def submit(self, bundle: Bundle) -> None:
         """Takes a bundle; an idle worker gets it at once, else the next that is free."""

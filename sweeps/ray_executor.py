@@ -26,7 +26,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn
 
 import ray
@@ -43,7 +42,7 @@ from core.numerics import Engine
 from core.task_terms import TextTask
 from studies.store import Store
 from sweeps import ray_code
-from sweeps.executor import Event
+from sweeps.executor import Event, Executor
 from sweeps.local_executor import available_cores
 from sweeps.ray_actor import STEP_SECONDS, Running
 from sweeps.ray_desk import Desk, Parcel
@@ -83,7 +82,7 @@ _ENVIRONMENT = {
 }
 
 
-class RayExecutor:
+class RayExecutor(Executor):
     """Runs bundles on Ray; see `sweeps.executor.Executor`.
 
     A Ray that this process is connected to already is used and left running; else one is started or connected to, and
@@ -163,16 +162,6 @@ class RayExecutor:
         # Where every place may be taken, the places bound what runs, and Tune may have the next bundle ready.
         self._desk.limit = None if self._slots == fit else self._slots
         self._next_look = time.monotonic() + LOOK_SECONDS
-
-    def __enter__(self) -> RayExecutor:
-        """Itself; `close` at the end."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Closes."""
-        self.close()
 
     def submit(self, bundle: Bundle) -> None:
         """Takes a bundle; Tune asks for it as soon as an actor may run it.
