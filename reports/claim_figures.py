@@ -1,0 +1,79 @@
+"""The figure of the claims: each comparison in a row of its own scale, seed by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reports import words
+from reports.colours import FAINT, INK
+from reports.panels import SIZE, Drawing, finished
+from reports.ticks import log_ticks
+
+
+def claim_figures(
+    prefix: str, study: Mapping[str, Any], claims: Sequence[Mapping[str, Any]], colours: Mapping[str, str]
+) -> Iterator[Drawing]:
+    """The figure of a study's claims, where one of them has an effect: a dot a seed, mean and interval, 0 and margin.
+
+    Args:
+        prefix: of its name.
+        study: an entry of ``studies`` in ``report.json``.
+        claims: of the study.
+        colours: by arm.
+    """
+    rows = [
+        (f"{number}" if not claim["parts"] else f"{number}.{i}", part)
+        for number, claim in enumerate(claims, 1)
+        for i, part in enumerate(claim["parts"] or [claim], 1)
+        if part["effect"] is not None
+    ]
+    if not rows:
+        return
+    figure = Figure(figsize=(SIZE[0] * 1.1, 0.3 + 0.95 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for axes, (number, part) in zip(grid, rows, strict=True):
+        _differences(axes, number, part, colours[part["arm"]])
+    sns.despine(fig=figure, left=True)
+    alt = " ".join(f"Claim {n}, {p['verdict']}: {words.difference(p)}." for n, p in rows)
+    name = f"{prefix}-claims"
+    yield finished(figure, name=name, study=study, kind="claims", title="Differences by seed", alt=alt)
+
+
+def _differences(axes: Axes, number: str, part: Mapping[str, Any], colour: str) -> None:
+    log = part["scale"] == "log"
+    shown = math.exp if log else float
+    values = [shown(d) for d in part["differences"]]
+    sns.stripplot(x=values, y=[0.0] * len(values), ax=axes, color=colour, size=5, alpha=0.55, jitter=False, orient="h")
+    if part["low"] is not None:
+        axes.plot(
+            [shown(part["low"]), shown(part["high"])], [0.28, 0.28], color=INK, linewidth=1.6, solid_capstyle="butt"
+        )
+    axes.plot([shown(part["effect"])], [0.28], "D", color=INK, markersize=5)
+    axes.axvline(shown(0.0), color=FAINT, linewidth=1.2)
+    if part["expect"] == "not worse":
+        allowed = math.log(part["margin"]) if log else part["margin"]
+        edge = allowed if part["better"] == "lower" else -allowed
+        axes.axvline(shown(edge), color=INK, linewidth=1.2, linestyle=(0, (2, 2)))
+        axes.annotate("margin", (shown(edge), 1.0), xycoords=("data", "axes fraction"), xytext=(3, -3),
+                      textcoords="offset points", va="top", fontsize=9)  # fmt: skip
+    axes.set_ylim(0.6, -0.45)
+    axes.set_yticks([])
+    if log:
+        axes.set_xscale("log")
+        axes.margins(x=0.06)
+        log_ticks(axes, "x")
+    other = part["against"] if part["against"] is not None else f"{part['value']:g}"
+    what = words.place(part["quantity"], part["at"])
+    relation = f"{part['arm']} / {other}" if log else f"{part['arm']} − {other}"
+    unit = "ratio" if log else part["unit"]
+    axes.set_title(
+        f"{number}  {relation}: {what}{'' if unit == '1' else f' ({unit})'}", fontsize=10, fontweight="normal"
+    )
+    axes.set_xlabel("")
+    axes.grid(visible=True, axis="x")
