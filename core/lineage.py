@@ -342,15 +342,6 @@ def _dotted(section: str, names: frozenset[str]) -> frozenset[str]:
     return frozenset(f"{section}.{name}" for name in names)
 
 
-def is_identity(key: str) -> bool:
-    """Whether a dotted key is part of what a trial is (``train.evaluate_every`` and ``measure.*`` are not)."""
-    section, _, name = key.partition(".")
-    if section == "measure":
-        return False
-    cls = TrainConfig if section == "train" else None
-    return cls is None or name not in terms(cls) or bool(terms(cls)[name].metadata["identity"])
-
-
 def pack_shape(config: TrialConfig, link: Link) -> tuple[Any, ...]:
     """What must agree for trials to train in one stacked step: tensor shapes, kinds, precision, loops."""
     model, train = config.model, config.train
@@ -359,7 +350,7 @@ def pack_shape(config: TrialConfig, link: Link) -> tuple[Any, ...]:
         train.batch,
         train.optimizer,
         train.precision,
-        *astuple_shape(model),
+        *_model_shape(model),
         link.loops,
         link.injection,
         link.loss_on,
@@ -370,6 +361,6 @@ def pack_shape(config: TrialConfig, link: Link) -> tuple[Any, ...]:
 
 
 @lru_cache(maxsize=4096)
-def astuple_shape(model: ModelConfig) -> tuple[Any, ...]:
+def _model_shape(model: ModelConfig) -> tuple[Any, ...]:
     """The model's terms that shape its tensors and operations."""
     return tuple(getattr(model, name) for name in terms(ModelConfig) if name not in STAGE_TERMS | {"init_scale"})
