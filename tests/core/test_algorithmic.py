@@ -113,7 +113,7 @@ def test_the_longest_sequence_fills_the_context(kind: str) -> None:
 
 
 @given(st.sampled_from(NAMES), st.integers(1, 40), st.integers(2, 9), st.integers(1, 4), st.integers(0, 2**40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_length_alphabet_and_place_is_solved(kind: str, length: int, symbols: int, small: int, start: int) -> None:
     length = max(length, small + 2) if kind == "p_hop" else length
     asked = AlgorithmicTask(

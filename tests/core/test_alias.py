@@ -29,7 +29,7 @@ def test_tables_hold_dirichlet_rows(concentration: float, size: int) -> None:
     assert (held[rows == 0] == 0).all()  # what cannot happen is never drawn
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.lists(st.integers(0, 10**6), min_size=5, max_size=5).filter(any), min_size=1, max_size=4))
 def test_tables_hold_any_rows(weights: list[list[int]]) -> None:
     rows = np.array(weights, dtype=np.float64)

@@ -214,7 +214,7 @@ def test_the_table_of_values_covers_every_term() -> None:
     assert all(set(terms(cls)) == set(values) for cls, values in INSIDE.items())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(nested(), st.data())
 def test_a_term_changes_the_trial_exactly_where_it_acts(values: dict[str, Any], data: st.DataObject) -> None:
     config = trial_config(values)
@@ -260,7 +260,7 @@ def decided(config: TrialConfig) -> tuple[Any, ...]:
     return chain, acting, later, decay
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(nested(), nested())
 def test_equal_ids_mean_equal_identities(first: dict[str, Any], second: dict[str, Any]) -> None:
     one, two = trial_config(first), trial_config(second)
@@ -431,7 +431,7 @@ def test_one_update_of_decay_is_not_the_share_one(steps: int, order: tuple[float
     assert starts == {int: steps - 1, float: 0}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(nested(), nested())
 def test_a_shared_lineage_is_a_shared_past(first: dict[str, Any], second: dict[str, Any]) -> None:
     """Of two trials that differ only in what is to come, the links that began before the difference are the same."""

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.draws import BLOCK, CHUNK, drawn_total, loop_draws
@@ -51,7 +51,6 @@ def test_a_mean_of_one_is_always_one_loop(sigma: float) -> None:
     assert drawn_total(5, mean=1, sigma=sigma, start=3, end=10**12) == 10**12 - 3
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 2**62), st.integers(1, 40), st.floats(0, 1.5), st.integers(0, 3 * BLOCK), st.integers(0, 3 * BLOCK)
 )
@@ -88,7 +87,6 @@ def test_seeds_and_blocks_are_not_correlated() -> None:
         assert np.abs(off_diagonal).max() < 5 / math.sqrt(drawn.shape[1])
 
 
-@settings(deadline=None)
 @given(st.integers(0, 3), st.sampled_from([(4, 0.5), (2, 0.0)]), st.integers(0, 3 * CHUNK), st.integers(0, 3 * CHUNK))
 def test_a_total_is_the_sum_of_the_draws(seed: int, terms: tuple[int, float], start: int, length: int) -> None:
     mean, sigma = terms

@@ -20,7 +20,7 @@ def test_seeds_and_tasks_have_orders_of_their_own() -> None:
     assert len(orders) == 4
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(size=st.integers(1, 20), first=st.integers(0, 200), count=st.integers(1, 60))
 def test_a_stretch_of_the_walk_does_not_depend_on_what_was_asked_before(size: int, first: int, count: int) -> None:
     walk = [element for epoch in range(300) for element in epoch_order(3, "text", size, epoch)][: first + count]

@@ -46,7 +46,7 @@ def test_the_whole_space_is_exact() -> None:
         assert found.products <= 41
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(2, 30), st.integers(0, 10**6))
 def test_random_matrices(size: int, seed: int) -> None:
     values = np.random.default_rng(seed).standard_normal(size)

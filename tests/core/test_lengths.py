@@ -21,7 +21,7 @@ spans = st.tuples(st.integers(1, 60), st.integers(0, 60)).map(lambda pair: (pair
 
 
 @given(spans, st.integers(1, 70), st.integers(0, 10**9), st.sampled_from([0, 1, 7, 1000]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_slots_have_the_quantiles_of_the_lengths_allowed_then(
     span: tuple[int, int], batch: int, step: int, curriculum: int
 ) -> None:
@@ -40,7 +40,7 @@ def test_slots_have_the_quantiles_of_the_lengths_allowed_then(
 
 
 @given(spans, st.integers(1, 70), st.integers(0, 10**6), st.sampled_from([0, 1, 7, 40, 10**6]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_counts_are_those_of_the_lengths(span: tuple[int, int], batch: int, start: int, curriculum: int) -> None:
     asked = task(*span, curriculum)
     steps = np.arange(start, start + 9)
@@ -68,7 +68,7 @@ def test_a_curriculum_begins_with_the_shortest_and_ends_with_all() -> None:
 
 
 @given(st.integers(1, 40), st.integers(0, 30), st.integers(1, 300))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_validation_lengths_are_in_equal_shares(low: int, more: int, size: int) -> None:
     lengths = spread_lengths((low, low + more), size)
     counts = np.bincount(lengths - low, minlength=more + 1)

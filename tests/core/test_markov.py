@@ -28,7 +28,7 @@ def config(**task: object) -> TrialConfig:
 # --- batches -------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(start=st.integers(0, 10**6), count=st.integers(1, 9), cut=st.integers(0, 9), size=st.sampled_from([0, 1, 7, 50]))
 def test_a_batch_does_not_depend_on_the_block_it_is_asked_in(start: int, count: int, cut: int, size: int) -> None:
     data = task_data(config(train_size=size))

@@ -94,7 +94,7 @@ loop_counts = st.lists(st.integers(1, 5), min_size=1, max_size=6)
 dtypes = st.sampled_from([torch.float32, torch.float64])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(shapes(), loop_counts, dtypes)
 def test_a_lane_alone_equals_the_lane_in_any_pack(config: TrialConfig, loops: list[int], dtype: torch.dtype) -> None:
     given_ = pack(config, len(loops), dtype)
@@ -103,7 +103,7 @@ def test_a_lane_alone_equals_the_lane_in_any_pack(config: TrialConfig, loops: li
         assert bits(outcome(lane(given_, index), [own])) == bits(whole, slice(index, index + 1)), f"lane {index}"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shapes(), st.integers(1, 6), st.integers(1, 4), dtypes)
 def test_equal_loops_by_lane_equal_one_number(config: TrialConfig, lanes: int, loops: int, dtype: torch.dtype) -> None:
     given_ = pack(config, lanes + (architecture(config).unit_axis and lanes == 1), dtype)

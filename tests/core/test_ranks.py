@@ -167,7 +167,7 @@ def test_plain_lanczos_has_ghosts_here_and_this_has_none() -> None:
     assert found.products < 100
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 10**6), st.integers(1, 4))
 def test_random_matrices(size: int, count: int, seed: int, copies: int) -> None:
     drawn = np.random.default_rng(seed).standard_normal(-(-size // copies))

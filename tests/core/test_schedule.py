@@ -64,7 +64,7 @@ def test_a_short_form_gives_its_stages(schedule: dict[str, Any], expected: list[
     assert shape(trial(**schedule)) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 60), st.integers(1, 9))
 def test_grow_has_equal_parts_rounded_half_up_also_with_fewer_steps_than_loops(steps: int, loops: int) -> None:
     ends = [math.floor(Fraction(part * steps, loops) + Fraction(1, 2)) for part in range(1, loops + 1)]
@@ -73,7 +73,7 @@ def test_grow_has_equal_parts_rounded_half_up_also_with_fewer_steps_than_loops(s
     assert shape(trial(steps, loops, kind="grow")) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 60), st.integers(1, 9), st.data())
 def test_linear_grow_follows_its_formula_update_by_update(steps: int, loops: int, data: st.DataObject) -> None:
     ramp = data.draw(st.integers(1, steps))
@@ -181,7 +181,7 @@ def test_other_training_is_another_trial(one: list[dict[str, Any]], two: list[di
     assert trial_id(listed(*one)) != trial_id(listed(*two))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.data())
 def test_a_shift_that_its_criterion_ended_is_the_fixed_shift_there(data: st.DataObject) -> None:
     latest = data.draw(st.integers(1, 40))
@@ -256,7 +256,7 @@ def trained(listed_stages: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return updates
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(fixed_lists(), fixed_lists(), st.booleans())
 def test_equal_training_is_equal_lineage_up_to_every_step(
     one: list[dict[str, Any]], two: list[dict[str, Any]], related: bool

@@ -83,7 +83,7 @@ def test_all_trials_share_one_text(folder: Path) -> None:
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(start=st.integers(0, 10**6), count=st.integers(1, 9), size=st.sampled_from([0, 1, 7, 50]))
 def test_a_batch_does_not_depend_on_the_block_it_is_asked_in(
     start: int, count: int, size: int, tmp_path_factory: pytest.TempPathFactory
@@ -105,7 +105,7 @@ def test_a_batch_does_not_depend_on_the_block_it_is_asked_in(
         np.testing.assert_array_equal(one_targets[0], targets[step])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(start=st.integers(0, 10**4), count=st.integers(1, 40), places=st.integers(1, 10**7))
 def test_a_window_begins_where_its_number_says(start: int, count: int, places: int) -> None:
     found = window_starts(5, places, start, count)

@@ -44,7 +44,7 @@ def beginning(chain: tuple[Link, ...], step: int) -> list[Link]:
 
 
 @given(st.sampled_from(SCHEDULES), st.integers(1, STEPS), st.sampled_from(["constant", "wsd"]), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_its_links_are_those_of_the_whole_trial_up_to_the_step(schedule, step, lr_schedule, data) -> None:
     whole = trial(schedule, lr_schedule=lr_schedule, decay=0.2, lr_final=0.1)
     if lr_schedule == "wsd" and 80 < step < STEPS:

@@ -83,14 +83,14 @@ def slow_small(criterion: Criterion, before: Check, now: Check) -> bool:
     return True
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(stories())
 def test_a_criterion_ends_its_stage_where_the_definition_says(story: tuple[Criterion, int, dict[int, Check]]) -> None:
     criterion, start, found = story
     assert ending(criterion, start, found) == slow_ending(criterion, start, found)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(stories())
 def test_step_by_step_it_ends_where_it_ends_at_once(story: tuple[Criterion, int, dict[int, Check]]) -> None:
     criterion, start, found = story
@@ -104,7 +104,7 @@ def test_step_by_step_it_ends_where_it_ends_at_once(story: tuple[Criterion, int,
     assert first == step or step is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(stories())
 def test_rows_that_are_still_to_come_do_not_change_what_was_decided(
     story: tuple[Criterion, int, dict[int, Check]],

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
@@ -18,7 +18,6 @@ SPREAD = VALUES.filter(lambda v: np.std(v) > 1e-6)
 
 
 @given(SPREAD)
-@settings(deadline=None)
 def test_interval_is_scipys(values):
     got = stats.t_interval(values)
     want = scipy_stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
@@ -27,7 +26,6 @@ def test_interval_is_scipys(values):
 
 
 @given(SPREAD, st.sampled_from(["two-sided", "less", "greater"]), st.floats(-3, 3))
-@settings(deadline=None)
 def test_t_test_is_scipys(values, alternative, margin):
     got = stats.t_test(values, against=margin, alternative=alternative)
     want = scipy_stats.ttest_1samp(values, margin, alternative=alternative).pvalue
@@ -54,7 +52,6 @@ def test_sign_flip_is_scipys_exact_permutation_test(n, alternative):
 
 
 @given(VALUES)
-@settings(deadline=None)
 def test_sign_flip_mirrors(values):
     negative = [-v for v in values]
     assert stats.sign_flip(values) == stats.sign_flip(negative)
@@ -63,7 +60,6 @@ def test_sign_flip_mirrors(values):
 
 
 @given(VALUES)
-@settings(deadline=None)
 def test_sign_flip_never_goes_below_its_floor(values):
     for alternative in ("two-sided", "less", "greater"):
         assert stats.sign_flip_floor(len(values), alternative) <= stats.sign_flip(values, alternative=alternative) <= 1

@@ -258,7 +258,7 @@ def test_a_proposal_of_another_search_is_refused(proposal, says):
 # --- against brute force ---------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     loops=st.lists(st.integers(1, 4), min_size=1, max_size=3, unique=True),
     switches=st.lists(st.sampled_from([0.1, 0.5, 0.9, 1500, 20]), min_size=1, max_size=3, unique=True),

@@ -192,7 +192,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(below=ANYTHING, schedule=st.dictionaries(WORDS, ANYTHING, max_size=4), varied=ANYTHING, listed=ANYTHING)
 def test_whatever_stands_in_a_schedule_is_read_or_refused_in_clear_lines(below, schedule, varied, listed):
     document = {

@@ -209,7 +209,7 @@ def brute(kind, by, config, value):
     return parameters(one) if kind == "parameters" else flops_alone(one)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(target=CONFIGS, own=CONFIGS, by=st.sampled_from(WAYS), kind=st.sampled_from(["parameters", "flops"]))
 def test_a_match_is_the_argmin_over_a_range(target, own, by, kind):
     assume((kind, by) != ("parameters", "train.steps"))
@@ -228,7 +228,7 @@ def test_a_match_is_the_argmin_over_a_range(target, own, by, kind):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kind=st.sampled_from(["parameters", "flops"]),
     by=st.sampled_from(WAYS),

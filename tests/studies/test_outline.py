@@ -163,7 +163,7 @@ def test_it_is_bounded_and_says_how_much_was_left_out():
     assert (len(child.starts), child.start_count, child.starts[0], child.starts[-1]) == (MOST_STEPS, 70, 1, 70)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.config import trial_config
@@ -27,7 +27,6 @@ def halving(rungs: Any = 3, factor: int = 3, *, asynchronous: bool = False) -> H
 
 
 @given(SCORES, FACTORS, st.booleans())
-@settings(deadline=None)
 def test_never_more_than_one_in_factor_goes_on_and_none_that_stays_is_better(scores, factor, complete) -> None:
     going = promotable(scores, factor, complete=complete)
     assert len(going) <= max(len(scores) // factor, int(complete))
@@ -38,7 +37,6 @@ def test_never_more_than_one_in_factor_goes_on_and_none_that_stays_is_better(sco
 
 
 @given(SCORES, FACTORS)
-@settings(deadline=None)
 def test_of_a_complete_rung_one_goes_on_wherever_one_has_a_value(scores, factor) -> None:
     valued = [number for number, (_, mean) in scores.items() if math.isfinite(mean)]
     clean = {number: (0, mean) for number, (_, mean) in scores.items() if number in valued}
@@ -46,7 +44,6 @@ def test_of_a_complete_rung_one_goes_on_wherever_one_has_a_value(scores, factor)
 
 
 @given(SCORES, FACTORS, st.randoms())
-@settings(deadline=None)
 def test_whoever_goes_on_as_results_come_includes_those_that_go_on_when_all_are_there(scores, factor, random) -> None:
     order = list(scores)
     random.shuffle(order)
@@ -60,7 +57,6 @@ def test_whoever_goes_on_as_results_come_includes_those_that_go_on_when_all_are_
 
 
 @given(st.integers(0, 60), FACTORS)
-@settings(deadline=None)
 def test_more_that_have_ended_never_let_fewer_go_on(ended, factor) -> None:
     assert quota(ended, factor, complete=False) <= quota(ended + 1, factor, complete=False)
     assert quota(ended, factor, complete=False) <= quota(ended, factor, complete=True)

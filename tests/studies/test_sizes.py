@@ -129,7 +129,7 @@ TABLES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(document=st.dictionaries(KEYS, TABLES, max_size=4), overlay=st.dictionaries(KEYS, TABLES, max_size=4))
 def test_an_overlay_of_nothing_or_of_what_stands_there_changes_nothing(document, overlay):
     before = copy.deepcopy(document)

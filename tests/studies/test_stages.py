@@ -254,7 +254,7 @@ JUDGED = st.fixed_dictionaries(
 ENDS = st.one_of(st.integers(1, STEPS - 1), st.sampled_from([0.25, 0.5, 0.9]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kind=st.sampled_from(["single", "looped", "shift", "reverse", "shift-scp", "grow", "linear-grow"]),
     given_terms=st.tuples(BEGUN, RANDOM, JUDGED, st.sampled_from([{}, {"check_every": 30}])),
@@ -289,7 +289,7 @@ def lists_of_stages(draw):
     return [stage | draw(st.sampled_from([{}, {"loops": 2}])) for stage in found]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(lists_of_stages(), lists_of_stages())
 def test_the_text_of_stages_is_the_stages(one, other):
     """It gives the same value when read, and two values have one text only where they are one value in every type."""

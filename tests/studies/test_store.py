@@ -185,7 +185,7 @@ def test_unknown_tables_and_columns_are_refused_by_name(store):
         store.read("metrics", ["nope"])
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.dictionaries(
         st.tuples(st.sampled_from([A, B]), st.integers(0, 10**12)),

@@ -167,7 +167,7 @@ terms = st.recursive(
 comparisons = st.tuples(terms, st.sampled_from(["<", "<=", "==", "!=", ">", ">="]), terms).map(" ".join)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.lists(comparisons, min_size=1, max_size=3).map(" and ".join), x=numbers, y=numbers)
 def test_it_agrees_with_python(text, x, y):
     try:
@@ -181,7 +181,7 @@ def test_it_agrees_with_python(text, x, y):
     assert got is expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(st.characters(codec="utf-8"), max_size=60))
 def test_no_text_breaks_it(text):
     try:

@@ -21,7 +21,6 @@ from tests.sweeps.work import of_config
 
 # A failure is told as it was drawn: making it smaller would train for minutes.
 DRAWING = settings(
-    deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -61,7 +61,7 @@ def test_even_packs_differ_by_one_at_most_and_are_as_few_as_possible(total: int,
     assert max(sizes) - min(sizes) <= 1
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(counts=st.lists(st.integers(1, 40), min_size=1, max_size=4), size=st.integers(1, 64), slots=st.integers(1, 8))
 def test_every_lane_is_in_one_unit_and_units_hold_equal_lanes(counts: list[int], size: int, slots: int) -> None:
     pool = ready(size, slots)

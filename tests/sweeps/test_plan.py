@@ -282,7 +282,7 @@ def test_states_that_branches_begin_from_are_bounded(store: Store) -> None:
     assert plan(kept, store, workers=1).disk_passing_bytes == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(2, 4)), min_size=1, max_size=5), st.randoms())
 def test_no_order_of_running_has_more_states_than_the_bound(switches: list[tuple[int, int]], random: Random) -> None:
     trials = [

@@ -68,7 +68,7 @@ def test_each_rung_is_stated_beside_all_settings_to_the_end() -> None:
 
 
 @given(st.permutations(range(9)))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_no_choice_of_settings_costs_more(order: list[int]) -> None:
     found = study()
     cost = halving_cost(found, [])
