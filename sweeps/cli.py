@@ -1,6 +1,6 @@
 """The command `loopsweep`: what may be asked on the command line, and what each ending means.
 
-Here are names, options, help and exit codes only; what a command does is in `commands_study` and `commands_results`,
+Here are names, options, help and exit codes only; what a command does is in the modules ``commands_…``,
 imported when it is called, so that ``--help`` is quick and planning imports neither torch nor ray. A user's mistake is
 one line per problem on stderr and never a traceback; a mistake of ours is one line that says where the traceback is.
 
