@@ -38,7 +38,15 @@ def boundaries(study: Study, results: Results, tables: Tables) -> list[dict[str,
         found = list(_tuned(study.nuisance.axes.keys, results.wanted))
     else:
         found = []
-    return [entry | {"sentence": words.boundary(entry)} for entry in found]
+    return [entry | {"sentence": words.boundary([entry])} for entry in found]
+
+
+def sentences(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The same in sentences, one for all arms that tried the same."""
+    alike: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+    for entry in entries:
+        alike[tuple(entry[name] for name in ("kind", "key", "end", "low", "high"))].append(entry)
+    return [words.boundary(own) for own in alike.values()]
 
 
 def _tuned(keys: Iterable[str], trials: Iterable[Trial]) -> Iterable[dict[str, Any]]:

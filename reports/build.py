@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -42,6 +42,7 @@ from reports.differences import Side, acting_terms, differences
 from reports.execution import execution, tally
 from reports.importances import importances
 from reports.labels import labels
+from reports.searched import Bests, bests
 from reports.tables import Results, Tables
 from studies.rungs import RUNG_KEY
 from studies.study import Study
@@ -68,34 +69,27 @@ def build(
     places = list(stores) if stores is not None else [""] * len(studies)
     names = labels([study for study, _ in studies], places)
     studies = [(replace(study, name=name), results) for name, (study, results) in zip(names, studies, strict=True)]
-    read = [(study, Tables.read(results, tuned=tuned_keys(study))) for study, results in studies]
-    sides = [_side(study, results, tables) for (study, results), (_, tables) in zip(studies, read, strict=True)]
-    boards = [
-        row
-        for study, tables in read
-        for row in board.leaderboard(tables, study.name, study.arm_names, tuned_keys(study))
-    ]
-    verdicts = {study.name: judge(tables, study.claims) for study, tables in read}
+    read = [_read(study, results) for study, results in studies]
+    boards = [row for one in read for row in _board(one)]
+    verdicts = {one.study.name: judge(one.tables, one.study.claims, bests=one.bests) for one in read}
+    sides = [_side(one) for one in read]
     return {
         "format": FORMAT,
         "claims": [{"study": name} | claim for name, claims in verdicts.items() for claim in claims],
         "leaderboard": sorted(boards, key=board.board_order),
-        "studies": [
-            _study(study, results, tables, verdicts[study.name])
-            for (study, results), (_, tables) in zip(studies, read, strict=True)
-        ],
+        "studies": [_study(one, verdicts[one.study.name]) for one in read],
         "across": across.section(sides),
         "differences": differences(sides),
         "explorer": explorer.section(
-            [explorer.Source(name=study.name, arms=study.arm_names, tables=tables) for study, tables in read]
+            [explorer.Source(name=one.study.name, arms=one.study.arm_names, tables=one.whole) for one in read]
         ),
         "provenance": {
             "command": command,
             "version": version("loopsweep"),
             "studies": [
-                execution(study, tables)
-                | {"store": place or None, "importances": importances(study, results.importances())}
-                for place, (study, results), (_, tables) in zip(places, studies, read, strict=True)
+                execution(one.study, one.whole)
+                | {"store": place or None, "importances": importances(one.study, one.results.importances())}
+                for place, one in zip(places, read, strict=True)
             ],
         },
     }
@@ -106,25 +100,51 @@ def to_text(report: Mapping[str, Any]) -> str:
     return json.dumps(report, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """A study with its rows."""
+
+    study: Study
+    results: Results
+    whole: Tables
+    """Of all settings, searched ones too."""
+    tables: Tables
+    """Of what is compared: under a search, of the best setting of each arm."""
+    bests: Bests | None
+
+
+def _read(study: Study, results: Results) -> _Read:
+    whole = Tables.read(results, tuned=tuned_keys(study))
+    best = bests(study, results, whole)
+    return _Read(study=study, results=results, whole=whole, tables=best.tables if best else whole, bests=best)
+
+
 def tuned_keys(study: Study) -> tuple[str, ...]:
-    """The keys that are tuned inside each arm: nuisance axes, search parameters and, where these are halved, rungs."""
+    """The keys that tell no settings apart: nuisance axes, and the rungs of a halved search."""
     nuisance = study.nuisance.axes.keys if study.nuisance is not None else ()
     halved = study.search is not None and study.search.halving is not None
-    return (*nuisance, *study.searched, *((RUNG_KEY,) if halved else ()))
+    return (*nuisance, *((RUNG_KEY,) if halved else ()))
 
 
-def _side(study: Study, results: Results, tables: Tables) -> Side:
-    terms = {trial.trial_id: acting_terms(trial.config) for trial in results.wanted if trial.role == "compare"}
-    return Side(name=study.name, arms=study.arm_names, tables=tables, terms=terms)
+def _side(read: _Read) -> Side:
+    wanted = (trial for trial in read.results.wanted if trial.role == "compare")
+    terms = {trial.trial_id: acting_terms(trial.config) for trial in wanted}
+    return Side(name=read.study.name, arms=read.study.arm_names, tables=read.tables, terms=terms)
+
+
+def _board(read: _Read) -> list[dict[str, Any]]:
+    nuisance = read.study.nuisance.axes.keys if read.study.nuisance is not None else ()
+    return board.leaderboard(read.whole, read.study.name, read.study.arm_names, nuisance)
 
 
 # --- what the results say --------------------------------------------------------------------------------------------
 
 
-def _study(study: Study, results: Results, tables: Tables, claims: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _study(read: _Read, claims: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The section of one study: result columns only."""
-    arms, ends = study.arm_names, boundary.boundaries(study, results, tables)
-    rungs = halved.rungs(study, tables)
+    study, results, whole, tables = read.study, read.results, read.whole, read.tables
+    arms, ends = study.arm_names, boundary.boundaries(study, results, whole)
+    rungs = halved.rungs(study, whole)
     reference = paired.reference(study.claims, arms)
     quantities = [
         name
@@ -139,9 +159,10 @@ def _study(study: Study, results: Results, tables: Tables, claims: Sequence[Mapp
         "seeds": list(study.seeds),
         "arms": arms,
         "axes": list(tables.axes),
-        "tuned": list(tuned_keys(study)),
-        "counts": _counts(tables.trials),
-        "roles": tally(tables.trials["role"]),
+        "tuned": [*tuned_keys(study), *study.searched],
+        "searched": read.bests.to_json() if read.bests else [],
+        "counts": _counts(whole.trials),
+        "roles": tally(whole.trials["role"]),
         "rungs": rungs,
         "curves": learning.curves(tables, arms, study.claims),
         "curvature": [learning.curve(tables, name, arms) for name in quantities],
@@ -149,19 +170,19 @@ def _study(study: Study, results: Results, tables: Tables, claims: Sequence[Mapp
         "lengths": lengths.panels(tables, arms),
         "loop_counts": loop_counts.panels(tables, arms),
         "maps": maps.maps(tables, arms),
-        "costs": front.costs(tables, arms),
-        "arm_means": board.arm_means(tables, study.name, arms),
+        "costs": front.costs(whole, arms),
+        "arm_means": board.arm_means(whole, study.name, arms),
         "switches": switches.switches(tables, arms, reference),
         "criteria": switches.criteria(tables, arms),
         "criterion_axes": switches.criterion_axes(tables, arms),
         "factors": factors.factors(tables, arms),
         "along_axes": learning.along_axes(tables, arms),
-        "failures": _failures(tables),
+        "failures": _failures(whole),
         "notes": _notes(claims),
         "boundaries": ends,
-        "warnings": [*halved.sentences(rungs), *_warnings(study, tables), *(entry["sentence"] for entry in ends)],
-        "confirmed": confirmed.confirmed(results, tables),
-        "tree": switches.tree(results.wanted, switches.last_steps(tables)),
+        "warnings": [*halved.sentences(rungs), *_warnings(study, whole), *boundary.sentences(ends)],
+        "confirmed": confirmed.confirmed(results, whole),
+        "tree": switches.tree(results.wanted, switches.last_steps(whole)),
     }
 
 

@@ -13,6 +13,9 @@ from reports.panels import label
 WIDTH = 48
 """Letters of a title that fit over a panel."""
 
+MOST_SAID = 5
+"""Lines that a caption says one by one."""
+
 Entry = Mapping[str, Any]
 
 
@@ -43,6 +46,18 @@ def counted(series: Sequence[Entry]) -> str:
         text = "seeds: " + ", ".join(f"{label(one)} {one['n']}" for one in series)
     lost = [f"{label(one)} {one['lost']}" for one in series if one.get("lost")]
     return text + (f"; trials without it, left out: {', '.join(lost)}" if lost else "")
+
+
+def listed(lines: Sequence[tuple[float, str]], joint: str = ", ") -> str:
+    """What lines come to: each of a few; of many the lowest and the highest, as the tables have all.
+
+    Args:
+        lines: value, and what is said of it.
+        joint: between two.
+    """
+    if len(lines) <= MOST_SAID:
+        return joint.join(text for _, text in lines)
+    return f"of {len(lines)} lines the lowest is {min(lines)[1]}, the highest {max(lines)[1]}"
 
 
 def left_out(entry: Entry) -> str:

@@ -12,8 +12,11 @@ from matplotlib.figure import Figure
 
 from reports import words
 from reports.colours import FAINT, INK
-from reports.panels import SIZE, Drawing, finished
+from reports.panels import SIZE, Drawing, finished, short
 from reports.ticks import log_ticks
+
+MOST_TITLE = 72
+"""Letters over a row."""
 
 
 def claim_figures(
@@ -72,8 +75,8 @@ def _differences(axes: Axes, number: str, part: Mapping[str, Any], colour: str) 
     what = words.place(part["quantity"], part["at"])
     relation = f"{part['arm']} / {other}" if log else f"{part['arm']} − {other}"
     unit = "ratio" if log else part["unit"]
-    axes.set_title(
-        f"{number}  {relation}: {what}{'' if unit == '1' else f' ({unit})'}", fontsize=10, fontweight="normal"
-    )
+    where = f", where {part['where']}" if part["where"] else ""
+    title = f"{number}  {relation}: {what}{'' if unit == '1' else f' ({unit})'}{where}"
+    axes.set_title(short(title, MOST_TITLE), fontsize=10, fontweight="normal")
     axes.set_xlabel("")
     axes.grid(visible=True, axis="x")

@@ -6,9 +6,10 @@ decide it. A joint claim (``all``) is supported when every part is (its p is the
 intersection–union test) and contradicted when one part is (the smallest p against one, times their number).
 
 Nothing is decided, whatever p says, where arms diverge at different rates (the pairs left describe survivors), below
-two complete seeds, where the metric is not measured, or where both sides were measured by methods that do not compare
-(`reports.methods`). Such a claim still counts in Holm's family, with p = 1 if it has none: a missing measurement never
-makes the others look better.
+two complete seeds, where the metric is not measured, where a searched setting was chosen on the very seeds that would
+judge it (`reports.searched`), or where both sides were measured by methods that do not compare (`reports.methods`).
+Such a claim still counts in Holm's family, with p = 1 if it has none: a missing measurement never makes the others look
+better.
 """
 
 from __future__ import annotations
@@ -18,17 +19,23 @@ from typing import Any
 
 from reports import methods, stats, words
 from reports.compare import ALPHA, Finding, find
+from reports.searched import Bests
 from reports.tables import Tables
 from studies.claims import Claim
 
 
-def judge(tables: Tables, claims: Sequence[Claim]) -> list[dict[str, Any]]:
+def judge(tables: Tables, claims: Sequence[Claim], *, bests: Bests | None = None) -> list[dict[str, Any]]:
     """The verdicts of a study's claims, in its order, with the fields that ``report.json`` holds.
+
+    Args:
+        tables: of what is compared.
+        claims: of the study.
+        bests: of a search, the settings that stand for its arms.
 
     ``p`` and ``p_holm`` are of the claim, ``p_opposite`` and ``p_holm_opposite`` of its opposite; they differ only for
     "not worse" and joint claims.
     """
-    found = [[find(tables, part, family=len(claims)) for part in claim.parts] for claim in claims]
+    found = [[find(tables, part, family=len(claims), bests=bests) for part in claim.parts] for claim in claims]
     support = [_support(findings) for findings in found]
     opposition = [_opposition(findings) for findings in found]
     ps = zip(support, _holm(support), opposition, _holm(opposition), strict=True)
@@ -128,18 +135,17 @@ def _open(findings: Sequence[Finding], verdict: str) -> dict[str, Any]:
 
 def _notes(finding: Finding, verdict: str) -> list[str]:
     """What a reader should know beside the numbers, one sentence each."""
-    pairs, tests, notes = finding.pairs, finding.tests, []
+    pairs, tests, notes = finding.pairs, finding.tests, [finding.basis] if finding.basis else []
     if pairs.settings > 1:
         notes.append(f"Each seed is the mean over {pairs.settings} settings.")
     for arm, count in pairs.own.items():
         notes.append(f"{arm} is the mean over its {count} settings.")
-    if pairs.incomplete:
-        left = f"{pairs.incomplete} incomplete pair{'s' * (pairs.incomplete != 1)} left n"
-        seeds = f" (seeds {', '.join(map(str, pairs.dropped_seeds))})" if pairs.dropped_seeds else ""
-        notes.append(f"{left}{seeds}.")
+    if pairs.dropped_seeds:
+        seeds = f"{'Seeds' if len(pairs.dropped_seeds) > 1 else 'Seed'} {', '.join(map(str, pairs.dropped_seeds))}"
+        notes.append(f"{seeds} left out of n: a pair is incomplete.")
     if pairs.dropped_settings:
         shown = "; ".join(words.setting(dict(s)) or "the only setting" for s in pairs.dropped_settings)
-        notes.append(f"Complete in no seed, left out: {shown}.")
+        notes.append(f"Left out, as no seed has its pair complete: {shown}.")
     notes += _how_found(finding)
     if tests is not None and verdict != "undecided":
         p = tests.p_sign_flip if verdict == "supported" else tests.p_sign_flip_opposite

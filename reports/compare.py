@@ -14,6 +14,7 @@ from typing import Any
 from reports import methods, stats, words
 from reports.divergence import Divergence, divergence
 from reports.pairs import NO_PAIRS, LogScaleError, Pairs, pair
+from reports.searched import Bests
 from reports.tables import Tables
 from reports.values import Meaning, Values, meaning, values
 from studies.claims import Part
@@ -63,6 +64,8 @@ class Finding:
     """How both sides were measured."""
     diverged: Divergence
     """How many trials of both sides diverged."""
+    basis: str | None = None
+    """On what settings and seeds it stands, where these are not simply the study's."""
 
     @property
     def agrees(self) -> bool:
@@ -117,14 +120,18 @@ class Finding:
         }
 
 
-def find(tables: Tables, part: Part, *, family: int) -> Finding:
+def find(tables: Tables, part: Part, *, family: int, bests: Bests | None = None) -> Finding:
     """Compares an arm with another, or with a number, in one metric.
 
     Args:
         tables: of the study.
         part: the comparison.
         family: claims of the study: power is counted at level 0.05 / family, Holm's worst case.
+        bests: of a search, the settings that stand for its arms.
     """
+    refused = basis = None
+    if bests is not None:
+        tables, refused, basis = bests.of(_arms(part))
     tables = tables.where(part.where) if part.where else tables
     what, got = meaning(part.metric), values(tables, part.metric)
     against = part.value if part.value is not None else str(part.against)
@@ -136,6 +143,7 @@ def find(tables: Tables, part: Part, *, family: int) -> Finding:
         pairs, blocked = NO_PAIRS, f"{part.metric.name} is compared as a ratio, but {error}"
     if blocked is None and found.mixed:
         blocked = methods.refusal(tables, found.by_arm)
+    blocked = blocked or refused
     tests = _tests(part, what, pairs, family) if len(pairs.seeds) > 1 and not _senseless(part, what) else None
     interval = stats.t_interval(pairs.differences) if pairs.seeds else None
     return Finding(
@@ -147,6 +155,7 @@ def find(tables: Tables, part: Part, *, family: int) -> Finding:
         blocked=blocked,
         found=found,
         diverged=diverged,
+        basis=basis,
     )
 
 

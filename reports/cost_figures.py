@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from reports.ticks import log_ticks, plain_ticks
 
 MOST_INTERVALS = 64
 """Points of a scatter that have intervals; more would hide the points."""
+BULK = 0.9
+"""Share of the settings whose losses, one and a half times as far as they reach, bound the axis of a scatter."""
 MOST_SAID = 4
 """Settings on the front that the caption says one by one."""
 
@@ -51,6 +54,7 @@ def _cost(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -
     axes.set_xscale("log")
     axes.set_xlim(min(costs) / room, max(costs) * room**2)
     log_ticks(axes, "x")
+    above = _cut(axes, points)
     plain_ticks(axes, "y")
     title, unit = titled("Cost against loss", entry["task"]), entry["unit"]
     if front:
@@ -58,7 +62,7 @@ def _cost(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -
     axes.set(title=wrapped(title), xlabel="FLOPs of a trial alone (log)", ylabel=f"final validation loss ({unit})")
     if len(named) <= MOST_NAMES:
         place(figure)
-        name_points(axes, named)
+        name_points(axes, named, [(point["flops_alone"], point["loss"]["mean"]) for point in points])
     best = min(points, key=lambda point: point["loss"]["mean"])
     alt = (
         f"{titled('Final validation loss against FLOPs alone', entry['task'])}, a point a setting: lowest is "
@@ -68,6 +72,8 @@ def _cost(prefix: str, study: Entry, entry: Entry, colours: Mapping[str, str]) -
         each = "; ".join(_said(point, unit) for point in front)
         said = f": {each}." if len(front) <= MOST_SAID else "; the table has them."
         alt += f" On the Pareto front (the line): {len(front)} of {words.plural(len(points), 'setting')}{said}"
+    if above:
+        alt += f" Above the axis (triangles): {words.plural(above, 'setting')} of high loss."
     return finished(figure, name=f"{prefix}-cost", study=study, kind="cost", title=title, alt=alt)
 
 
@@ -131,6 +137,25 @@ def _points(axes: Axes, points: Sequence[Entry], colours: Mapping[str, str]) -> 
                 text = f"{arm}, best of {len(own)}" if many else label(point)
                 named.append((flops, loss["mean"], text, colour))
     return named
+
+
+def _cut(axes: Axes, points: Sequence[Entry]) -> int:
+    """Bounds the losses of many settings, lest a few bad ones flatten the others; returns how many are above."""
+    means = sorted(point["loss"]["mean"] for point in points)
+    if len(means) <= MOST_ROWS:
+        return 0
+    low, bulk = means[0], means[math.ceil(BULK * len(means)) - 1]
+    limit = low + 1.5 * (bulk - low)
+    if means[-1] <= limit:
+        return 0
+    ends = [point["loss"] for point in points if point["front"] or point["loss"]["mean"] == low]
+    bottom = min([low, *(loss["low"] for loss in ends if loss["low"] is not None)])
+    top = max([limit, *(loss["high"] for loss in ends if loss["high"] is not None)])
+    above = [point for point in points if point["loss"]["mean"] > top]
+    axes.set_ylim(bottom - 0.05 * (top - bottom), top + 0.05 * (top - bottom))
+    for point in above:
+        axes.plot(point["flops_alone"], top, "^", color=INK, fillstyle="none", markersize=5, clip_on=False)
+    return len(above)
 
 
 def _front(axes: Axes, front: Sequence[Entry]) -> None:

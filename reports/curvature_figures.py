@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.lines import Line2D
 
 from reports import methods, phase_strip, words
-from reports.captions import counted, estimate, failures, families, how_found, in_unit
+from reports.captions import MOST_SAID, counted, estimate, failures, families, how_found, in_unit, listed
 from reports.colours import FAINT
 from reports.labels import slug
 from reports.panels import Drawing, finished, heading, label, lines, name_ends, panel, wide_panels
@@ -74,10 +74,15 @@ def _column(prefix: str, study: Entry, curve: Entry, colours: Mapping[str, str])
     axes.set_xlim(0, last or 1)
     plain_ticks(axes, "x" if log else "xy")
     name_ends(axes, ends)
-    shown = ", ".join(
-        f"{label(s)} {estimate(s['points'][-1], log=s['log'])}"
-        + (f" (step {words.count(s['points'][-1]['step'])})" if s["points"][-1]["step"] != last else "")
-        for s in drawn
+    shown = listed(
+        [
+            (
+                s["points"][-1]["mean"],
+                f"{label(s)} {estimate(s['points'][-1], log=s['log'])}"
+                + (f" (step {words.count(s['points'][-1]['step'])})" if s["points"][-1]["step"] != last else ""),
+            )
+            for s in drawn
+        ]
     )
     mean = "geometric mean" if log else "mean"
     alt = f"{name} over training, {mean} over seeds with 95 % t interval ({counted(drawn)}); at the last measurement: "
@@ -86,9 +91,10 @@ def _column(prefix: str, study: Entry, curve: Entry, colours: Mapping[str, str])
         alt += " Its geometric mean, which one seed moves less, is at the bottom of the ends of the spectrum."
     if phases:
         phase_strip.strip(bars, phases, colours, last)
-        alt += (
-            f" Phases by the rule, of more than half of the trials: {'; '.join(map(phase_strip.phase_words, phases))}."
-        )
+        said = ", are the bars under it; the table counts them."
+        if len(phases) <= MOST_SAID:
+            said = f": {'; '.join(map(phase_strip.phase_words, phases))}."
+        alt += f" Phases by the rule, of more than half of the trials{said}"
     return finished(
         figure, name=f"{prefix}-curvature-{slug(name)}", study=study, kind="curvature", title=name,
         alt=alt + failures(study, name),

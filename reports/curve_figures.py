@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from reports import words
-from reports.captions import estimate, titled, wrapped
+from reports.captions import estimate, listed, titled, wrapped
 from reports.colours import FAINT
 from reports.labels import slug
 from reports.panels import Drawing, finished, full_label, lines, name_ends, panel
@@ -50,7 +50,7 @@ def _learning(
     plain_ticks(axes, "x")
     name_ends(axes, ends)
     finals = sorted((s["points"][-1]["mean"], full_label(s)) for s in drawn)
-    shown = ", ".join(f"{name} {words.number(value)}" for value, name in finals)
+    shown = listed([(value, f"{name} {words.number(value)}") for value, name in finals])
     bayes = f"; the Bayes-optimal loss is {words.number(floor)}" if floor is not None else ""
     alt = f"Learning curves, {title}: final validation loss in {curve['unit']}, mean over seeds: {shown}{bayes}."
     name = f"{prefix}-curve-{slug(curve['metric'])}"
@@ -82,7 +82,8 @@ def _paired(
     )
     plain_ticks(axes)
     name_ends(axes, ends)
-    shown = ", ".join(f"{full_label(one)} {estimate(one['points'][-1])}" for one in drawn)
+    finals = [(one["points"][-1], full_label(one)) for one in drawn]
+    shown = listed([(last["mean"], f"{name} {estimate(last)}") for last, name in finals])
     title = titled(f"Difference from {reference}, {words.stratum(curve['metric'])}", curve["task"])
     alt = f"{title}, in {curve['unit']}, taken seed by seed: at the last evaluation {shown}."
     name = f"{prefix}-paired-{slug(curve['metric'])}"
@@ -90,13 +91,12 @@ def _paired(
 
 
 def _focus(axes: Axes, series: Sequence[Mapping[str, Any]], floor: float | None) -> None:
-    """Cuts the initial fall off the top where it would flatten everything else."""
+    """Cuts the initial fall, and the width of its band, off where they would flatten everything else."""
     points = [p for s in series for p in s["points"]]
     last = max(p["step"] for p in points)
-    late = [p["high"] if p["high"] is not None else p["mean"] for p in points if p["step"] >= 0.05 * last]
-    bottom = min(
-        [p["low"] if p["low"] is not None else p["mean"] for p in points] + ([floor] if floor is not None else [])
-    )
-    top = max(late)
+    late = [p for p in points if p["step"] >= 0.05 * last]
+    top = max(p["high"] if p["high"] is not None else p["mean"] for p in late)
+    lows = [p["low"] if p["low"] is not None else p["mean"] for p in late]
+    bottom = min([*lows, *(p["mean"] for p in points), *([floor] if floor is not None else [])])
     room = 0.06 * (top - bottom) or 0.05 * abs(top) or 1.0
     axes.set_ylim(bottom - room, top + room)

@@ -10,12 +10,12 @@ import seaborn as sns
 
 from reports.captions import titled
 from reports.colours import FAINT, INK, PALETTE
-from reports.importances import EVALUATORS
+from reports.importances import EVALUATORS, WORDS
 from reports.labels import slug
 from reports.panels import Drawing, finished, panel, short
 
 MOST_BARS = 12
-WIDTH = 36
+WIDTH = 40
 """Letters of a title that fit beside the names of the bars."""
 NAMES = {"val_loss": "final loss", "val_exact": "final exact match"}
 
@@ -70,7 +70,7 @@ def importance_figures(
     """
     for number, entry in enumerate(entries):
         rows = [
-            {"key": row["key"], "share": row[name], "evaluator": name}
+            {"key": row["key"], "share": row[name], "evaluator": WORDS[name]}
             for row in entry["keys"][:MOST_BARS]
             for name in EVALUATORS
             if row[name] is not None
@@ -79,11 +79,11 @@ def importance_figures(
         axes.grid(visible=False, axis="y")
         axes.grid(visible=True, axis="x")
         columns = {name: [row[name] for row in rows] for name in ("share", "key", "evaluator")}
-        colours = dict(zip(EVALUATORS, (PALETTE[0], FAINT), strict=True))
+        colours = dict(zip(WORDS.values(), (INK, FAINT), strict=True))
         sns.barplot(
             x=columns["share"], y=columns["key"], hue=columns["evaluator"], palette=colours, saturation=1, ax=axes
         )
-        title = f"{entry['arm']}: what {entry['metric']} depends on"
+        title = f"{entry['arm']}: importance for {entry['metric']}"
         axes.set(title=textwrap.fill(title, WIDTH), xlabel="share of the importance", ylabel="")
         axes.legend(title="", frameon=False, loc="lower right")
         yield finished(

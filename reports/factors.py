@@ -101,7 +101,8 @@ def _entry(values: Values, arms: Sequence[str], name: str) -> dict[str, Any]:
     every = sorted({seed for by_seed in own.values() for seed in by_seed})
     seeds = [seed for seed in every if all(seed in by_seed for by_seed in own.values())]
     if len(seeds) < 2:
-        return head | {"reason": f"every setting has a value in {len(seeds)} seeds, and at least 2 are needed"}
+        known = "one seed alone has" if seeds else "no seed has"
+        return head | {"reason": f"{known} a value in every setting, and at least 2 are needed"}
     table = np.array([[own[cell][seed] for seed in seeds] for cell in cells]).reshape([*map(len, levels), len(seeds)])
     if what.scale == "log" and table.min() <= 0:
         return head | {"reason": "a value has no logarithm"}

@@ -15,6 +15,8 @@ from studies.proposals import search_digest
 from studies.study import Study
 
 EVALUATORS = ("ped-anova", "fanova")
+WORDS = {"ped-anova": "PED-ANOVA", "fanova": "fANOVA"}
+"""What they are called."""
 
 
 def importances(study: Study, frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -51,7 +53,13 @@ def sentence(entry: Mapping[str, Any]) -> str:
         name: max((row for row in entry["keys"] if row[name] is not None), key=lambda row: row[name], default=None)
         for name in EVALUATORS
     }
-    shown = [f"{row['key']} by {name} ({row[name]:.2f})" for name, row in tops.items() if row is not None]
-    agree = len({row["key"] for row in tops.values() if row is not None}) == 1
-    verdict = "matters most" if agree else "matter most: the two ask different things"
-    return f"For {entry['metric']} of {entry['arm']} ({entry['settings']} settings), {', '.join(shown)} {verdict}."
+    known = {name: row for name, row in tops.items() if row is not None}
+    by = [f"by {WORDS[name]} ({row[name]:.2f})" for name, row in known.items()]
+    keys = [f"on {row['key']}" for row in known.values()]
+    if len(set(keys)) == 1:
+        shown, open_ = f"{keys[0]}, {' and '.join(by)}", ""
+    else:
+        shown = " and ".join(f"{key} {how}" for key, how in zip(keys, by, strict=True))
+        open_ = ": the two ask different things"
+    of = f"{entry['metric']} of {entry['arm']} ({entry['settings']} settings)"
+    return f"{of} depends most {shown}{open_}."

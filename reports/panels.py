@@ -132,7 +132,7 @@ def label(series: Mapping[str, Any]) -> str:
     """How a series is called: its arm, and its setting, or of how many settings it is the mean or the best."""
     if series.get("settings", 1) > 1:
         return f"{series['arm']}, {'best' if series['best'] else 'mean'} of {series['settings']}"
-    return f"{series['arm']} {words.setting(series['setting'])}".strip()
+    return f"{series['arm']} ({words.setting(series['setting'])})" if series["setting"] else str(series["arm"])
 
 
 def full_label(series: Mapping[str, Any]) -> str:
@@ -214,10 +214,18 @@ def name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         )  # fmt: skip
 
 
-def name_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
-    """Names beside their points: of eight places the first that touches no other name and no point."""
-    at = {i: axes.transData.transform((x, y)) * 72 / axes.figure.dpi for i, (x, y, _, _) in enumerate(points)}
-    taken = [(x - 4.0, y - 4.0, x + 4.0, y + 4.0) for x, y in at.values()]
+def name_points(
+    axes: Axes, points: Sequence[tuple[float, float, str, str]], among: Sequence[tuple[float, float]] = ()
+) -> None:
+    """Names beside their points: of eight places the first that touches the fewest other names and points.
+
+    Args:
+        axes: in their final places.
+        points: x, y, name and colour.
+        among: x and y of points without a name.
+    """
+    at = [axes.transData.transform((x, y)) * 72 / axes.figure.dpi for x, y in (*((p[0], p[1]) for p in points), *among)]
+    taken = [(x - 4.0, y - 4.0, x + 4.0, y + 4.0) for x, y in at]
     for i, (x, y, whole, colour) in enumerate(points):
         name = short(whole)
         wide, high = 6.3 * len(name), 12.0
@@ -226,8 +234,7 @@ def name_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> 
         boxes = {
             (dx, dy): (at[i][0] + dx, at[i][1] + dy, at[i][0] + dx + wide, at[i][1] + dy + high) for dx, dy in places
         }
-        free = [place for place, box in boxes.items() if not any(_overlap(box, other) for other in taken)]
-        place = free[0] if free else places[0]
+        place = min(places, key=lambda one: sum(_overlap(boxes[one], other) for other in taken))
         taken.append(boxes[place])
         axes.annotate(name, (x, y), xytext=place, textcoords="offset points", color=colour, fontsize=10)
 

@@ -90,11 +90,19 @@ def _environment() -> jinja2.Environment:
         "p_value": words.p_value,
         "plural": words.plural,
         "setting": words.setting,
+        "terms": _terms,
         "duration": _duration,
         "slug": slug,
         "headings": headings,
+        "parted": lambda sentence: sentence.split(": ", 1),
     }
     return environment
+
+
+def _terms(values: Mapping[str, Any]) -> Markup:
+    """Axis values as `words.setting` has them, none broken in itself at the end of a line."""
+    each = (words.setting({key: value}) for key, value in values.items())
+    return Markup(", ").join(Markup('<span class="term">{}</span>').format(one) for one in each)
 
 
 def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str, Any]:
@@ -133,6 +141,7 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
         "metrics": metrics,
         "heads": {name: board.head(name) for name in metrics},
         "cells": lambda row, name: board.cell(row["metrics"].get(name), decimals[name]),
+        "roles": {"tune": "while tuning", "confirm": "on a fresh seed"},
         "tally": {v: sum(c["verdict"] == v for c in report["claims"]) for v in _VERDICTS},
         "colours": {arm: colours.PALETTE.index(colour) for arm, colour in arm_colours(report).items()},
         "version": report["provenance"]["version"],

@@ -36,7 +36,7 @@ def switch_figures(prefix: str, study: Mapping[str, Any], colours: Mapping[str, 
         return  # the table says as much as points at a single step
     yield _drops(prefix, study, dropped, colours)
     recovered = [arm for arm in dropped if any(point["recovery"]["trials"] for point in arm["settings"])]
-    if recovered:
+    if any(_known(arm, _recovery) for arm in recovered):  # else the table says that none is back
         yield _recoveries(prefix, study, recovered, colours)
 
 

@@ -1,8 +1,9 @@
 r"""Texts as LaTeX that shows them and does nothing: no character of a study is a command, a comment or an argument.
 
 What a character of ASCII means to TeX is taken from it; mathematics that loopsweep itself writes (``≤``, ``×``,
-``ω²``) becomes mathematics; Latin letters stay as they are, as LaTeX reads UTF-8 since 2018. For any other character
-plain pdfLaTeX has no glyph and would stop, so its number is shown. The result holds in a cell of a table as well: no
+``ω²``) becomes mathematics; Latin letters stay as they are, as LaTeX reads UTF-8 since 2018, where the encoding that it
+begins with (OT1) has them or can put the accent on. Any other character would stop plain pdfLaTeX, so its number is
+shown. The result holds in a cell of a table as well: no
 line break, no bracket that a row end before it could take for an argument.
 """
 
@@ -54,6 +55,9 @@ _MATH = {
     **{"¹": "^1", "²": "^2", "³": "^3", "⁴": "^4", "ⁿ": "^n", "₀": "_0", "₁": "_1", "₂": "_2"},
 }
 
+_WHOLE = frozenset("ÆæØøßıŁłŒœĲĳ")
+"""Latin letters without an accent that OT1 has."""
+
 
 def tex(value: Any) -> Tex:
     """A value as LaTeX that shows it, in one line; what is `Tex` already stays as it is."""
@@ -72,6 +76,12 @@ def _character(one: str) -> str:
         return " "
     if one.isascii() and one.isprintable():
         return one
-    if "\u00c0" <= one <= "\u017f" and unicodedata.category(one).startswith("L"):
+    if "\u00c0" <= one <= "\u017f" and (one in _WHOLE or _accented(one)):
         return one
     return rf"\texttt{{U+{ord(one):04X}}}"
+
+
+def _accented(one: str) -> bool:
+    """Whether a character is an ASCII letter with accents, none of them an ogonek, which OT1 cannot put on."""
+    parts = unicodedata.normalize("NFD", one)
+    return len(parts) > 1 and parts[0].isascii() and parts[0].isalpha() and "\u0328" not in parts

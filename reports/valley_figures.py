@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from reports import words
-from reports.captions import counted, estimate, failures, in_unit
+from reports.captions import counted, estimate, failures, in_unit, listed
 from reports.labels import slug
 from reports.panels import Drawing, finished, full_label, lines, name_ends, panel
 from reports.ticks import log_ticks, plain_ticks
@@ -51,7 +51,7 @@ def _curve(prefix: str, study: Entry, entry: Entry, drawn: Sequence[Entry], colo
     _scales(axes, entry, drawn, log=entry["log"])
     axes.set(title=title, ylabel=name + in_unit(entry["unit"], log=entry["log"]))
     name_ends(axes, ends)
-    shown = "; ".join(f"{full_label(s)} {_at_tau(study, entry, s)}" for s in drawn)
+    shown = listed([_at_tau(study, entry, s) for s in drawn], "; ")
     mean = "geometric mean" if entry["log"] else "mean"
     where = "; drawn where every trial has a value above 0" if entry["log"] else ""
     alt = (
@@ -73,7 +73,7 @@ def _paired(prefix: str, study: Entry, entry: Entry, drawn: Sequence[Entry], col
     title = f"{_TITLES.get(name, name)}, seed by seed"
     axes.set(title=title, ylabel=f"{name} {relation} {reference}{' (log)' if entry['log'] else ''}")
     name_ends(axes, ends)
-    shown = "; ".join(f"{full_label(s)} {_at_tau(study, entry, s)}" for s in drawn)
+    shown = listed([_at_tau(study, entry, s) for s in drawn], "; ")
     kind = "Ratio to" if entry["log"] else "Difference from"
     mean = "geometric mean" if entry["log"] else "mean"
     alt = (
@@ -120,10 +120,11 @@ def _moving(drawn: Sequence[Entry]) -> tuple[float, float]:
     return places[max(min(starts), min(moved) - 1)], places[min(len(places) - 1, max(moved) + 1)]
 
 
-def _at_tau(study: Entry, entry: Entry, series: Entry) -> str:
-    """What a line says at the study's τ (or nearest to it), or at the first rank."""
+def _at_tau(study: Entry, entry: Entry, series: Entry) -> tuple[float, str]:
+    """The value of a line at the study's τ (or nearest to it), or at the first rank, and what is said of it."""
     ranked = entry["x"].startswith("rank")
     wanted = 1.0 if ranked else study["panels"]["tau"]
     at = min(series["points"], key=lambda p: abs(p["x"] - wanted) if ranked else max(p["x"] / wanted, wanted / p["x"]))
     place = words.count(at["x"]) if ranked else words.number(at["x"], 2)
-    return f"{estimate(at, log=entry['log'])} at {entry['x'].partition(' ')[0]} {'' if ranked else '= '}{place}"
+    where = f"{entry['x'].partition(' ')[0]} {'' if ranked else '= '}{place}"
+    return at["mean"], f"{full_label(series)} {estimate(at, log=entry['log'])} at {where}"

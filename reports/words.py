@@ -61,6 +61,14 @@ def setting(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key.rpartition('.')[2]} = {_cell(value)}" for key, value in values.items())
 
 
+def searched(entry: Mapping[str, Any]) -> str:
+    """Which setting stands for an arm of a search."""
+    if entry["of"] == 1:
+        return f"{entry['arm']} has a single setting."
+    best = f"{entry['arm']} is the best of its {entry['of']} settings by mean {entry['metric']}"
+    return f"{best}: {setting(entry['setting'])}."
+
+
 def confirmed(entry: Mapping[str, Any]) -> str:
     """What fresh seeds say of a setting that was among the best."""
     place = "the best" if entry["place"] == 1 else f"place {entry['place']}"
@@ -95,15 +103,20 @@ def factors(entry: Mapping[str, Any]) -> str:
     return f"Of the variance of the {of}: {shown}; seeds and settings together leave {fixed(100 * rest, 1)} %."
 
 
-def boundary(entry: Mapping[str, Any]) -> str:
-    """Where the best value of what was tuned lies at an end of what was tried."""
-    where = f"{entry['key']} of {entry['arm']}: the best value, {_cell(entry['value'])}, is "
-    if entry["kind"] == "search":
-        where += f"at the {entry['end']} end of what was searched ({_cell(entry['low'])} … {_cell(entry['high'])})"
+def boundary(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Where the best value of what was tuned lies at an end of what was tried, in arms that tried the same."""
+    first = entries[0]
+    tried = f"({_cell(first['low'])} … {_cell(first['high'])})"
+    if first["kind"] == "search":
+        where = f"at the {first['end']} end of what was searched {tried}"
+        arms = [f"{one['arm']} {_cell(one['value'])}" for one in entries]
     else:
-        where += f"the {entry['end']} of those tried ({_cell(entry['low'])} … {_cell(entry['high'])})"
-        where += f" in {entry['settings']} of {plural(entry['of'], 'setting')}" if entry["of"] > 1 else ""
-    return f"{where}; a better one may lie beyond, so extend the range before you trust what was compared."
+        where = f"the {first['end']} of those tried {tried}"
+        shares = [f" in {one['settings']} of {one['of']} settings" if one["of"] > 1 else "" for one in entries]
+        arms = [one["arm"] + share for one, share in zip(entries, shares, strict=True)]
+        where = f"{_cell(first['value'])}, {where}"
+    beyond = "A better one may lie beyond, so extend the range before you trust what was compared."
+    return f"The best value of {first['key']} is {where}: {', '.join(arms)}. {beyond}"
 
 
 def _cell(value: Any) -> str:

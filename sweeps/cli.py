@@ -172,7 +172,8 @@ def confirm(
     """Run the best settings again, on fresh seeds.
 
     The best of many looks better than it is on the seeds that chose it. Fresh seeds are derived by hash; the report
-    puts the two estimates side by side. The same command resumes; a larger --top or --seeds adds to what is there.
+    puts the two estimates side by side. Claims of a search are decided on these seeds, once the best setting of each of
+    their arms was run (--top 1 --arm NAME). The same command resumes; a larger --top or --seeds adds to what is there.
     """
     from sweeps import commands_confirm, commands_run
 

@@ -29,8 +29,9 @@ function fill() {
   at("facet").append(option("", "none"));
   const faceted = sorts.filter((key) => key.values.length > 1 && key.values.length <= MOST_FACETS);
   at("facet").append(...faceted.map((key) => option(sorts.indexOf(key), key.name)));
-  const axis = sorts.findIndex((key) => keys.includes(key));
-  at("x").value = axis >= 0 ? `key ${axis}` : "key 0";
+  const reach = (key) => new Set(trials.arm.filter((_, i) => key.of[i] >= 0)).size; // arms that have a value
+  const widest = keys.reduce((most, key) => (most && reach(most) >= reach(key) ? most : key), null);
+  at("x").value = `key ${widest ? sorts.indexOf(widest) : 0}`;
   arms.forEach((arm, i) => {
     const label = document.createElement("label"), box = document.createElement("input");
     box.type = "checkbox";

@@ -41,7 +41,7 @@ function chart(asked, rows, drawn) {
   const y = { zero: false, nice: true, ...(log ? { type: "log" } : {}) };
   if (asked.step && !log) { // the first fall would flatten all that matters
     const last = Math.max(...rows.map((row) => row.x)), late = drawn.filter((row) => row.x >= 0.05 * last);
-    const tops = late.map((row) => row.high ?? row.y), lows = drawn.map((row) => row.low ?? row.y);
+    const tops = late.map((row) => row.high ?? row.y), lows = [...late.map((row) => row.low ?? row.y), ...drawn.map((row) => row.y)];
     const low = lows.reduce((a, b) => Math.min(a, b), Infinity), high = tops.reduce((a, b) => Math.max(a, b), -Infinity);
     if (high > low) Object.assign(y, { domain: [low - 0.05 * (high - low), high + 0.05 * (high - low)], nice: false });
   }

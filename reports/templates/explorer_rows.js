@@ -15,6 +15,7 @@ const sorts = [armKey, ...several, ...keys, seedKey];
 const numeric = (key) => key.values.every((value) => typeof value === "number");
 const title = (metric) => metric.label + (metric.unit ? ` (${metric.unit})` : "");
 
+const MOST_JOINED = 12; // values of a key whose means a line joins: more are those of a search, which differ in all keys
 const NONE = "–"; // of a trial on which a key does not act
 const named = (key, i) => (key.of[i] < 0 ? NONE : String(key.values[key.of[i]]));
 const compared = (i) => fact.role.of[i] >= 0 && fact.role.values[fact.role.of[i]] === "compare";
@@ -67,6 +68,7 @@ function means(rows, asked) {
   const ratio = asked.y.log && rows.every((row) => row.y > 0);
   const to = ratio ? Math.log : (v) => v, back = ratio ? Math.exp : (v) => v;
   const found = [];
+  const apart = asked.xMetric || (asked.xKey && asked.xKey.values.length > MOST_JOINED);
   for (const { line, own } of groups.values()) {
     if (asked.step && own.length < lines.get(line).size) continue; // a mean that some leave would be that of others
     const seeds = new Map();
@@ -78,7 +80,7 @@ function means(rows, asked) {
     const x = asked.xMetric ? average(own.map((row) => row.x)) : own[0].x;
     found.push({
       k: "m", i: own[0].i, x, y: back(mean), low: back(mean - half), high: back(mean + half), n, known, c: own[0].c,
-      f: own[0].f, p: asked.xMetric ? found.length : line, trials: own.length,
+      f: own[0].f, p: apart ? found.length : line, trials: own.length,
     });
   }
   return found;

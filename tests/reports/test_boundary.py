@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reports.boundary import boundaries
+from reports.boundary import boundaries, sentences
 from reports.tables import Tables
 from studies.expand import expand
 from studies.spec import parse_study
@@ -59,8 +59,14 @@ def test_a_winner_at_an_end_is_flagged_with_the_number_of_settings():
         ("single", "train.lr", "lowest", 1e-3, 1, 1),
     ]
     assert rows[0]["sentence"].startswith(
-        "train.lr of looped: the best value, 0.01, is the highest of those tried (0.001 … 0.01) in 1 of 2 settings"
+        "The best value of train.lr is 0.01, the highest of those tried (0.001 … 0.01): looped in 1 of 2 settings."
     )
+
+
+def test_arms_that_tried_the_same_share_a_sentence():
+    rows = tuned(rate, **{"train.lr": [1e-3, 3e-3, 1e-2]})
+    (sentence,) = sentences(rows)
+    assert "(0.001 … 0.01): looped in 2 of 2 settings, single." in sentence
 
 
 def test_an_end_beyond_which_nothing_lies_is_no_boundary():

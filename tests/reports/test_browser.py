@@ -90,6 +90,27 @@ def test_the_page_asks_for_nothing_logs_nothing_and_shows_every_panel(browser, p
     assert all(high and role == "img" and any(c.isdigit() for c in alt) for high, role, alt in figures)
 
 
+def test_a_page_of_two_studies_compares_them_first_and_links_each_panel_of_both(browser, tmp_path):
+    arms = ARMS[:1]
+    both = [
+        (study(claims(*CLAIMS[2:2], arms=arms), arms=arms, name=name), results(arms, range(3), study=name))
+        for name in ("first", "second")
+    ]
+    page = write(both, store=str(tmp_path / "store"), out=tmp_path / "out")
+    browser.media()
+    browser.size(390, 844, phone=True)
+    browser.open(page)
+    assert browser.run(WAIT) > 0
+    assert (browser.asked, browser.logged, browser.threw) == ([page.as_uri()], [], [])
+    heads = browser.run("[...document.querySelectorAll('main h2, main h3')].map((h) => [h.id, h.textContent])")
+    assert len({id for id, _ in heads}) == len(heads)
+    assert [text for _, text in heads].count("Leaderboard") == 2
+    assert heads[0][1] == "Across studies"
+    links = browser.run("[...document.querySelectorAll('nav a')].map((a) => a.hash.slice(1))")
+    assert links == [id for id, _ in heads]
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+
+
 def test_the_explorer_draws_what_is_chosen(browser, page):
     browser.size(1280, 900)
     browser.open(page)

@@ -204,7 +204,7 @@ def test_an_incomplete_pair_leaves_n_and_is_counted():
     frames = results(ended={("single", 3): "failed"})
     (claim,) = judged(frames, LOWER)
     assert (claim["n"], claim["seeds"], claim["incomplete"]) == (4, [0, 1, 2, 4], 1)
-    assert claim["notes"][0] == "1 incomplete pair left n (seeds 3)."
+    assert claim["notes"][0] == "Seed 3 left out of n: a pair is incomplete."
     assert claim["verdict"] == "supported"
 
 

@@ -187,6 +187,9 @@ def test_payloads_are_no_formula_no_command_and_no_escape(payload):
 
 def test_texts_in_latex_keep_their_characters():
     assert tex("50 % of a_b & c") == r"50 \% of a\_b \& c"
+    # What plain pdfLaTeX stops at, of the letters of Latin-1 and Latin Extended-A (docs/log.md, 2026-11-30).
+    stops = "ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲųſ"
+    assert {chr(c) for c in range(0xC0, 0x180) if "U+" in tex(chr(c))} == {*stops, "÷"}
     assert tex("≤ ω² −1 é 中\n--") == r"$\leq$ $\omega$$^2$ $-$1 é \texttt{U+4E2D} -{}-"
     assert tex(r"\input{x}") == r"\textbackslash{}input\{x\}"
     with pytest.raises(ValueError, match="command"):

@@ -111,3 +111,13 @@ def test_tasks_have_fronts_of_their_own():
     assert all(any(p["front"] for p in entry["points"]) for entry in both)
     assert all(p["setting"] == {} for entry in both for p in entry["points"])
     assert sum(d.kind == "cost" for d in draw(report)) == 2
+
+
+def test_a_setting_far_above_the_others_does_not_flatten_them():
+    arms = [Arm(name="a", axes={"train.lr": [i / 100 for i in range(1, 21)]})]
+    frames = results(arms, seeds=range(2), curvature=False)
+    bad = frames.trials_["train.lr"] == 0.2
+    report = report_of(frames.with_trials(final_val_loss=frames.trials_["final_val_loss"] + 90.0 * bad), arms)
+    (cost,) = [d for d in draw(report) if d.kind == "cost"]
+    assert "Above the axis (triangles): 1 setting of high loss." in cost.alt
+    assert cost.figure.axes[0].get_ylim()[1] < 10

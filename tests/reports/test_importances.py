@@ -46,13 +46,13 @@ def test_the_last_batch_counts_with_both_evaluators_and_the_largest_first(study)
         {"key": "model.width", "ped-anova": 0.3, "fanova": 0.1},
     ]
     assert entry["settings"] == 40
-    assert entry["sentence"].endswith("train.lr by ped-anova (0.70), train.lr by fanova (0.90) matters most.")
+    assert entry["sentence"].endswith("depends most on train.lr, by PED-ANOVA (0.70) and by fANOVA (0.90).")
 
 
 def test_evaluators_that_disagree_are_said_to(study):
     rows = [*AGREED[:2], ("ped-anova", 4, "train.lr", 0.2), ("ped-anova", 4, "model.width", 0.8)]
     (entry,) = importances(study, frame(study, *rows))
-    assert "model.width by ped-anova (0.80), train.lr by fanova (0.90) matter most: the two ask" in entry["sentence"]
+    assert "on model.width by PED-ANOVA (0.80) and on train.lr by fANOVA (0.90): the two ask" in entry["sentence"]
 
 
 def test_rows_of_another_search_and_studies_without_one_have_none(study):
