@@ -161,5 +161,5 @@ def stage_rules(stages: Sequence[StageConfig], steps: int) -> list[tuple[str, st
 
 
 def step_of(value: float | int, steps: int) -> int:
-    """A step given as such (integer), or as a share of the steps (float), rounded half up."""
-    return value if isinstance(value, int) else math.floor(value * steps + 0.5)
+    """A step given as such (integer), or as a share of the steps (float), rounded half up; far beyond the end, 2^63."""
+    return value if isinstance(value, int) else math.floor(min(value * steps + 0.5, 2.0**63))

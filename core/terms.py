@@ -89,13 +89,18 @@ def _declared(section: Any) -> tuple[dict[str, Any], dict[str, Field[Any]]]:
     return get_type_hints(section), {f.name: f for f in fields(section)}
 
 
+MANY = 32
+"""So many names are listed in a message."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` — did you mean 'x'?`` for the closest of `known`, else the list of what there is."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
-    return "known are " + ", ".join(sorted(known))
+    more = f" and {len(known) - MANY} more" if len(known) > MANY else ""
+    return "known are " + ", ".join(sorted(known)[:MANY]) + more
 
 
 def fixed_count(hint: Any) -> int | None:
@@ -113,8 +118,9 @@ def _type_name(hint: Any) -> str:
         item = get_args(hint)[0]
         if (count := fixed_count(hint)) is not None:
             return f"a list of {count}, each {_type_name(item)}"
-        of = f"tables of {', '.join(terms(cast(type, item)))}" if is_dataclass(item) else _type_name(item)
-        return f"a list of {of}"
+        if is_dataclass(item):
+            return f"a list of tables of {', '.join(terms(cast(type, item)))}"
+        return f"a list, each {_type_name(item)}"
     if is_dataclass(hint):
         return f"a table of {', '.join(terms(cast(type, hint)))}"
     return {int: "an integer", float: "a number", bool: "true or false", str: "a text"}.get(hint, str(hint))

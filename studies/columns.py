@@ -34,7 +34,7 @@ class Column:
     @property
     def field(self) -> Any:
         """The pyarrow field, with unit, class and meaning in its metadata."""
-        metadata = {"class": self.kind, "doc": self.doc} | ({"unit": self.unit} if self.unit else {})
+        metadata = {"class": self.kind, "doc": self.doc, "unit": self.unit}
         return pa.field(self.name, self.type, metadata=metadata)
 
 

@@ -42,13 +42,16 @@ def formatted(result: pa.Table, form: str, *, width: int | None = None) -> bytes
             ``…``, until lines fit or no text is longer than `LEAST_WIDTH`. Numbers never are.
 
     Raises:
-        InputError: for an unknown form.
+        InputError: for an unknown form, and for values that Parquet has no form for.
     """
     if form not in FORMS:
         raise InputError([Problem("--format", f"unknown format {form!r}; {nearest(form, FORMS)}")])
     if form == "parquet":
         buffer = io.BytesIO()
-        pq.write_table(result, buffer, compression="zstd")
+        try:
+            pq.write_table(_spans_as_text(result), buffer, compression="zstd")
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+            raise InputError([Problem("--format", f"parquet cannot hold the result ({error}); CAST it")]) from error
         return buffer.getvalue()
     rows = list(_rows(result))
     if form == "json":
@@ -56,6 +59,27 @@ def formatted(result: pa.Table, form: str, *, width: int | None = None) -> bytes
         return ("[" + ",\n ".join(objects) + "]\n").encode()
     cells = [["" if value is None else _text(value) for value in row] for row in rows]
     return _csv(result.column_names, cells) if form == "csv" else _aligned(result, cells, width)
+
+
+def _spans_as_text(result: pa.Table) -> pa.Table:
+    """The same with intervals (differences of times) as texts, which Parquet has a form for."""
+    for place, field in enumerate(result.schema):
+        if pa.types.is_interval(field.type):
+            texts = [None if span is None else _span(span) for span in result.column(place).to_pylist()]
+            result = result.set_column(place, field.name, pa.array(texts, pa.string()))
+    return result
+
+
+def _span(span: Any) -> str:
+    """An interval in SQL's words: ``1 month 3 days 00:01:02.5``."""
+    months, days, nanoseconds = span
+    words = [f"{count} {unit}{'s' * (abs(count) != 1)}" for count, unit in ((months, "month"), (days, "day")) if count]
+    if nanoseconds or not words:
+        seconds, rest = divmod(abs(nanoseconds), 10**9)
+        point = f".{rest:09d}".rstrip("0").rstrip(".")
+        sign = "-" * (nanoseconds < 0)
+        words.append(f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}")
+    return " ".join(words)
 
 
 def _rows(result: pa.Table) -> Iterator[list[Any]]:
@@ -75,6 +99,8 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()
+    if isinstance(value, pa.MonthDayNano):
+        return _span(value)
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dict):
@@ -128,10 +154,16 @@ def _cut(text: str, width: int) -> str:
 
 
 def publish(path: Path, content: bytes) -> None:
-    """Writes a file that appears wholly under its name, in place of one that is there, or not at all."""
+    """Writes a file that appears wholly under its name, in place of one that is there, or not at all.
+
+    Raises:
+        OSError: which names the file, where it cannot be written.
+    """
     fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         fresh.write_bytes(content)
         fresh.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         fresh.unlink(missing_ok=True)

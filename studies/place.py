@@ -113,8 +113,10 @@ def place_of(name: str | Path) -> Place:
     """The place of a name: ``s3://BUCKET/PREFIX``, or a directory.
 
     Raises:
-        InputError: for an address of another kind.
+        InputError: for an address of another kind, and for an empty name.
     """
+    if name == "":
+        raise InputError([Problem("--store", "must be a directory or s3://BUCKET/PREFIX, got nothing")])
     scheme = None if isinstance(name, Path) else _SCHEME.match(name)
     if scheme is None:
         from studies.directory import Directory

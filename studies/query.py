@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import re
 import subprocess
 import sys
 import threading
@@ -27,8 +26,8 @@ import duckdb
 import pyarrow as pa
 
 from core.errors import InputError, StoreError
-from core.quantities import CURVES, QUANTITIES, point, quantity_of
 from core.terms import nearest
+from studies.query_errors import said
 from studies.views import VIEWS
 
 if TYPE_CHECKING:
@@ -40,10 +39,6 @@ MEMORY_BYTES = 2 << 30
 
 _NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _SOURCES = frozenset({"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY"})
-_MISSED = re.compile(r'column (?:named )?"(\w+)"')
-"""The column that DuckDB did not find, in its message."""
-_OWN_VIEWS = {"spectrum": "spectra", "loss_surface": "surfaces"}
-"""Quantities that have a view of their own."""
 _TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest", "json_each", "json_tree"})
 _REFUSED_PREFIXES = ("duckdb_", "pg_", "pragma_", "has_", "inet_", "read_", "current_", "json_serialize_", "parquet_")
 _REFUSED_FUNCTIONS = frozenset(
@@ -77,8 +72,8 @@ def check_query(sql: str) -> None:
     Raises:
         InputError: with what is not allowed, and what is.
     """
-    if "\0" in sql:
-        raise InputError("the query holds a null character")
+    if "\0" in sql or not _is_text(sql):
+        raise InputError("a query is text in UTF-8 without a null character")
     try:
         with duckdb.connect(config={"threads": 1}) as parser:
             statements = parser.extract_statements(sql)
@@ -87,7 +82,7 @@ def check_query(sql: str) -> None:
                 raise InputError(f"a query is exactly one SELECT (or WITH … SELECT), got {kinds}")
             text = parser.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0][0]
     except duckdb.Error as error:
-        raise InputError(_first_lines(error)) from error
+        raise InputError(said(str(error))) from error
     tree = json.loads(text)
     if tree["error"]:
         raise InputError(f"the query cannot be taken: {tree['error_message']}; write it as one plain SELECT")
@@ -98,6 +93,15 @@ def check_query(sql: str) -> None:
         _check_node(node, own)
 
 
+def _is_text(sql: str) -> bool:
+    """Whether it can be written as UTF-8: bytes of a command line that are none can't."""
+    try:
+        sql.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_node(node: Mapping[str, Any], own: set[str]) -> None:
     """Refuses what one node of the syntax tree must not be."""
     kind = node.get("type")
@@ -106,7 +110,8 @@ def _check_node(node: Mapping[str, Any], own: set[str]) -> None:
     for place in ("from_table", "left", "right"):
         source = node.get(place)
         if isinstance(source, dict) and "alias" in source and "sample" in source and source["type"] not in _SOURCES:
-            raise InputError(f"a query reads views and subqueries, not {source['type']}")
+            way = "; `loopsweep tables STUDY` describes the views" if source["type"] == "SHOW_REF" else ""
+            raise InputError(f"a query reads views and subqueries, not {source['type']}{way}")
     if kind == "BASE_TABLE":
         path = [str(part) for part in node["qualified_name"]["path"]]
         name = path[-1].lower()
@@ -145,35 +150,6 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
             stack.extend(item.values())
         elif isinstance(item, list):
             stack.extend(item)
-
-
-def _first_lines(error: Exception) -> str:
-    """DuckDB's message without the drawing of where in the text."""
-    return str(error).split("\n\nLINE ")[0].strip()
-
-
-def _hinted(message: str) -> str:
-    """DuckDB's message with, where a column is missed that is no column but a quantity, where its numbers are."""
-    missed = _MISSED.search(message)
-    name = missed[1].lower() if missed else ""
-    quantity = QUANTITIES.get(name)
-    if (of_curve := point(name)) is not None:
-        way = f"ask for {quantity_of(name)}, with {of_curve.x} in measure.{CURVES[of_curve.curve].listed}"
-        return f"{name} is no column here: no trial of the study measures it; {way}"
-    if name in CURVES or (quantity is not None and quantity.curves):
-        curves = [name] if name in CURVES or quantity is None else list(quantity.curves)
-        place = f"points in the view curves: WHERE quantity = '{curves[0]}'"
-        place += "".join(f" or '{other}'" for other in curves[1:])
-        listed = next((curve for curve in curves if CURVES[curve].listed), None)
-        place += f", and a column for each of measure.{CURVES[listed].listed}, as {listed}_8" if listed else ""
-        place += f"; columns {', '.join(quantity.columns)}" if quantity is not None and quantity.columns else ""
-    elif name in _OWN_VIEWS:
-        place = f"rows in the view {_OWN_VIEWS[name]}"
-    elif quantity is not None and name not in quantity.columns:
-        place = f"columns {', '.join(quantity.columns)}"
-    else:
-        return message
-    return f"{name} is no column; it has {place}"
 
 
 def run_query(
@@ -219,9 +195,10 @@ def run_query(
         if status == "store":
             raise StoreError(message)
         if status == "input":
-            raise InputError(_hinted(message))
+            raise InputError(message)
         late = watch is not None and not watch.is_alive()
-        raise InputError(_timeout(timeout_s) if late else f"the query took more memory than {memory_bytes >> 20} MiB")
+        large = f"the query took more memory than {memory_bytes >> 20} MiB; narrow it"
+        raise InputError(_timeout(timeout_s) if late else large)
     except BrokenPipeError as error:
         raise InputError("the process of the query ended before it began") from error
     finally:

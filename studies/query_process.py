@@ -19,6 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from core.errors import InputError, StoreError
+from studies.query_errors import said
 from studies.store import Store
 from studies.views import Views
 
@@ -65,9 +66,8 @@ def main() -> None:
         _say(out, "input", str(error))
         return
     except (duckdb.Error, pa.ArrowException) as error:
-        message = str(error).split("\n\nLINE ")[0].strip()
         slow = f"the query took longer than {timeout_s:g} s; narrow it, or allow more with --timeout"
-        _say(out, "input", slow if late.is_set() else message)
+        _say(out, "input", slow if late.is_set() else said(str(error)))
         return
     finally:
         watch.cancel()

@@ -90,26 +90,39 @@ def bound(query: SavedQuery, given: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a query's parameters: those given, else the defaults.
 
     Raises:
-        InputError: for a parameter that the query does not have.
+        InputError: for a parameter that the query does not have, or a value that is no number where it needs one.
     """
     known = {parameter.name: parameter.default for parameter in query.parameters}
     wrong = [name for name in given if name not in known]
     if wrong:
         hint = nearest(wrong[0], known) if known else "it has none"
         raise InputError([Problem(f"--set {wrong[0]}", f"the query {query.name} has no such parameter; {hint}")])
+    for name, found in given.items():
+        if (rule := _broken(known[name], found)) is not None:
+            raise InputError([Problem(f"--set {name}", f"must be {rule}, as {known[name]}, got {found!r}")])
     return known | dict(given)
+
+
+def _broken(default: Any, found: Any) -> str | None:
+    """What a value must be to stand where a default does, if it is not."""
+    if isinstance(default, str):
+        return None
+    kinds, rule = (int, "a whole number") if isinstance(default, int) else ((int, float), "a number")
+    return None if isinstance(found, kinds) and not isinstance(found, bool) else rule
 
 
 def assignments(texts: Sequence[str]) -> dict[str, Any]:
     """``name=value`` pairs of a command line.
 
     Raises:
-        InputError: for a text without a name.
+        InputError: for a text without a name, and for a name that is given twice.
     """
     found: dict[str, Any] = {}
     for text in texts:
         name, sign, rest = text.partition("=")
         if not sign or not name.isidentifier():
             raise InputError([Problem("--set", f"must be NAME=VALUE, as in loss=1.5, got {text!r}")])
+        if name in found:
+            raise InputError([Problem(f"--set {name}", "is given twice; leave one out")])
         found[name] = value(rest)
     return found

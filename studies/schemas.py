@@ -115,7 +115,7 @@ SPECTRA = Table(
         _STEP,
         text("kind", "exact or slq"),
         _OBSERVED,
-        numbers("eigenvalues", "ascending", "1"),
+        numbers("eigenvalues", "ascending", "nats/token"),
         numbers("weights", "share of the spectrum by eigenvalue", "fraction"),
     ),
 )

@@ -97,7 +97,7 @@ def _locate(source: str | Path) -> tuple[str, Path, str | None]:
     if text in names:
         return shown, names[text], size
     file = f"; the file is {shown}.toml" if Path(f"{shown}.toml").is_file() else ""
-    message = f"no such study in the catalogue; {nearest(text, names)}, or give the path of a .toml file{file}"
+    message = f"no such study in the catalogue, nor the path of a .toml file{file}; {nearest(text, names)}"
     raise InputError([Problem(shown or "STUDY", message)])
 
 
@@ -129,6 +129,8 @@ def _document(path: Path, shown: str) -> dict[str, Any]:
 
     try:
         if not path.exists():
+            if path.is_symlink():
+                raise refuse(f"is a link to {path.readlink()}, which is not there; mend the link")
             beside = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.toml")], n=1)
             raise refuse(f"no such file{f'; did you mean {path.parent / beside[0]}?' if beside else ''}")
         if not path.is_file():

@@ -115,7 +115,8 @@ class Store:
             raise StoreError(f"{self.name}: not a store, and not empty; name another place with --store")
         if found is not None and found != FORMAT:
             version = found.get("version") if isinstance(found, dict) else found
-            raise StoreError(f"{where}: version {version!r} of the format; this loopsweep reads {FORMAT['version']}")
+            rule = f"version {version!r} of the format; this loopsweep reads {FORMAT['version']}"
+            raise StoreError(f"{where}: {rule}; use the loopsweep that wrote it, or another --store")
         if create:
             self.place.prove()
             if found is None:

@@ -15,15 +15,15 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from core.errors import InputError, LoopsweepError
+from core.errors import InputError, LoopsweepError, Problem
 from sweeps import output
 from sweeps.cli_app import app, command
 from sweeps.options import (
+    MAX_TRIALS,
     RESULTS,
     AddressOption,
     ArmOption,
@@ -34,6 +34,7 @@ from sweeps.options import (
     DeviceOption,
     EngineOption,
     ExplainOption,
+    FileOption,
     FormatOption,
     FreshSeedsOption,
     JsonOption,
@@ -84,7 +85,7 @@ def plan(
     study: PlannedArgument = None,
     store: StoreOption = RESULTS,
     explain: ExplainOption = None,
-    max_trials: MaxTrialsOption = 10**6,
+    max_trials: MaxTrialsOption = MAX_TRIALS,
     as_json: JsonOption = False,
 ) -> int:
     """Say what a study would train and cost, before it runs.
@@ -119,7 +120,7 @@ def run(
     retry: RetryOption = "",
     audit: AuditOption = None,
     optuna_storage: OptunaStorageOption = None,
-    max_trials: MaxTrialsOption = 10**6,
+    max_trials: MaxTrialsOption = MAX_TRIALS,
     as_json: JsonOption = False,
 ) -> int:
     """Run what is missing of a study.
@@ -151,8 +152,8 @@ def run(
 def confirm(
     study: StudyArgument,
     *,
-    top: TopOption = 3,
-    seeds: FreshSeedsOption = 10,
+    top: TopOption = "3",
+    seeds: FreshSeedsOption = "10",
     by: ByOption = None,
     arm: ArmOption = None,
     store: StoreOption = RESULTS,
@@ -166,7 +167,7 @@ def confirm(
     checkpoint_minutes: CheckpointOption = "10",
     unit_timeout: TimeoutOption = None,
     retry: RetryOption = "",
-    max_trials: MaxTrialsOption = 10**6,
+    max_trials: MaxTrialsOption = MAX_TRIALS,
     as_json: JsonOption = False,
 ) -> int:
     """Run the best settings again, on fresh seeds.
@@ -204,7 +205,7 @@ def measure(
     workers: WorkersOption = None,
     device: DeviceOption = "cpu",
     unit_timeout: TimeoutOption = None,
-    max_trials: MaxTrialsOption = 10**6,
+    max_trials: MaxTrialsOption = MAX_TRIALS,
     as_json: JsonOption = False,
 ) -> int:
     """Measure curvature at kept states, without training.
@@ -224,7 +225,7 @@ def measure(
 def status(
     study: StudyArgument,
     store: StoreOption = RESULTS,
-    max_trials: MaxTrialsOption = 10**6,
+    max_trials: MaxTrialsOption = MAX_TRIALS,
     as_json: JsonOption = False,
 ) -> int:
     """Count trials by arm: done, running, failed, remaining."""
@@ -250,7 +251,7 @@ def query(
     ] = None,
     store: StoreOption = RESULTS,
     form: FormatOption = None,
-    out: Annotated[Path | None, typer.Option(metavar="F", help="Write to this file, not to stdout.")] = None,
+    out: FileOption = None,
     timeout: Annotated[Any, typer.Option(parser=positive, metavar="S", help="Seconds a query may take.")] = "60",
     as_json: JsonOption = False,
 ) -> int:
@@ -261,9 +262,13 @@ def query(
     """
     from sweeps import commands_query
 
+    if as_json and form not in (None, "json"):
+        raise InputError([Problem("--format", f"{form} does not go with --json; leave one out")])
     form = "json" if as_json else form
     if sql is None:
-        return commands_query.saved(form)
+        if given or out is not None or form not in (None, "table", "json"):
+            raise InputError("missing argument 'SQL'; without one, the saved queries are listed, as a table or --json")
+        return commands_query.saved(study, form)
     return commands_query.query(study, sql, store, given=given or [], form=form, out=out, timeout=timeout)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from sweeps.cli_app import command
-from sweeps.options import OPTUNA_STORAGE, RESULTS, JsonOption, MaxTrialsOption, StoreOption, StudyArgument
+from sweeps.options import MAX_TRIALS, OPTUNA_STORAGE, RESULTS, JsonOption, MaxTrialsOption, StoreOption, StudyArgument
 
 OptunaUrlArgument = Annotated[
     str,
@@ -26,7 +26,7 @@ def export(
     url: OptunaUrlArgument,
     *,
     store: StoreOption = RESULTS,
-    max_trials: MaxTrialsOption = 10**6,
+    max_trials: MaxTrialsOption = MAX_TRIALS,
     as_json: JsonOption = False,
 ) -> int:
     """Write the trials of a study for optuna-dashboard.

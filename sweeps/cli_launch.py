@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from sweeps.cli_app import command
-from sweeps.options import RESULTS, DeviceOption, JsonOption, MaxTrialsOption, StoreOption, StudyArgument
+from sweeps.options import (
+    MAX_TRIALS,
+    RESULTS,
+    DeviceOption,
+    FileOption,
+    JsonOption,
+    MaxTrialsOption,
+    StoreOption,
+    StudyArgument,
+    count,
+)
 from sweeps.slurm_time import seconds_of
 
 LEAST_SECONDS = 300
@@ -66,15 +75,15 @@ def launch(
     *,
     store: StoreOption = RESULTS,
     nodes: Annotated[
-        int | None, typer.Option("--nodes", metavar="N", min=1, help="slurm, kuberay: nodes; silent = 1.")
+        Any, typer.Option("--nodes", parser=count, metavar="N", help="slurm, kuberay: nodes; silent = 1.")
     ] = None,
     workers: Annotated[
-        int | None,
-        typer.Option("--workers", metavar="N", min=1, help="Workers on all nodes; silent = by the plan."),
+        Any,
+        typer.Option("--workers", parser=count, metavar="N", help="Workers on all nodes; silent = by the plan."),
     ] = None,
     device: DeviceOption = "cpu",
     gpus: Annotated[
-        int | None, typer.Option("--gpus", metavar="N", min=1, help="GPUs of each node with --device cuda; silent = 1.")
+        Any, typer.Option("--gpus", parser=count, metavar="N", help="GPUs of each node with --device cuda; silent = 1.")
     ] = None,
     time: Annotated[
         Any,
@@ -97,10 +106,8 @@ def launch(
     address: Annotated[
         Any, _named("ray-job: the cluster's dashboard; silent = http://127.0.0.1:8265.", "URL", "--address")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write to this file, not to stdout.")
-    ] = None,
-    max_trials: MaxTrialsOption = 10**6,
+    out: FileOption = None,
+    max_trials: MaxTrialsOption = MAX_TRIALS,
     as_json: JsonOption = False,
 ) -> int:
     """Print the batch script, manifest or job command for a cluster.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from core.errors import InputError, Problem
 from sweeps.cli_app import command
-from sweeps.options import RESULTS, JsonOption, StoreOption, positive
+from sweeps.options import RESULTS, JsonOption, StoreOption, new_folder, positive
 
 
 @command(
@@ -27,11 +27,17 @@ def report(
     ],
     *,
     store: StoreOption = RESULTS,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the report; silent: in the store.")] = None,
+    out: Annotated[
+        Any,
+        typer.Option("--out", parser=new_folder, metavar="DIR", help="Folder of the report; silent: in the store."),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Write it again while a sweep runs, until complete.")] = False,
     every: Annotated[
-        Any, typer.Option("--every", parser=positive, metavar="S", help="With --watch: seconds between two looks.")
-    ] = "10",
+        Any,
+        typer.Option(
+            "--every", parser=positive, metavar="S", help="With --watch: seconds between two looks; silent = 10."
+        ),
+    ] = None,
     fail_if: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,5 +57,8 @@ def report(
     """
     from sweeps import commands_report
 
-    options = commands_report.ReportOptions(out=out, every_s=every if watch else None, fail_if=fail_if or ())
+    if every is not None and not watch:
+        raise InputError([Problem("--every", "goes with --watch; add --watch, or leave it out")])
+    every_s = (every or 10.0) if watch else None
+    options = commands_report.ReportOptions(out=out, every_s=every_s, fail_if=fail_if or ())
     return commands_report.report(study, store, options, as_json=as_json)

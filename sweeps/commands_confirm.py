@@ -49,6 +49,11 @@ def confirm(name: str, root: str, choice: Choice, options: RunOptions, *, max_tr
     study, of = load(name, max_trials=max_trials), as_typed(name, root)
     store = Store.open(root)
     best = _best(study, wanted(study, store), store, choice, of)
+    if len(best) * choice.seeds > max_trials:
+        many = (
+            f"{plural(len(best), 'setting')} on {choice.seeds:,} seeds are more trials than --max-trials {max_trials}"
+        )
+        raise InputError([Problem("--seeds", f"{many}; lower --top or --seeds")])
     check(options, [one.trial for one in best])
     store = Store.open(root, create=True)
     store.keep_study(*study_text(name))

@@ -77,8 +77,6 @@ def launch(
         as_json: the text and its numbers as JSON.
     """
     _check(target, options)
-    if out is not None and not out.absolute().parent.is_dir():
-        raise InputError([Problem("--out", f"there is no folder {out.parent}; make it first")])
     study = load(name, max_trials=max_trials)
     asked = Asked(
         nodes=options.get("nodes"),

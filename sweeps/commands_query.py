@@ -28,8 +28,6 @@ def query(
     form = form or (ending if ending in ("csv", "json", "parquet") else "table")
     if out is None and form == "parquet" and sys.stdout.isatty():
         raise InputError([Problem("--format", "parquet is no text for a terminal; name a file with --out F")])
-    if out is not None and not out.parent.is_dir():
-        raise InputError([Problem("--out", f"there is no folder {out.parent}; make it first")])
     parameters = assignments(given)
     if NAME.fullmatch(sql.strip()):
         known = saved_query(sql.strip())
@@ -45,10 +43,12 @@ def query(
     return 0
 
 
-def saved(form: str | None) -> int:
-    """The saved queries: name, question and parameters."""
+def saved(name: str, form: str | None) -> int:
+    """The saved queries: name, question and parameters; the study that they are to be asked of must be there."""
     from studies.saved_queries import saved_queries
+    from studies.spec import study_path
 
+    study_path(name)
     found = saved_queries()
     if form == "json":
         output.emit_json([asdict(one) for one in found])

@@ -25,7 +25,7 @@ from studies.wanted import recorded_values, wanted
 from sweeps.observer import Observer
 from sweeps.optuna_bridge import Entry, Shown, opened, write
 from sweeps.outcomes import outcome
-from sweeps.storage_url import StorageUrl, exclusive, set_aside
+from sweeps.storage_url import StorageUrl, exclusive, refuse_foreign, set_aside
 
 LEAST_SECONDS = 10.0
 """Between two looks at the tables while a round runs; more where a look takes long."""
@@ -124,8 +124,13 @@ def write_storage(url: StorageUrl, shown: Callable[[], Sequence[Shown]]) -> Resu
     Args:
         url: of the storage.
         shown: is asked when it is this writer's turn, so that it knows all that an earlier one knew.
+
+    Raises:
+        InputError: where the URL names a file that is no storage.
+        Exception: of Optuna or of the database, where it cannot be written.
     """
     said, counts = [], []
+    refuse_foreign(url)
     with exclusive(url):
         if (aside := set_aside(url)) is not None:
             said.append(f"{url.shown} was damaged: kept as {aside.name}, written anew from the tables")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -35,9 +36,17 @@ def pack(text: str) -> str | int:
     """``auto``, or how many trials train in one pack."""
     if text == "auto":
         return text
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) >= 1):
         raise typer.BadParameter(f"must be auto or an integer of at least 1, got {text!r}")
     return int(text)
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+    if number < 1:
+        raise typer.BadParameter(f"must be an integer of at least 1, got {text!r}")
+    return number
 
 
 def positive(text: str) -> float:
@@ -60,7 +69,27 @@ def statuses(text: str) -> tuple[str, ...]:
     return wanted
 
 
+def new_file(text: str) -> Path:
+    """A file to write, in a folder that is there."""
+    path = Path(text)
+    if not text or path.is_dir():
+        raise typer.BadParameter(f"must be a file, got {'nothing' if not text else f'the folder {text}'}; name a file")
+    if not path.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {path.parent}; make it first")
+    return path
+
+
+def new_folder(text: str) -> Path:
+    """A folder to write to, which is there or can be made."""
+    path = Path(text)
+    there = next((one for one in (path, *path.parents) if one.exists()), path)
+    if not text or not there.is_dir():
+        raise typer.BadParameter(f"must be a folder, got {f'the file {there}' if text else 'nothing'}; name a folder")
+    return path
+
+
 RESULTS = "results"
+MAX_TRIALS = str(10**6)
 
 
 def store_name(text: str) -> str:
@@ -99,7 +128,8 @@ StoreOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 MaxTrialsOption = Annotated[
-    int, typer.Option("--max-trials", metavar="N", min=1, help="Refuse a study with more trials, before expansion.")
+    Any,
+    typer.Option("--max-trials", parser=count, metavar="N", help="Refuse a study with more trials, before expansion."),
 ]
 StudyFileOption = Annotated[
     list[str] | None,
@@ -112,7 +142,7 @@ AddressOption = Annotated[
 ]
 DashboardOption = Annotated[bool, typer.Option("--dashboard", help="Ray: show its dashboard, on this machine alone.")]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", metavar="N", min=1, help="Workers in all; silent = one per core.")
+    Any, typer.Option("--workers", parser=count, metavar="N", help="Workers in all; silent = one per core.")
 ]
 DeviceOption = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where trials train.")]
 EngineOption = Annotated[
@@ -151,14 +181,21 @@ OptunaStorageOption = Annotated[
         help="Show a search in this Optuna storage: journal:///path, sqlite:///path, postgresql://….",
     ),
 ]
-TopOption = Annotated[int, typer.Option("--top", metavar="K", min=1, help="The best so many settings of each task.")]
-FreshSeedsOption = Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="Fresh seeds of each of them.")]
+TopOption = Annotated[
+    Any, typer.Option("--top", parser=count, metavar="K", help="The best so many settings of each task.")
+]
+FreshSeedsOption = Annotated[
+    Any, typer.Option("--seeds", parser=count, metavar="N", help="Fresh seeds of each of them.")
+]
 ByOption = Annotated[
     str | None,
     typer.Option("--by", metavar="METRIC", help="What decides; silent = what is tuned or searched for, else the loss."),
 ]
 ArmOption = Annotated[
     list[str] | None, typer.Option("--arm", metavar="NAME", help="Only settings of this arm; may be repeated.")
+]
+FileOption = Annotated[
+    Any, typer.Option("--out", parser=new_file, metavar="FILE", help="Write to this file, not to stdout.")
 ]
 FormatOption = Annotated[
     Literal["table", "csv", "json", "parquet"] | None,

@@ -3,8 +3,8 @@
 ``journal:///absolute/path`` (``journal://relative/path``), ``sqlite:///path`` or ``postgresql://user@host/database``.
 Passwords are never printed, logged or recorded: whatever is said of a storage goes through `StorageUrl.shown` and
 `StorageUrl.scrub`. Writers take turns, by a lock on a file beside a journal or SQLite file, by an advisory lock within
-PostgreSQL; both end with the process that holds them. A journal that was cut, or a SQLite file that is none, is put
-aside under another name, never overwritten.
+PostgreSQL; both end with the process that holds them. A storage that is damaged is put aside under another name, never
+overwritten; a file that does not even begin as one is somebody else's, and is refused and left where it is.
 """
 
 from __future__ import annotations
@@ -129,6 +129,28 @@ def server_url(url: StorageUrl) -> str:
     """The URL for SQLAlchemy, with the driver that is installed; SQLAlchemy's own default differs between versions."""
     scheme, _, rest = url.secret.partition("://")
     return f"postgresql+psycopg2://{rest}" if scheme == "postgresql" else url.secret
+
+
+_BEGINNINGS = {"journal": b"{", "sqlite": b"SQLite format 3\0"}
+"""What the files of a kind begin with."""
+
+
+def refuse_foreign(url: StorageUrl) -> None:
+    """Refuses a file that is no storage, before anything is made beside it.
+
+    Raises:
+        InputError: where the URL names such a file, or a folder.
+        OSError: where it cannot be read.
+    """
+    if url.path is None or not url.path.exists():
+        return
+    beginning = _BEGINNINGS[url.kind]
+    if url.path.is_file():
+        with url.path.open("rb") as file:
+            found = file.read(len(beginning))
+        if found in (b"", beginning):
+            return
+    raise InputError(f"{url.shown} names what is no Optuna storage of this kind; nothing is changed, name another file")
 
 
 def set_aside(url: StorageUrl) -> Path | None:

@@ -188,6 +188,12 @@ CASES = [
         "arms.shift.schedule.switch",
         "got 9000",
     ),
+    Case(
+        "switch-far-beyond-the-end",
+        _study('[arms.shift]\nschedule.kind = "shift"\naxes."schedule.switch" = [0.5, 1e308]\n'),
+        "arms.shift.schedule.switch",
+        "got 1e+308",
+    ),
     # --- stages: one line for each mistake, however many arms share it
     Case("stages-no-list", _listed("3"), "base.schedule.stages:", "must be a list of tables, got 3"),
     Case("stages-one-table", _listed("{loops = 1}"), "base.schedule.stages:", "got one table; write [{…}, {…}]"),

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import duckdb
@@ -288,8 +289,28 @@ def test_a_quantity_that_is_no_column_is_said_with_its_place(ask, column, said):
 
 
 def test_other_columns_that_are_missed_have_their_near_names(ask):
-    with pytest.raises(InputError, match=r"val_los.*Candidate bindings.*val_loss"):
+    with pytest.raises(InputError, match=r"^there is no column val_los; near are val_loss, .*loopsweep tables"):
         ask("SELECT val_los FROM metrics")
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        ("SELCT 1", 'syntax error at or near "SELCT"; a query is one SELECT of DuckDB\'s SQL'),
+        ("SELECT $x AS a", "no value is given for $x; add --set NAME=VALUE for each"),
+        ("SELECT ? AS a", "parameters of a query have names; write $name for ? and add --set name=VALUE"),
+        ("SELECT model.depth FROM trials", "stands in double quotes"),
+        ('SELECT "train.lr" FROM metrics', "json_extract(config, '$.train.lr')"),
+        ("SELECT CAST('x' AS INTEGER)", "Could not convert string 'x' to INT32"),
+        ("SELECT '\udcff'", "a query is text in UTF-8"),
+        ("DESCRIBE trials", "`loopsweep tables STUDY` describes the views"),
+    ],
+)
+def test_what_is_wrong_is_one_line_without_the_name_of_an_exception(ask, sql, says):
+    with pytest.raises(InputError) as raised:
+        ask(sql)
+    assert says in str(raised.value)
+    assert not re.search(r"Error:|\n", str(raised.value))
 
 
 # --- formats
@@ -365,6 +386,16 @@ def test_only_long_texts_are_cut_and_only_where_the_terminal_is_narrower():
     narrow = formatted(WORDS, "table", width=10).decode()
     assert "0.30000000000000004" in narrow
     assert "3f9a3f9a3f9…" in narrow
+
+
+def test_spans_of_time_are_texts_in_every_form():
+    spans = pa.array([pa.MonthDayNano([1, 3, 62_500_000_000]), pa.MonthDayNano([0, 0, 0]), None])
+    result = pa.table({"span": spans})
+    words = ["1 month 3 days 00:01:02.5", "00:00:00", None]
+    assert [row["span"] for row in json.loads(formatted(result, "json"))] == words
+    assert pq.read_table(io.BytesIO(formatted(result, "parquet")))["span"].to_pylist() == words
+    with pytest.raises(InputError, match="parquet cannot hold the result"):
+        formatted(pa.table({"spans": pa.array([[spans[0]]], pa.list_(pa.month_day_nano_interval()))}), "parquet")
 
 
 def test_an_unknown_format_is_refused():

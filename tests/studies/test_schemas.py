@@ -28,6 +28,7 @@ def test_numbers_are_float64_and_carry_units():
     schema = table("metrics").schema()
     assert all(f.type == pa.float64() for f in schema if pa.types.is_floating(f.type))
     assert schema.field("val_loss").metadata[b"unit"] == b"nats/token"
+    assert schema.field("stage").metadata[b"unit"] == b""  # whoever reads units finds one of every column
 
 
 def test_a_stratum_column_is_typed_by_its_family():

@@ -79,7 +79,7 @@ def test_a_lost_or_damaged_storage_is_written_anew_and_the_damaged_one_kept(tmp_
         url.path.unlink()
     else:
         left = len(whole) - 1 if kind == "journal" else len(whole) // 2
-        url.path.write_bytes(whole[:left] if damage == "cut" else b"no storage\n" * 500)
+        url.path.write_bytes(whole[:left] if damage == "cut" else whole[:100] + b"no storage\n" * 500)
     damaged = url.path.read_bytes() if damage != "lost" else b""
     said = write_storage(url, lambda: shown).said
     assert trials(url) == before
@@ -90,6 +90,17 @@ def test_a_lost_or_damaged_storage_is_written_anew_and_the_damaged_one_kept(tmp_
     assert aside.read_bytes() == damaged
     assert said == [f"{url.shown} was damaged: kept as {aside.name}, written anew from the tables"]
     assert write_storage(url, lambda: shown).said == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_never_was_a_storage_is_refused_and_left_where_it_is(tmp_path, kind):
+    url = at(tmp_path, kind)
+    assert url.path is not None
+    url.path.write_text("root:x:0:0\n" * 500)
+    with pytest.raises(InputError, match="no Optuna storage of this kind; nothing is changed"):
+        write_storage(url, lambda: pytest.fail("asked"))
+    assert url.path.read_text() == "root:x:0:0\n" * 500
+    assert [path.name for path in tmp_path.iterdir()] == [url.path.name]
 
 
 def test_what_contradicts_the_tables_is_written_anew(tmp_path):
