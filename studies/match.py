@@ -86,7 +86,8 @@ def parse_match(name: str, arms: Mapping[str, Mapping[str, Any]], problems: list
         wrong("match_to", f"is required; arms without `match` are {', '.join(others) or 'none'}")
         return None
     if to not in others:
-        rule = "must be another arm, without a match of its own" if to in arms else "no such arm"
+        is_arm = isinstance(to, str) and to in arms
+        rule = "must be another arm, without a match of its own" if is_arm else "no such arm"
         wrong("match_to", f"{rule}, got {to!r}; {nearest(str(to), others)}")
         return None
     if kind == "parameters" and by == "train.steps":

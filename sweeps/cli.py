@@ -407,6 +407,7 @@ def _defect(error: Exception) -> str:
 
 def main() -> int:
     """Entry point of the command."""
+    output.open_streams()
     code = execute(sys.argv[1:])
     output.flush()
     return code

@@ -1,8 +1,9 @@
 """The two streams of the command line: results on stdout, messages on stderr.
 
 Everything that a command prints goes through here, for three reasons. Data may hold terminal escapes (a study's name,
-an error's text, a cell of a query): control characters are shown, never sent. A reader may go away (``| head``): the
-rest is dropped in silence and the command goes on to its own exit code. JSON is strict: no NaN, no infinity.
+an error's text, a cell of a query): control characters are shown, never sent. A reader may go away (``| head``), or
+never have been there (``>&-``): the rest is dropped in silence and the command goes on to its own exit code. JSON is
+strict: no NaN, no infinity.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any, TextIO
 
 _HIDDEN = {
@@ -42,8 +44,9 @@ def emit_bytes(content: bytes) -> None:
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         _drop(sys.stdout)
-    except OSError:
+    except OSError as error:
         _drop(sys.stdout)
+        error.filename = error.filename or "stdout"
         raise
 
 
@@ -67,6 +70,14 @@ def fail(text: str) -> None:
         note(f"error: {line}")
 
 
+def open_streams() -> None:
+    """Leads a stream that was closed before the command began nowhere, so that whoever writes to it need not ask."""
+    for name in ("stdin", "stdout", "stderr"):  # in the order of their numbers: each takes its own again
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - open to the end
+
+
 def flush() -> None:
     """Sends on what is buffered, so that a reader that went away is noticed here and not at exit."""
     for stream in (sys.stdout, sys.stderr):
@@ -83,8 +94,9 @@ def _write(stream: TextIO, text: str) -> None:
         encoding = stream.encoding or "ascii"
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
-    except OSError:
+    except OSError as error:
         _drop(stream)
+        error.filename = error.filename or ("stdout" if stream is sys.stdout else "stderr")
         raise
 
 

@@ -189,6 +189,12 @@ CASES = [
         "got 9000",
     ),
     Case(
+        "matched-to-a-table",
+        _study('[arms.x]\nmatch = "flops"\nmatch_to = {}\n'),
+        "arms.x.match_to",
+        "no such arm, got {}",
+    ),
+    Case(
         "switch-far-beyond-the-end",
         _study('[arms.shift]\nschedule.kind = "shift"\naxes."schedule.switch" = [0.5, 1e308]\n'),
         "arms.shift.schedule.switch",

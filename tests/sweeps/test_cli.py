@@ -432,7 +432,7 @@ def test_output_that_cannot_be_written_is_exit_code_3(toy, tmp_path):
             [PROGRAM, "plan", toy, "--store", tmp_path / "none"], stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert done.returncode == 3
-    assert done.stderr == "error: cannot read or write: No space left on device\n"
+    assert done.stderr == "error: cannot read or write stdout: No space left on device\n"
 
 
 # --- a defect of ours ------------------------------------------------------------------------------------------------

@@ -67,6 +67,13 @@ def test_help_without_a_reader_is_no_error():
         assert process.wait(20) == 0
 
 
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_streams_that_were_closed_from_the_start_take_what_nobody_reads(closed):
+    program = Path(sys.executable).with_name("loopsweep")
+    done = subprocess.run(["/bin/sh", "-c", f"{program} --version {closed}"], capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
 def test_a_narrow_encoding_gets_escapes_not_a_crash():
     program = "from sweeps import output; output.emit('κ → 1'); output.flush()"
     done = subprocess.run(
