@@ -95,7 +95,7 @@ def test_what_cannot_be_is_refused(asked, rule, store):
             "--store: /elsewhere is not on the volume, which is mounted at /loopsweep",
         ),
         (["kuberay", "toy.toml", "--namespace", "A"], "must be of lower-case letters, digits, - and ., at most 63"),
-        (["slurm", "toy.toml", "--out", "no/job.sh"], "--out: there is no folder no; make it first"),
+        (["slurm", "toy.toml", "--out", "no/job.sh"], "there is no folder no; make it first"),
         (["slurm", "toyy.toml"], "toyy.toml: no such file; did you mean toy.toml?"),
         (["pbs", "toy.toml"], "'pbs'"),
     ],
