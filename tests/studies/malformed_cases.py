@@ -192,7 +192,7 @@ CASES = [
         "matched-to-a-table",
         _study('[arms.x]\nmatch = "flops"\nmatch_to = {}\n'),
         "arms.x.match_to",
-        "no such arm, got {}",
+        "must be a text, got {}",
     ),
     Case(
         "switch-far-beyond-the-end",
