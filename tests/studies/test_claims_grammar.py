@@ -96,7 +96,7 @@ def test_functionals_refuse_other_arguments(text):
 def test_every_functional_that_is_computed_may_be_claimed_with_as_many_arguments():
     for name, functional in COMPUTED.items():
         _, *parameters = inspect.signature(functional.compute).parameters.values()
-        assert tuple(parameter.name for parameter in parameters) == FUNCTIONALS[name].arguments
+        assert len(parameters) == len(FUNCTIONALS[name].arguments)
         assert sum(parameter.default is parameter.empty for parameter in parameters) == FUNCTIONALS[name].required
 
 

@@ -139,7 +139,7 @@ def test_a_tokenizer_is_part_of_what_is_read(folder: Path) -> None:
         ("", "base.task.files", "is required: globs of text files"),
         ("files = []\n", "base.task.files", "is required: globs of text files"),
         ('files = [""]\n', "base.task.files", "must be globs of text files"),
-        ('files = "texts/*.txt"\n', "base.task.files", "must be a list of a text, got 'texts/*.txt'"),
+        ('files = "texts/*.txt"\n', "base.task.files", "must be a list, each a text, got 'texts/*.txt'"),
         ('files = ["texts/*.txt"]\ntokenizer = "t.json"\n', "base.task.tokenizer", "t.json cannot be read: No such"),
         ('files = ["texts/*.txt"]\ndigest = "abc"\n', "base.task.digest", "must be 16 hex digits, as plan shows them"),
         ('files = ["texts/*.txt"]\ntokens = 300\n', "base.task.tokens", "must be 256 where no tokenizer is named"),
