@@ -15,8 +15,8 @@ from reports.labels import slug
 from reports.panels import Drawing, finished, panel, short
 
 MOST_BARS = 12
-WIDTH = 40
-"""Letters of a title that fit beside the names of the bars."""
+LETTERS = 58
+"""Letters of a title that fit into the width of a figure."""
 NAMES = {"val_loss": "final loss", "val_exact": "final exact match"}
 
 
@@ -45,8 +45,9 @@ def factor_figures(prefix: str, study: Mapping[str, Any]) -> Iterator[Drawing]:
             axes.plot([term["low"], term["high"]], [place, place], color=INK, linewidth=1.4, solid_capstyle="butt")
         arms = ", ".join(entry["arms"])
         title = titled(f"{arms}: what the {NAMES[entry['metric']]} depends on", entry["task"])
-        axes.set(title=textwrap.fill(title, WIDTH), xlabel="share of the variance (ω²)", ylabel="")
-        axes.set_yticks(range(len(names)), [short(name) for name in names])
+        labels = [short(name) for name in names]
+        axes.set(title=_beside(labels, title), xlabel="share of the variance (ω²)", ylabel="")
+        axes.set_yticks(range(len(names)), labels)
         axes.set_xlim(0, min(1.0, 1.05 * max(term["high"] for term in shown) or 1.0))
         yield finished(
             figure,
@@ -84,7 +85,7 @@ def importance_figures(
             x=columns["share"], y=columns["key"], hue=columns["evaluator"], palette=colours, saturation=1, ax=axes
         )
         title = f"{entry['arm']}: importance for {entry['metric']}"
-        axes.set(title=textwrap.fill(title, WIDTH), xlabel="share of the importance", ylabel="")
+        axes.set(title=_beside(columns["key"], title), xlabel="share of the importance", ylabel="")
         axes.legend(title="", frameon=False, loc="lower right")
         yield finished(
             figure,
@@ -94,3 +95,8 @@ def importance_figures(
             title=title,
             alt=entry["sentence"],
         )
+
+
+def _beside(labels: Sequence[str], title: str) -> str:
+    """A title in lines that fit beside the names of the bars, whose letters are a fifth narrower than its own."""
+    return textwrap.fill(title, max(16, min(40, LETTERS - round(0.82 * max(map(len, labels))))))

@@ -47,6 +47,9 @@ function chart(asked, rows, drawn) {
   }
   const xs = rows.map((row) => row.x), wide = xs.length && xs.every((x) => x > 0) && Math.max(...xs) >= 30 * Math.min(...xs);
   const format = (values) => (values.some((v) => Math.abs(v) >= 1e6) ? ".2~e" : undefined);
+  const room = Math.max(240, at("chart").clientWidth - 12);
+  const places = [...new Set(drawn.map((row) => String(row.x)))]; // 7 px a letter and 12 between two
+  const crowded = (Math.max(...places.map((place) => place.length)) * 7 + 12) * places.length > (asked.facet ? 280 : room);
   for (const layer of spec.layer) {
     const one = layer.encoding;
     if (asked.step) {
@@ -65,13 +68,12 @@ function chart(asked, rows, drawn) {
         delete one.xOffset;
         if (["rule", "point"].includes(layer.mark.type)) layer.mark.xOffset = 14;
       }
-      one.x.axis = { labelAngle: 0, labelLimit: 160, labelOverlap: false };
+      one.x.axis = { labelAngle: crowded ? -35 : 0, labelLimit: 160, labelOverlap: false };
     }
     one.y.title = wrapped(title(asked.y));
     one.y.scale = y;
     one.y.axis = { format: format(all), tickCount: 6 };
   }
-  const room = Math.max(240, at("chart").clientWidth - 12);
   const base = {
     datasets: { rows: drawn },
     data: { name: "rows" },
