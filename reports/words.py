@@ -265,8 +265,8 @@ def difference(finding: Mapping[str, Any]) -> str:
 
 
 def of_unit(unit: str) -> str:
-    """A unit behind a number, with its space; nothing for a pure number, whose unit is 1."""
-    return "" if unit == "1" else f" {unit}"
+    """A unit behind a number, with its space; nothing for a pure number, whose unit is 1, or for a fraction."""
+    return "" if unit in ("1", "fraction") else f" {unit}"
 
 
 def _other(finding: Mapping[str, Any]) -> str:
