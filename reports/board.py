@@ -74,8 +74,7 @@ def board_order(row: Mapping[str, Any]) -> tuple[str, bool, float]:
 
 def is_metric(column: str) -> bool:
     """Whether a leaderboard has a column; single lengths stand in a panel of their own."""
-    shown = ("val_loss", "val_accuracy", "val_exact", "val_bits_per_byte", "excess_loss")
-    return column.removeprefix("final_").startswith(shown) and length_of(column) is None
+    return column.removeprefix("final_").startswith((*_SHOWN, "excess_loss")) and length_of(column) is None
 
 
 # --- as pages show it ------------------------------------------------------------------------------------------------

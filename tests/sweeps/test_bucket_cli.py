@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from studies.spec import load_study
 from studies.store import Store
 from studies.wanted import wanted
-from sweeps.cli import execute
 from sweeps.run import run
 from tests.object_store import SECRET
 from tests.studies.odd_servers import odd_server
@@ -23,19 +20,6 @@ from tests.sweeps.direct import Direct
 from tests.sweeps.toy import TOY
 
 PROGRAM = str(Path(sys.executable).with_name("loopsweep"))
-
-
-@pytest.fixture
-def call(capsys):
-    """Runs a command line in this process: exit code, stdout, stderr."""
-
-    def command(*arguments):
-        capsys.readouterr()
-        code = execute([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err, json=lambda: json.loads(out))
-
-    return command
 
 
 def train(study: Path, store: str) -> str:

@@ -18,23 +18,9 @@ import pytest
 from studies.expand import expand
 from studies.spec import load_study
 from sweeps import commands_study
-from sweeps.cli import execute
 from tests.sweeps.toy import DIVERGING, SOLO, SOUGHT, TOY, TUNED
 
 PROGRAM = str(Path(sys.executable).with_name("loopsweep"))
-
-
-@pytest.fixture
-def call(capsys):
-    """Runs a command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        code = execute([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err, json=lambda: json.loads(out))
-
-    return run
 
 
 @pytest.fixture(scope="module")

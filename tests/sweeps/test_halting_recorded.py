@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +19,6 @@ from studies.query import run_query
 from studies.store import Store
 from studies.views import open_views
 from sweeps.audit import audit
-from sweeps.cli import execute
 from sweeps.measure_cost import OUTPUT_WORK, measure_cost
 from sweeps.measuring import measure_kept, missing
 from sweeps.observer import Silent
@@ -166,19 +163,6 @@ arm = "looped"
 against = "single"
 expect = "lower"
 """
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., SimpleNamespace]:
-    """Runs a command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: Any) -> SimpleNamespace:
-        capsys.readouterr()
-        code = execute([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err)
-
-    return run
 
 
 def test_a_claim_on_a_column_is_decided_by_its_numbers_and_the_list_grows_by_measuring_alone(

@@ -6,14 +6,10 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-from sweeps.cli import execute
 
 PROGRAM = str(Path(sys.executable).with_name("loopsweep"))
 
@@ -47,19 +43,6 @@ quantities = {quantities}
 at = {at}
 probe = 4
 """
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., SimpleNamespace]:
-    """Runs a command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: Any) -> SimpleNamespace:
-        capsys.readouterr()
-        code = execute([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err)
-
-    return run
 
 
 def study(folder: Path, quantities: list[str], at: list[int], seeds: int = 2) -> Path:

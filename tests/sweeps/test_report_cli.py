@@ -41,17 +41,6 @@ def toy(tmp_path):
     return path
 
 
-@pytest.fixture
-def call(capsys):
-    def run(*arguments):
-        capsys.readouterr()
-        code = execute([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err)
-
-    return run
-
-
 def fill(study, root, count=None):
     """Records the first trials of a study, or all."""
     store = Store.open(root, create=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +12,6 @@ from studies import load
 from studies.spec import load_study
 from studies.store import Store
 from studies.wanted import wanted
-from sweeps.cli import execute
 from sweeps.run import run
 from tests.sweeps.direct import Direct
 from tests.sweeps.toy import TOY
@@ -26,17 +24,10 @@ TINY = (
 
 
 @pytest.fixture
-def call(capsys, monkeypatch, tmp_path):
-    """Runs a command line in this process, in an empty folder: exit code, stdout, stderr."""
+def call(call, monkeypatch, tmp_path):
+    """The command line, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        capsys.readouterr()
-        code = execute([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err)
-
-    return run
+    return call
 
 
 def test_a_study_in_two_stores_is_compared_trial_by_trial(call):

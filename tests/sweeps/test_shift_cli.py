@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from sweeps.cli import execute
-
 PROGRAM = str(Path(sys.executable).with_name("loopsweep"))
 
 BASE = """
@@ -59,19 +57,6 @@ trials = 2
 [search.space]
 "train.lr" = [1e-3, 2e-3]
 """
-
-
-@pytest.fixture
-def call(capsys):
-    """Runs a command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: Any) -> SimpleNamespace:
-        capsys.readouterr()
-        code = execute([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err)
-
-    return run
 
 
 def _run(folder: Path, *, train: str) -> SimpleNamespace:

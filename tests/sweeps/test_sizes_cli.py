@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
 from sweeps import size_costs
-from sweeps.cli import execute
 from tests.sweeps.toy import TOY
 
 SIZED = f"{TOY}\n[sizes.paper]\nseeds = [5, 6, 7]\nbase.train.steps = 40\n"
-
-
-@pytest.fixture
-def call(capsys):
-    """Runs a command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        code = execute([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err, json=lambda: json.loads(out))
-
-    return run
 
 
 @pytest.fixture

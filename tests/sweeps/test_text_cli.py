@@ -15,7 +15,6 @@ import pytest
 from studies.spec import load_study
 from studies.store import Store
 from studies.wanted import wanted
-from sweeps.cli import execute
 from sweeps.round import Limits
 from sweeps.run import run
 from tests.sweeps.direct import Direct
@@ -75,19 +74,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     return SimpleNamespace(study=study, store=store)
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs a command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: Any) -> SimpleNamespace:
-        capsys.readouterr()
-        code = execute([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err)
-
-    return run
 
 
 def rows(call: Any, at: SimpleNamespace, sql: str) -> list[dict[str, Any]]:
