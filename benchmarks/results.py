@@ -150,9 +150,8 @@ def main() -> None:
         process = subprocess.Popen([sys.executable, "-c", command, *words])
         _, _, used = os.wait4(process.pid, 0)
         size = sum(p.stat().st_size for p in (folder / "report").rglob("*.html"))
-        print(
-            f"report: {time.monotonic() - begun:.1f} s wall, {used.ru_utime + used.ru_stime:.1f} s CPU, {size / 1e6:.1f} MB of HTML,"
-        )
+        cpu = used.ru_utime + used.ru_stime
+        print(f"report: {time.monotonic() - begun:.1f} s wall, {cpu:.1f} s CPU, {size / 1e6:.1f} MB of HTML,")
         print(f"    peak of any of its processes {used.ru_maxrss / 2**20:.2f} GiB (target: 30 s, 2 GiB)")
 
 
