@@ -13,6 +13,7 @@ from reports.factor_figures import factor_figures
 from reports.factors import factors
 from reports.panels import styled
 from reports.render import markdown_report
+from reports.svg import place
 from reports.tables import Tables
 from tests.reports.synthetic import Arm, results, study
 
@@ -109,3 +110,15 @@ def test_the_report_has_the_figure_whose_text_says_the_finding_and_the_table():
     assert f"figures/{drawing.name}.svg" in text
     assert "| arm × model.loops | 2 |" in text
     assert pd.notna(report["studies"][0]["factors"][0]["terms"][0]["p"])
+
+
+def test_a_title_fits_beside_long_names_of_bars():
+    frames = results([Arm(name="scp", axes={"schedule.delta2": [0.05, 0.1], "schedule.patience": [1, 2, 3]})])
+    entry = found(frames, ["scp"])[0]
+    assert max(len(term["name"]) for term in entry["terms"]) > 30
+    with styled():
+        (drawing,) = factor_figures("x", {"name": "x", "factors": [entry]})
+        place(drawing.figure)
+        (axes,) = drawing.figure.axes
+        ends = [text.get_window_extent().x1 for text in (axes.title, axes._left_title)]
+    assert max(ends) <= drawing.figure.bbox.x1
