@@ -105,22 +105,24 @@ class Store:
         """
         store = cls(root)
         with _refusals(store.place):
-            store._check(create)
+            store._check(create=create)
         return store
 
-    def _check(self, create: bool) -> None:
+    def _check(self, *, create: bool) -> None:
         where = self.place.where(_FORMAT_NAME)
         found = self._format()
         if found is None and any(not name.startswith(".") for name in self.place.names()):
-            raise StoreError(f"{self.name}: not a store, and not empty; name another place with --store")
+            found = self._format()  # another process may have made this a store between the two looks
+            if found is None:
+                raise StoreError(f"{self.name}: not a store, and not empty; name another place with --store")
         if found is not None and found != FORMAT:
             version = found.get("version") if isinstance(found, dict) else found
             rule = f"version {version!r} of the format; this loopsweep reads {FORMAT['version']}"
             raise StoreError(f"{where}: {rule}; use the loopsweep that wrote it, or another --store")
         if create:
             self.place.prove()
-            if found is None:
-                self.place.publish_new(_FORMAT_NAME, (json.dumps(FORMAT) + "\n").encode())
+            if found is None and not self.place.publish_new(_FORMAT_NAME, (json.dumps(FORMAT) + "\n").encode()):
+                self._check(create=False)  # another process was first, perhaps of another version
 
     def _format(self) -> Any:
         """What ``format.json`` says; None where it is not there."""

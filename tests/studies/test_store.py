@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 import os
 import signal
@@ -85,6 +86,40 @@ def test_a_creation_that_was_killed_half_way_can_be_repeated(tmp_path):
     (tmp_path / ".format.json.1234.tmp").write_text("{")
     Store.open(tmp_path, create=True).commit({"segments": [segment()]})
     assert Store.open(tmp_path).read("segments").num_rows == 1
+
+
+@pytest.mark.parametrize("create", [False, True])
+@pytest.mark.parametrize("version", [1, 99])
+def test_a_store_that_a_rival_makes_between_two_looks_is_that_store(place, monkeypatch, create, version):
+    rival = Store(place).place
+    kind = type(rival)
+    read = kind.read
+
+    def beaten(self, name):
+        monkeypatch.setattr(kind, "read", read)
+        rival.publish_new(name, json.dumps({"format": "loopsweep", "version": version}).encode())
+        raise FileNotFoundError(name)
+
+    monkeypatch.setattr(kind, "read", beaten)
+    if version == 99:
+        with pytest.raises(StoreError, match="version 99"):
+            Store.open(place, create=create)
+    else:
+        assert Store.open(place, create=create).read("segments").num_rows == 0
+
+
+def test_of_two_that_make_a_store_at_once_the_second_reads_what_the_first_published(place, monkeypatch):
+    kind = type(Store(place).place)
+    publish = kind.publish_new
+
+    def beaten(self, name, data):
+        if name == "format.json":
+            publish(self, name, json.dumps({"format": "loopsweep", "version": 99}).encode())
+        return publish(self, name, data)
+
+    monkeypatch.setattr(kind, "publish_new", beaten)
+    with pytest.raises(StoreError, match="version 99"):
+        Store.open(place, create=True)
 
 
 def test_what_the_disk_refuses_is_a_store_error(tmp_path):
