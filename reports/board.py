@@ -125,19 +125,24 @@ def columns(board: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     names = dict.fromkeys(name for row in board for name, found in row["metrics"].items() if found["mean"] is not None)
     shown = [
-        (_SHOWN.index(base), name.count("_"), not name.endswith(("low_ic", "trained")), name)
+        (_SHOWN.index(of), name.count("_"), not name.endswith(("low_ic", "trained")), name)
         for name in names
-        if (base := _base(name)) is not None and (base == "val_exact" or not name.endswith(lengths.RANGES))
+        if (of := base(name)) is not None and (of == "val_exact" or not name.endswith(lengths.RANGES))
     ]
     return [name for *_, name in sorted(shown)]
 
 
+def base(name: str) -> str | None:
+    """The metric of a column, without its stratum; None where a leaderboard does not show it."""
+    return next((shown for shown in _SHOWN if name.removeprefix("final_").startswith(shown)), None)
+
+
 def head(name: str) -> tuple[str, str]:
     """A column's head in two lines: ``val_loss``, ``low_ic``."""
-    bare, base = name.removeprefix("final_"), _base(name) or ""
-    if base == "val_bits_per_byte":
+    bare, of = name.removeprefix("final_"), base(name) or ""
+    if of == "val_bits_per_byte":
         return "val_bits", "per_byte"
-    return base, bare.removeprefix(base).removeprefix("_")
+    return of, bare.removeprefix(of).removeprefix("_")
 
 
 def decimals(board: Sequence[Mapping[str, Any]], name: str) -> int:
@@ -156,8 +161,3 @@ def cell(summary: Mapping[str, Any] | None, decimals: int) -> tuple[str, str]:
         return words.fixed(summary["mean"], decimals), ""
     low, high = words.fixed(summary["low"], decimals), words.fixed(summary["high"], decimals)
     return words.fixed(summary["mean"], decimals), f"[{low}, {high}]"
-
-
-def _base(name: str) -> str | None:
-    """The metric of a column, without its stratum; None where a leaderboard does not show it."""
-    return next((base for base in _SHOWN if name.removeprefix("final_").startswith(base)), None)

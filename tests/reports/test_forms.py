@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import os
@@ -17,7 +18,7 @@ import pandas as pd
 import pytest
 
 from reports.build import build, to_text
-from reports.latex import tables
+from reports.latex import tables, tabular
 from reports.pdf import paper_width
 from reports.render import html_report, still
 from reports.sheets import sheets, to_csv
@@ -38,6 +39,8 @@ PAYLOADS = (
     "\x1b]0;owned\x07 ≤ 中 é `` '' | \" <b>",
 )
 """What means something to a spreadsheet, to TeX, to a terminal or to a page."""
+
+DOCS = Path(__file__).parents[2] / "docs/reports.md"
 
 PROGRAM = """
 import sys
@@ -146,19 +149,60 @@ def test_numbers_of_tables_come_back_as_they_were(text, made):
     assert names == {f"tables/{name}" for name in wanted | {"switches", "costs", "failures", "across"}}
 
 
-def test_latex_tables_have_a_row_a_claim_and_part_and_setting(text, made):
+def test_latex_tables_have_rows_for_claims_parts_and_settings_and_a_leaderboard_a_metric(text, made):
     report = json.loads(text)
     rows = read(made["tables/claims.tex"].decode())
     parts = sum(len(claim["parts"]) for claim in report["claims"])
-    assert len(rows) == 1 + 2 + len(report["claims"]) + parts  # head, names of studies
-    assert [row[2].strip() for row in rows if row[0].strip() == "1"] == ["supported", "supported"]
-    board = read(made["tables/leaderboard.tex"].decode())
-    assert any("mean of 9 settings" in cell for row in board for cell in row)
-    assert any(r"\times 10^{9}" in cell for row in board for cell in row)
+    assert len(rows) == 1 + 2 + 2 * (len(report["claims"]) + parts)  # head, names of studies, text and numbers
+    first = [place for place, row in enumerate(rows) if row[0].strip() == "1"]
+    assert [rows[place + 1][1].strip() for place in first] == ["supported", "supported"]
+    names = {name for name in made if "leaderboard-" in name}
+    assert names == {f"tables/leaderboard-{metric}.tex" for metric in ("val_loss", "val_accuracy")}
+    loss = read(made["tables/leaderboard-val_loss.tex"].decode())
+    assert any("mean of 9 settings" in cell for row in loss for cell in row)
+    assert r" ($10^{9}$)" in loss[1]
+    assert re.fullmatch(r" 0\.\d+\$_\{\\pm 0\.\d+\}\$ ", loss[3][2])
     factors = read(made["tables/factors.tex"].decode())
-    assert any(r"loops $\times$ schedule.switch" in row[0] for row in factors)
+    assert any(r"loops $\times$ schedule." in row[0] for row in factors)
 
 
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex (texlive-latex-base) is not installed")
+@pytest.mark.parametrize("columns", ["onecolumn", "twocolumn"])
+def test_latex_tables_fit_a_page_as_the_docs_include_them(text, made, tmp_path, columns):
+    documented = re.search(r"```latex\n(.*?)```", DOCS.read_text(), re.DOTALL)[1]
+    preamble, table = documented.split("\n", 1)
+    if columns == "twocolumn":
+        table = table.replace("{table}", "{table*}")
+    names = [name for name in made if name.endswith(".tex")]
+    for name in names:
+        path = tmp_path / "report" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(made[name])
+    included = [table.replace("tables/claims", name.removesuffix(".tex")) for name in names]
+    log = pdflatex(tmp_path, f"[{columns}]{{article}}\n{preamble}", included)
+    assert [line for line in log.splitlines() if re.match("!|(Over|Under)full|.*Warning", line)] == []
+    assert all(f"(./report/{name}" in log for name in names)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex (texlive-latex-base) is not installed")
+def test_payloads_and_letters_are_set_by_a_real_tex(tmp_path):
+    texts = [tex(payload) for payload in PAYLOADS] + [tex(chr(c)) for c in range(0x20, 0x250)]
+    floats = [table for payload in PAYLOADS for table in tables(evil(payload)).values()]
+    pdflatex(tmp_path, "{article}\n\\usepackage{booktabs}", [*texts, *floats])
+
+
+def pdflatex(folder, head, paragraphs):
+    """What pdfLaTeX says of an article; it stops at the first error, and may run nothing."""
+    body = "\n\n".join(paragraphs)
+    (folder / "paper.tex").write_text(f"\\documentclass{head}\n\\begin{{document}}\n{body}\n\\end{{document}}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=60, check=False)
+    log = done.stdout.decode(errors="replace")
+    assert done.returncode == 0, log[-2000:]
+    return log
+
+
+@functools.cache
 def evil(payload):
     """The report of a study with a payload wherever a study or a machine can put text."""
     arms = (*ARMS[:1], replace(ARMS[1], name=payload), Arm(name="axis", axes={"task.path": [payload, "b"]}))
@@ -193,7 +237,7 @@ def test_texts_in_latex_keep_their_characters():
     assert tex("≤ ω² −1 é 中\n--") == r"$\leq$ $\omega$$^2$ $-$1 é \texttt{U+4E2D} -{}-"
     assert tex(r"\input{x}") == r"\textbackslash{}input\{x\}"
     with pytest.raises(ValueError, match="command"):
-        read("% x\n\\begin{tabular}{l}\n\\input{x} \\\\\n\\end{tabular}\n")
+        read(tabular(["l"], [r"x \\"], [("", [r"\input{x} \\"])]))
 
 
 def test_a_page_loads_itself_again_only_when_asked_to(text, made):

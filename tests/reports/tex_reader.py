@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 
 COMMANDS = {
-    *("begin", "end", "toprule", "midrule", "bottomrule", "multicolumn", "textit", "texttt", "linewidth"),
+    *("multicolumn", "makebox", "parbox", "raggedright", "strut", "allowbreak", "textit", "texttt", "linewidth"),
     *("textbackslash", "textasciitilde", "textasciicircum", "textasciigrave", "textless", "textgreater", "textbar"),
     *("textendash", "textemdash", "ldots", "char34", "char39", "mathrm", "times", "leq", "geq", "omega", "eta"),
     *("neq", "approx", "pm", "cdot", "to", "lambda", "tau", "varepsilon"),
 }
+RULE = re.compile(r"\\(toprule|midrule|bottomrule|addlinespace|cmidrule\(lr\)\{\d+-\d+\})")
 TOKEN = re.compile(r"\\\\|\\char3[49]|\\[A-Za-z]+|\\.|[{}$&%#_^~\[\]]|.", re.DOTALL)
 
 
@@ -26,21 +27,24 @@ def read(text: str) -> list[list[str]]:
     lines = text.split("\n")
     if not lines[0].startswith("% ") or lines[-1] != "":
         raise ValueError("a comment of ours comes first, a line break last")
-    found = re.fullmatch(r"\\begin\{tabular\}\{((?:[lr]|p\{[\d.]+\\linewidth\})+)\}\n(.*)\\end\{tabular\}\n",
-                         "\n".join(lines[1:]), re.DOTALL)  # fmt: skip
-    if found is None:
-        raise ValueError("one tabular and nothing else")
-    columns = len(re.sub(r"\{[^}]*\}", "", found[1]))
+    found = re.fullmatch(
+        r"\\begin\{tabular\*\}\{\\linewidth\}\{@\{\\extracolsep\{\\fill\}\}(\S+)@\{\}\}\n(.*)\\end\{tabular\*\}%\n",
+        "\n".join(lines[1:]),
+        re.DOTALL,
+    )
+    columns = found[1].split(r"@{\hspace{4pt}}") if found else []
+    if found is None or not all(re.fullmatch(r"[lr]|p\{[\d.]+\\linewidth\}", column) for column in columns):
+        raise ValueError("one tabular* and nothing else")
     rows = []
     for line in found[2].splitlines():
-        if line in (r"\toprule", r"\midrule", r"\bottomrule"):
+        if RULE.fullmatch(line):
             continue
         if not line.endswith(r" \\"):
             raise ValueError(f"a row ends in one line: {line!r}")
         cells = _cells(line.removesuffix(r" \\"))
-        wide = re.match(r"\\multicolumn\{(\d+)\}", cells[0])
-        if len(cells) != (1 if wide else columns) or (wide and int(wide[1]) != columns):
-            raise ValueError(f"{len(cells)} cells in {columns} columns: {line!r}")
+        wide = [re.match(r"\s*\\multicolumn\{(\d+)\}", cell) for cell in cells]
+        if sum(int(span[1]) if span else 1 for span in wide) != len(columns):
+            raise ValueError(f"{len(cells)} cells in {len(columns)} columns: {line!r}")
         rows.append(cells)
     return rows
 
