@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from studies.parts import write_part
 from studies.place import Place
-from studies.records import Manifest, Part, manifest_bytes
+from studies.records import Manifest, Part, manifest_bytes, result_files
 from studies.schemas import TABLES
 from studies.snapshot import Snapshot, Snapshots
 
@@ -89,7 +89,7 @@ def _fold(place: Place, snapshot: Snapshot) -> list[Part]:
 def _successor(snapshot: Snapshot, parts: list[Part], at: int) -> Manifest:
     """The next manifest: what is still to be removed from before, and what is retired now."""
     before = snapshot.manifest
-    there = _present(snapshot.place) if before.retired else frozenset()
+    there = result_files(snapshot.place) if before.retired else frozenset()  # one listing asks less than each file
     retired = {path: since for path, since in before.retired.items() if path in there}
     old = [part.path for part in before.parts]
     if before.number:
@@ -109,14 +109,8 @@ def _successor(snapshot: Snapshot, parts: list[Part], at: int) -> Manifest:
 def _remove(place: Place, manifest: Manifest, before: int) -> int:
     """Removes files retired at or before a time; records first, since they name parts."""
     due = {path for path, since in manifest.retired.items() if since <= before}
-    due &= _present(place) if due else due
+    due &= result_files(place) if due else due
     records = {path for path in due if path.startswith("records/")}
     place.remove(*records)
     place.remove(*due - records)
     return len(due)
-
-
-def _present(place: Place) -> frozenset[str]:
-    """Files that may be retired and are there: listing them takes fewer requests than asking for each."""
-    folders = ("records", "parts", "manifests")
-    return frozenset(f"{folder}/{name}" for folder in folders for name in place.names(folder))

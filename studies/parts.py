@@ -8,6 +8,7 @@ more than once.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import secrets
@@ -177,6 +178,7 @@ def read_part(path: Path, schema: Any) -> Any:
     """The rows of a part in exactly this schema; a column that the file lacks is null.
 
     Raises:
+        FileNotFoundError: where the file is gone; it names the file, by which `Snapshots.stable` tells it from others.
         StoreError: where the file cannot be read as this table.
     """
     try:
@@ -184,9 +186,9 @@ def read_part(path: Path, schema: Any) -> Any:
             there = [name for name in schema.names if name in file.schema_arrow.names]
             data = file.read(columns=there)
         columns = [data[f.name].cast(f.type) if f.name in there else pa.nulls(data.num_rows, f.type) for f in schema]
+    except FileNotFoundError as error:  # Arrow's names no file
+        raise FileNotFoundError(errno.ENOENT, "no such part", str(path)) from error
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
         reason = str(error).splitlines()[0]
         raise StoreError(f"{path}: unreadable ({reason}); run `loopsweep verify` to see what is damaged") from error
     return pa.Table.from_arrays(columns, schema=schema)

@@ -181,6 +181,12 @@ def list_records(place: Place) -> list[str]:
     return sorted(name[:-5] for name in place.names("records") if RECORD_NAME.fullmatch(name))
 
 
+def result_files(place: Place) -> frozenset[str]:
+    """All files below the folders of records, manifests and parts, whoever put them there."""
+    folders = ("records", "parts", "manifests")
+    return frozenset(f"{folder}/{name}" for folder in folders for name in place.names(folder))
+
+
 def latest_manifest(place: Place) -> Manifest:
     """The newest manifest.
 

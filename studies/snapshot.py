@@ -225,7 +225,7 @@ class Snapshots:
             try:
                 return look(snapshot)
             except FileNotFoundError as error:
-                missing = str(error.filename)
+                missing = str(error.filename or error)  # Arrow's datasets name the file in the text alone
                 if missing == gone:
                     message = f"{missing}: the part is missing, but a record names it"
                     raise StoreError(f"{message}; run `loopsweep verify` to see what else is damaged") from error

@@ -332,7 +332,7 @@ class Store:
     def verify(self) -> VerifyReport:
         """Checks every part by its digest, and counts what does not count."""
         with _refusals(self.place):
-            return verification.verify(self.place, self._snapshots.take())
+            return verification.verify(self.place, self._snapshots)
 
     def compact(self, *, grace_s: float = 3600.0) -> CompactReport:
         """Folds small parts into few large ones; see `studies.compaction`."""

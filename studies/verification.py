@@ -4,18 +4,23 @@ Every part that a record or the newest manifest names is read and its digest com
 not looked at by its readers, so nothing else would notice a flipped bit. What is there but counts for nothing (parts
 of a commit that was killed, foreign files, rows that lost against another record) is counted and is no damage. A
 checkpoint is a cache outside the records: a damaged one is named, and is replayed when it is needed.
+
+Others may commit and compact meanwhile. Files are listed before anything is read and judged in the end: what is still
+there and named by nobody counts for nothing. So what was on its way at the beginning is no garbage.
 """
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from core.errors import StoreError
 from studies.copies import digest_of
 from studies.place import Place
-from studies.records import MANIFEST_NAME, RECORD_NAME, Part
+from studies.records import MANIFEST_NAME, RECORD_NAME, Part, result_files
 from studies.schemas import TABLES
-from studies.snapshot import Snapshot
+from studies.snapshot import Snapshot, Snapshots
 from studies.states import listed, state_name
 
 
@@ -46,32 +51,57 @@ class VerifyReport:
         return not self.damaged
 
 
-def verify(place: Place, snapshot: Snapshot) -> VerifyReport:
+def verify(place: Place, snapshots: Snapshots) -> VerifyReport:
     """Checks every part and checkpoint.
 
+    Args:
+        place: of the store.
+        snapshots: of the same store.
+
     Raises:
-        FileNotFoundError: never for a part that is missing (that is damage), only for races of a compaction.
+        StoreError: where the newest manifest is damaged.
     """
-    named = [(by, part) for table in TABLES.values() for _, by, part in snapshot.parts(table)]
-    damaged = [line for line in place.map(lambda entry: _damage(place, *entry), named) if line is not None]
+    before = result_files(place)
+    return snapshots.stable(lambda look: _verified(place, look, before, snapshots))
+
+
+def _verified(place: Place, snapshot: Snapshot, before: Collection[str], snapshots: Snapshots) -> VerifyReport:
+    """What a look at the store shows.
+
+    Raises:
+        FileNotFoundError: where a compaction has folded a part away meanwhile; one that is missing is damage.
+    """
+    named = _parts(snapshot)
+    damages = list(zip(named, place.map(lambda entry: _damage(place, *entry), named), strict=True))
     rows = invisible = 0
     for table in TABLES.values():
         try:
             data, hidden = snapshot.resolve(table, ())
-        except (StoreError, FileNotFoundError):  # among `damaged` already
+        except (StoreError, FileNotFoundError):  # among the damages already, or folded away
             continue
         rows, invisible = rows + data.num_rows, invisible + hidden
     checked, broken = _checkpoints(place)
+    now = snapshots.take()
+    still = {part.path for _, part in _parts(now)}
+    for _, part in named:
+        if part.path not in still and not place.exists(part.path):
+            raise FileNotFoundError(errno.ENOENT, "folded away", place.where(part.path))
+    orphans, foreign = _unnamed(place, before, still | now.manifest.retired.keys())
     return VerifyReport(
         parts=len(named),
         rows=rows,
         invisible=invisible,
-        damaged=tuple(damaged),
-        orphans=_orphans(place, snapshot),
-        foreign=_foreign(place, snapshot),
+        damaged=tuple(line for _, line in damages if line is not None),
+        orphans=orphans,
+        foreign=tuple(sorted((*(f"{path}: {reason}" for path, reason in now.garbage), *foreign))),
         checkpoints=checked,
         damaged_checkpoints=broken,
     )
+
+
+def _parts(snapshot: Snapshot) -> list[tuple[str, Part]]:
+    """The parts that count, each with the file that names it."""
+    return [(by, part) for table in TABLES.values() for _, by, part in snapshot.parts(table)]
 
 
 def _damage(place: Place, by: str, part: Part) -> str | None:
@@ -88,22 +118,20 @@ def _damage(place: Place, by: str, part: Part) -> str | None:
     return None
 
 
-def _orphans(place: Place, snapshot: Snapshot) -> tuple[str, ...]:
-    known = {part.path for table in TABLES.values() for _, _, part in snapshot.parts(table)}
-    known |= snapshot.manifest.retired.keys()
-    found = (f"parts/{table}/{name}" for table in TABLES for name in place.names(f"parts/{table}"))
-    return tuple(sorted(path for path in found if path.endswith(".parquet") and path not in known))
-
-
-def _foreign(place: Place, snapshot: Snapshot) -> tuple[str, ...]:
-    strange = [f"{path}: {reason}" for path, reason in snapshot.garbage]
-    for folder, pattern in (("records", RECORD_NAME), ("manifests", MANIFEST_NAME)):
-        strange += [f"{folder}/{name}" for name in place.names(folder) if not pattern.fullmatch(name)]
-    for name in place.names("parts"):
-        table = name.partition("/")[0]
-        if table not in TABLES or not name.endswith((".parquet", f"{table}/")):
-            strange.append(f"parts/{name}")
-    return tuple(sorted(strange))
+def _unnamed(place: Place, before: Collection[str], known: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Of files that were there before: parts that nobody names, and what is nothing of ours; as far as still there."""
+    orphans, foreign = list[str](), list[str]()
+    for path in sorted(before):
+        folder, _, name = path.partition("/")
+        if folder == "parts":
+            table = name.partition("/")[0]
+            ours = table in TABLES and name.endswith((".parquet", f"{table}/"))
+        else:
+            ours = (RECORD_NAME if folder == "records" else MANIFEST_NAME).fullmatch(name) is not None
+        stray = not ours or (path.endswith(".parquet") and path not in known)
+        if stray and place.exists(path):
+            (orphans if ours else foreign).append(path)
+    return tuple(orphans), tuple(foreign)
 
 
 def _checkpoints(place: Place) -> tuple[int, tuple[str, ...]]:
@@ -122,7 +150,7 @@ def _checkpoints(place: Place) -> tuple[int, tuple[str, ...]]:
         except FileNotFoundError:  # removed since it was listed
             return None
         except StoreError as error:
-            return str(error)
+            return str(error) if place.exists(name) else None  # likewise
         if (state.lineage, state.step) != (lineage, step):
             return f"checkpoint {place.where(name)} holds the state {state.lineage}-{state.step}; delete it"
         return None
