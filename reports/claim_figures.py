@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports import words
+from reports import verdict_words, words
 from reports.colours import FAINT, INK
 from reports.panels import SIZE, Drawing, finished, short
 from reports.ticks import log_ticks
@@ -33,6 +33,7 @@ def claim_figures(
     rows = [
         (f"{number}" if not claim["parts"] else f"{number}.{i}", part)
         for number, claim in enumerate(claims, 1)
+        if claim["along"] is None  # these have a figure of their own
         for i, part in enumerate(claim["parts"] or [claim], 1)
         if part["effect"] is not None
     ]
@@ -43,7 +44,7 @@ def claim_figures(
     for axes, (number, part) in zip(grid, rows, strict=True):
         _differences(axes, number, part, colours[part["arm"]])
     sns.despine(fig=figure, left=True)
-    alt = " ".join(f"Claim {n}, {p['verdict']}: {words.difference(p)}." for n, p in rows)
+    alt = " ".join(f"Claim {n}, {p['verdict']}: {verdict_words.difference(p)}." for n, p in rows)
     name = f"{prefix}-claims"
     yield finished(figure, name=name, study=study, kind="claims", title="Differences by seed", alt=alt)
 

@@ -5,6 +5,10 @@ A claim is *supported* where Holm's p (over all claims of the study) is below 0.
 decide it. A joint claim (``all``) is supported when every part is (its p is the largest of theirs: an
 intersection–union test) and contradicted when one part is (the smallest p against one, times their number).
 
+A claim ``along`` an axis has a part for each value and is tested in their order: from the first value on until one is
+not shown, and its opposite from the last value back. Each test passes its level on to the next, so all of them cost the
+family no more than one claim does (`stats.holm_in_order`), and parts have an adjusted p and a verdict of their own.
+
 Nothing is decided, whatever p says, where arms diverge at different rates (the pairs left describe survivors), below
 two complete seeds, where the metric is not measured, where a searched setting was chosen on the very seeds that would
 judge it (`reports.searched`), or where both sides were measured by methods that do not compare (`reports.methods`).
@@ -14,14 +18,20 @@ better.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from reports import methods, stats, words
+from reports import methods, stats, verdict_words, words
 from reports.compare import ALPHA, Finding, find
 from reports.searched import Bests
 from reports.tables import Tables
 from studies.claims import Claim
+
+_DECLARED = frozenset(
+    {"metric", "quantity", "at", "arm", "against", "value", "where", "expect", "margin", "unit", "better", "scale"}
+)
+"""Fields that say what is claimed: an entry of several parts has those in which they agree."""
 
 
 def judge(tables: Tables, claims: Sequence[Claim], *, bests: Bests | None = None) -> list[dict[str, Any]]:
@@ -33,96 +43,160 @@ def judge(tables: Tables, claims: Sequence[Claim], *, bests: Bests | None = None
         bests: of a search, the settings that stand for its arms.
 
     ``p`` and ``p_holm`` are of the claim, ``p_opposite`` and ``p_holm_opposite`` of its opposite; they differ only for
-    "not worse" and joint claims.
+    "not worse", joint claims and claims along an axis.
     """
     found = [[find(tables, part, family=len(claims), bests=bests) for part in claim.parts] for claim in claims]
-    support = [_support(findings) for findings in found]
-    opposition = [_opposition(findings) for findings in found]
-    ps = zip(support, _holm(support), opposition, _holm(opposition), strict=True)
-    names = ("p", "p_holm", "p_opposite", "p_holm_opposite")
+    support = _adjusted([_supporting(*pair) for pair in zip(claims, found, strict=True)])
+    opposition = _adjusted([_opposing(*pair) for pair in zip(claims, found, strict=True)])
     return [
-        _claim(claim.text, findings, dict(zip(names, row, strict=True)))
-        for claim, findings, row in zip(claims, found, ps, strict=True)
+        _claim(claim, findings, *ps) for claim, findings, *ps in zip(claims, found, support, opposition, strict=True)
     ]
 
 
-def _holm(ps: Sequence[float | None]) -> list[float | None]:
-    adjusted = stats.holm([1.0 if p is None else p for p in ps])
-    return [None if p is None else a for p, a in zip(ps, adjusted, strict=True)]
+@dataclass(frozen=True, kw_only=True)
+class _Chain:
+    """The p values of a claim in the order in which they are tested: one, or along an axis one for each value."""
+
+    p: list[float | None]
+    p_holm: list[float | None]
+    """After the correction over the claims of the study."""
 
 
-def _support(findings: Sequence[Finding]) -> float | None:
-    """The p of the claim: that of its test, or the largest of its parts in the expected direction."""
-    ps = [finding.tests.p if finding.tests else None for finding in findings]
-    if len(findings) > 1:
-        ps = [1.0 if p is not None and _wrong_side(f) else p for p, f in zip(ps, findings, strict=True)]
-    known = [p for p in ps if p is not None]
-    return max(known) if len(known) == len(ps) else None
+def _adjusted(chains: Sequence[list[float | None]]) -> list[_Chain]:
+    found = stats.holm_in_order([[1.0 if p is None else p for p in chain] for chain in chains])
+    return [
+        _Chain(p=ps, p_holm=[None if p is None else a for p, a in zip(ps, adjusted, strict=True)])
+        for ps, adjusted in zip(chains, found, strict=True)
+    ]
 
 
-def _opposition(findings: Sequence[Finding]) -> float | None:
-    """The p of the opposite: that of its test, or the smallest against a part, times the number of parts."""
+def _supporting(claim: Claim, findings: Sequence[Finding]) -> list[float | None]:
+    """For the claim: along an axis from its first value to the last."""
+    if claim.along is not None:
+        return [None if finding.blocked is not None else _for(finding) for finding in findings]
     if len(findings) == 1:
-        return findings[0].tests.p_opposite if findings[0].tests else None
-    ps = [_against(f, f.tests.p_opposite) for f in findings if f.tests and f.blocked is None]
-    return min(1.0, len(findings) * min(ps)) if ps else None
+        return [findings[0].tests.p if findings[0].tests else None]
+    ps = [_for(finding) for finding in findings]
+    known = [p for p in ps if p is not None]
+    return [max(known) if len(known) == len(ps) else None]
 
 
-def _wrong_side(finding: Finding) -> bool:
-    """Whether a two-sided p speaks for the opposite of what is expected; a one-sided p knows its side."""
-    return finding.part.expect != "not worse" and not finding.agrees
+def _opposing(claim: Claim, findings: Sequence[Finding]) -> list[float | None]:
+    """For its opposite: along an axis from its last value back; of a joint claim its parts' least p × their number."""
+    if claim.along is None and len(findings) == 1:
+        return [findings[0].tests.p_opposite if findings[0].tests else None]
+    ps = [_against(finding) for finding in findings]
+    if claim.along is not None:
+        return ps[::-1]
+    known = [p for p in ps if p is not None]
+    return [min(1.0, len(findings) * min(known)) if known else None]
 
 
-def _against(finding: Finding, p: float) -> float:
-    """The p against one part: 1 where a two-sided test speaks for it, or where no opposite exists."""
-    two_sided = finding.part.expect != "not worse"
-    return 1.0 if finding.part.expect == "differs" or (two_sided and finding.agrees) else p
+def _for(finding: Finding) -> float | None:
+    """The p for one part of several: 1 where a two-sided test speaks for the opposite; a one-sided p knows its side."""
+    if finding.tests is None:
+        return None
+    return 1.0 if finding.part.expect != "not worse" and not finding.agrees else finding.tests.p
+
+
+def _against(finding: Finding) -> float | None:
+    """The p against one part of several: 1 where a two-sided test speaks for it, or where no opposite exists."""
+    if finding.tests is None or finding.blocked is not None:
+        return None
+    return finding.tests.p_opposite if _opposable(finding) else 1.0
+
+
+def _opposable(finding: Finding) -> bool:
+    """Whether what was seen may speak against the part."""
+    return finding.part.expect == "not worse" or (finding.part.expect != "differs" and not finding.agrees)
 
 
 def _verdict(findings: Sequence[Finding], p: float | None, p_opposite: float | None) -> str:
     """Supported, contradicted or undecided, at the level `ALPHA`, from adjusted p values."""
-    if p_opposite is not None and p_opposite < ALPHA:
-        against = [f for f in findings if f.blocked is None and _against(f, 0.0) == 0.0 and not f.agrees]
-        if against:
-            return "contradicted"
+    disagrees = any(f.blocked is None and _opposable(f) and not f.agrees for f in findings)
+    if disagrees and p_opposite is not None and p_opposite < ALPHA:
+        return "contradicted"
     blocked = any(f.blocked is not None for f in findings)
     if not blocked and p is not None and p < ALPHA and all(f.agrees for f in findings):
         return "supported"
     return "undecided"
 
 
-def _claim(text: str, findings: Sequence[Finding], ps: dict[str, float | None]) -> dict[str, Any]:
-    """One entry of ``claims``; a joint claim has no effect of its own, its parts have."""
+def _claim(claim: Claim, findings: Sequence[Finding], support: _Chain, opposition: _Chain) -> dict[str, Any]:
+    """One entry of ``claims``; one of several parts has no effect of its own, its parts have."""
+    known = [p for p in support.p if p is not None]
+    ps = {
+        "p": max(known) if len(known) == len(support.p) else None,
+        "p_holm": support.p_holm[-1] if len(known) == len(support.p) else None,
+        "p_opposite": opposition.p[0],
+        "p_holm_opposite": opposition.p_holm[0],
+    }
     verdict = _verdict(findings, ps["p_holm"], ps["p_holm_opposite"])
     result = findings[0].to_json()
     parts: list[dict[str, Any]] = []
-    if len(findings) > 1:
-        result = dict.fromkeys(result) | {"n": min(len(f.pairs.seeds) for f in findings)}
-        parts = [_part(finding) for finding in findings]
-    result |= {"text": text, **ps, "verdict": verdict, "parts": parts, **_open(findings, verdict)}
-    result["notes"] = list(dict.fromkeys(note for finding in findings for note in _notes(finding, verdict)))
+    if claim.along is not None:
+        corrected = zip(findings, support.p_holm, opposition.p_holm[::-1], strict=True)
+        parts = [_part(finding, p, p_opposite, in_order=True) for finding, p, p_opposite in corrected]
+    elif len(findings) > 1:
+        parts = [_part(f, *((f.tests.p, f.tests.p_opposite) if f.tests else (None, None))) for f in findings]
+    if parts:
+        alike = {key for key in _DECLARED if all(part[key] == result[key] for part in parts)}
+        result = {key: value if key in alike else None for key, value in result.items()}
+        result["n"] = min(part["n"] for part in parts)
+        if claim.along is not None:
+            result["where"] = replace(claim.parts[0], where=claim.parts[0].where[:-1]).where_text  # without its value
+    result |= {"text": claim.text, "along": _along(claim, parts), **ps, "verdict": verdict, "parts": parts}
+    result |= _open(findings, verdict, parts, in_order=claim.along is not None)
+    result["notes"] = _notes(claim, findings, parts, verdict)
     free = all(finding.blocked is None for finding in findings)
-    if verdict == "undecided" and free and any(part["verdict"] != verdict for part in parts):
+    joint = parts and claim.along is None
+    if joint and verdict == "undecided" and free and any(part["verdict"] != verdict for part in parts):
         result["notes"].append("Its parts are judged each by itself, without the correction that the whole must pass.")
-    return result | {"sentence": words.sentence(result)}
+    return result | {"sentence": verdict_words.sentence(result)}
 
 
-def _part(finding: Finding) -> dict[str, Any]:
-    """A part of a joint claim: its own standing, before Holm."""
-    tests = finding.tests
-    verdict = _verdict([finding], tests.p if tests else None, tests.p_opposite if tests else None)
-    result = finding.to_json() | {"verdict": verdict, "p_holm": None, "parts": [], **_open([finding], verdict)}
-    return result | {"sentence": words.sentence(result)}
+def _part(finding: Finding, p: float | None, p_opposite: float | None, *, in_order: bool = False) -> dict[str, Any]:
+    """A part of a claim: of a joint one as it stands by itself, before Holm; along an axis (`in_order`) after it."""
+    verdict = _verdict([finding], p, p_opposite)
+    holm = {"p_holm": p, "p_holm_opposite": p_opposite} if in_order else {"p_holm": None}
+    result = finding.to_json() | {
+        "verdict": verdict,
+        **holm,
+        "along": None,
+        "parts": [],
+        **_open([finding], verdict, []),
+    }
+    return result | {"sentence": verdict_words.sentence(result)}
 
 
-def _open(findings: Sequence[Finding], verdict: str) -> dict[str, Any]:
+def _along(claim: Claim, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """How far along its axis a claim is supported, and from where on it is contradicted."""
+    if claim.along is None:
+        return None
+    values = claim.along.values
+    supported = [value for value, part in zip(values, parts, strict=True) if part["verdict"] == "supported"]
+    against = [value for value, part in zip(values, parts, strict=True) if part["verdict"] == "contradicted"]
+    return {
+        "key": claim.along.key,
+        "values": list(values),
+        "supported_to": supported[-1] if supported else None,
+        "contradicted_from": against[0] if against else None,
+    }
+
+
+def _open(
+    findings: Sequence[Finding], verdict: str, parts: Sequence[Mapping[str, Any]], *, in_order: bool = False
+) -> dict[str, Any]:
     """Why a claim is undecided, and how many seeds would decide it if the effects seen are the true ones."""
     if verdict != "undecided":
         return {"reason": None, "seeds_needed": None}
-    blocked = next((f.blocked for f in findings if f.blocked is not None), None)
+    still = [f for f, part in zip(findings, parts, strict=True) if part["verdict"] == "undecided"] if parts else []
+    still = still or list(findings)
+    if in_order:
+        still = still[:1]  # the test stops here, whatever comes after
+    blocked = next((f.blocked for f in (still if in_order else findings) if f.blocked is not None), None)
     if blocked is not None:
         return {"reason": blocked, "seeds_needed": None}
-    still = [f for f in findings if len(findings) == 1 or _part(f)["verdict"] == "undecided"] or findings
     needed = [f.tests.seeds_needed if f.tests else None for f in still]
     known = [n for n in needed if n is not None]
     if len(known) < len(needed):
@@ -133,7 +207,24 @@ def _open(findings: Sequence[Finding], verdict: str) -> dict[str, Any]:
     }
 
 
-def _notes(finding: Finding, verdict: str) -> list[str]:
+def _notes(claim: Claim, findings: Sequence[Finding], parts: Sequence[Mapping[str, Any]], verdict: str) -> list[str]:
+    """What a reader should know of a claim, each thing once; what is so at some values of an axis says at which."""
+    if claim.along is None:
+        return list(dict.fromkeys(note for finding in findings for note in _notes_on(finding, verdict)))
+    at: dict[str, list[Any]] = {}
+    for value, finding, part in zip(claim.along.values, findings, parts, strict=True):
+        for note in _notes_on(finding, part["verdict"]):
+            at.setdefault(note, []).append(value)
+    every = len(findings)
+    return [
+        note
+        if len(values) == every
+        else f"At {words.setting({claim.along.key: ', '.join(map(words.cell, values))})}: {note}"
+        for note, values in at.items()
+    ]
+
+
+def _notes_on(finding: Finding, verdict: str) -> list[str]:
     """What a reader should know beside the numbers, one sentence each."""
     pairs, tests, notes = finding.pairs, finding.tests, [finding.basis] if finding.basis else []
     if pairs.settings > 1:

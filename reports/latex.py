@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reports import board, words
+from reports import board, verdict_words, words
 from reports.tex_text import Tex, tex
 
 Report = Mapping[str, Any]
@@ -95,9 +95,10 @@ def _claims(report: Report) -> str | None:
 
 
 def _claim_rows(number: int, claim: Mapping[str, Any]) -> Iterator[str]:
-    """A claim, and each part of a joint one: its text, and below it what was found."""
-    parts = [(str(number), claim["text"], claim)]
-    for part, one in enumerate(claim["parts"], 1):
+    """A claim, and each part of a joint one: its text, and below it what was found; along an axis how far it stands."""
+    far = "" if claim["along"] is None else f". {verdict_words.standing(claim)}."
+    parts = [(str(number), claim["text"] + far, claim)]
+    for part, one in enumerate(claim["parts"] if claim["along"] is None else (), 1):
         where = f", where {one['where']}" if one["where"] else ""
         parts.append((f"{number}.{part}", f"{words.place(one['quantity'], one['at'])}{where}", one))
     for label, text, one in parts:
@@ -114,7 +115,7 @@ def _finding(one: Mapping[str, Any]) -> list[Any]:
     three = [None if one[key] is None else shown(one[key]) for key in ("effect", "low", "high")]
     _, low, high = words.estimate(*three)
     interval = f"[{low}, {high}]" if one["low"] is not None else "–"
-    difference = Tex(rf"\raggedright {_scientific(words.difference(one), _breaking)}")
+    difference = Tex(rf"\raggedright {_scientific(verdict_words.difference(one), _breaking)}")
     return [one["verdict"], difference, _scientific(interval), one["n"], p]
 
 

@@ -54,6 +54,7 @@ _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.5, 1.
 
 Kind = Literal[
     "claims",
+    "along",
     "tree",
     "curves",
     "lengths",

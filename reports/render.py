@@ -14,7 +14,7 @@ from typing import Any, get_args
 import jinja2
 from markupsafe import Markup
 
-from reports import across_words, board, cite, colours, explorer, lengths, loop_counts, series, words
+from reports import across_words, board, cite, colours, explorer, lengths, loop_counts, series, verdict_words, words
 from reports.captions import how_found
 from reports.figures import arm_colours
 from reports.labels import slug
@@ -94,6 +94,8 @@ def _environment() -> jinja2.Environment:
         "duration": _duration,
         "slug": slug,
         "headings": headings,
+        "steps": verdict_words.steps,
+        "standings": verdict_words.standings,
         "parted": lambda sentence: sentence.split(": ", 1),
     }
     return environment
@@ -143,6 +145,10 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
         "cells": lambda row, name: board.cell(row["metrics"].get(name), decimals[name]),
         "roles": {"tune": "while tuning", "confirm": "on a fresh seed"},
         "tally": {v: sum(c["verdict"] == v for c in report["claims"]) for v in _VERDICTS},
+        "partly": sum(
+            bool(c["along"]) and c["along"]["supported_to"] is not None and c["verdict"] != "supported"
+            for c in report["claims"]
+        ),
         "colours": {arm: colours.PALETTE.index(colour) for arm, colour in arm_colours(report).items()},
         "version": report["provenance"]["version"],
         "commits": _commits(report),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import pandas as pd
@@ -126,17 +127,24 @@ class Tables:
 
         Of a control, the settings that it stands for are kept or not.
         """
-        rows = self.compared()
         kept, matched = [], dict(self.matched)
-        for index, row in zip(rows.index, rows[["arm", "trial_id", *self.axes]].to_dict("records"), strict=True):
-            name = row["arm"], row["trial_id"]
-            own = self.matched.get(name)
-            settings = tuple(s for s in own or (self.setting(row),) if all(f.admits(dict(s)) for f in filters))
+        for index, name, stands_for in self._settings:
+            settings = tuple(setting for setting in stands_for if all(f.admits(dict(setting)) for f in filters))
             if settings:
                 kept.append(index)
-            if own is not None:
+            if name in self.matched:
                 matched[name] = settings
         return replace(self, trials=self.trials.loc[kept], matched=matched)
+
+    @cached_property
+    def _settings(self) -> list[tuple[Any, tuple[str, str], tuple[Setting, ...]]]:
+        """Of each compared trial: its row, arm and id, and the settings that it stands for."""
+        rows = self.compared()
+        found = []
+        for index, row in zip(rows.index, rows[["arm", "trial_id", *self.axes]].to_dict("records"), strict=True):
+            name = row["arm"], row["trial_id"]
+            found.append((index, name, self.matched.get(name) or (self.setting(row),)))
+        return found
 
     def setting(self, row: Mapping[Any, Any], keys: Iterable[str] | None = None) -> Setting:
         """The setting of a trial, of all axes or of some."""

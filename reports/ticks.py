@@ -21,10 +21,16 @@ def plain_ticks(axes: Axes, which: str = "xy") -> None:
             axis.set_minor_formatter(FuncFormatter(lambda _value, _: ""))
 
 
-def value_ticks(axes: Axes, places: Sequence[float], names: Sequence[str]) -> None:
+def value_ticks(axes: Axes, places: Sequence[float], names: Sequence[str], *, inches: float = 4.4) -> None:
     """Ticks of the x axis at these ascending places, without the names that would touch others; the ends keep theirs.
 
     Places that lie more evenly on a logarithmic axis get one.
+
+    Args:
+        axes: whose ticks they are; its limits are final.
+        places: in data, ascending.
+        names: of the places.
+        inches: about how long the axis is.
     """
     if min(places) > 0 and max(places) >= 8 * min(places):
         logs = [math.log(place) for place in places]
@@ -33,7 +39,7 @@ def value_ticks(axes: Axes, places: Sequence[float], names: Sequence[str]) -> No
     to_unit = axes.transScale.transform
     at = [float(to_unit((place, 1.0))[0]) for place in places]
     wide = (at[-1] - at[0]) or 1.0
-    room = [0.022 * len(name) + 0.02 for name in names]  # of the axis, for text of this size
+    room = [(0.097 * len(name) + 0.088) / inches for name in names]  # as a share of the axis, for text of this size
     kept = [0]
     for i in range(1, len(at)):
         last = i == len(at) - 1

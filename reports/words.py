@@ -1,4 +1,4 @@
-"""Numbers and findings in words: how many digits a number deserves, and the one sentence of a verdict."""
+"""Numbers and findings in words: how many digits a number deserves, and sentences about settings and costs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def p_value(p: float | None) -> str:
 
 def setting(values: Mapping[str, Any]) -> str:
     """Axis values by their last names: ``loops = 3, switch = 0.5``."""
-    return ", ".join(f"{key.rpartition('.')[2]} = {_cell(value)}" for key, value in values.items())
+    return ", ".join(f"{key.rpartition('.')[2]} = {cell(value)}" for key, value in values.items())
 
 
 def searched(entry: Mapping[str, Any]) -> str:
@@ -106,20 +106,21 @@ def factors(entry: Mapping[str, Any]) -> str:
 def boundary(entries: Sequence[Mapping[str, Any]]) -> str:
     """Where the best value of what was tuned lies at an end of what was tried, in arms that tried the same."""
     first = entries[0]
-    tried = f"({_cell(first['low'])} … {_cell(first['high'])})"
+    tried = f"({cell(first['low'])} … {cell(first['high'])})"
     if first["kind"] == "search":
         where = f"at the {first['end']} end of what was searched {tried}"
-        arms = [f"{one['arm']} {_cell(one['value'])}" for one in entries]
+        arms = [f"{one['arm']} {cell(one['value'])}" for one in entries]
     else:
         where = f"the {first['end']} of those tried {tried}"
         shares = [f" in {one['settings']} of {one['of']} settings" if one["of"] > 1 else "" for one in entries]
         arms = [one["arm"] + share for one, share in zip(entries, shares, strict=True)]
-        where = f"{_cell(first['value'])}, {where}"
+        where = f"{cell(first['value'])}, {where}"
     beyond = "A better one may lie beyond, so extend the range before you trust what was compared."
     return f"The best value of {first['key']} is {where}: {', '.join(arms)}. {beyond}"
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value of an axis, as short as it is."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -234,88 +235,6 @@ def switch(found: Mapping[str, Any]) -> str:
     return " ".join(said)
 
 
-def sentence(finding: Mapping[str, Any]) -> str:
-    """What was found, in one plain sentence with its numbers (a joint claim: how its parts stand)."""
-    verdict = str(finding["verdict"]).capitalize()
-    if finding["parts"]:
-        standing = "; ".join(f"({i}) {sentence(part)}" for i, part in enumerate(finding["parts"], 1))
-        return f"{verdict}: {standing}"
-    if finding["effect"] is None:
-        return f"{verdict}: {finding['reason']}."
-    if finding["exact"]:
-        of = f"where {finding['where']}, " if finding["where"] else ""
-        return f"{verdict}: {of}{_comparison(finding)} (exactly: it follows from the configurations)"
-    statistics = [f"95 % CI {_interval(finding)}"] if finding["low"] is not None else []
-    statistics.append(f"n = {finding['n']} seed{'s' * (finding['n'] != 1)}")
-    if finding["p_holm"] is not None:
-        opposite = finding["verdict"] == "contradicted" and finding["expect"] == "not worse"
-        statistics.append(f"p_holm {p_value(finding['p_holm_opposite' if opposite else 'p_holm'])}")
-    seen = f"where {finding['where']}, " if finding["where"] else ""
-    seen += "in these seeds " if verdict == "Undecided" and finding["expect"] != "not worse" else ""
-    text = f"{verdict}: {seen}{_comparison(finding)} ({', '.join(statistics)})"
-    reason = finding["reason"]
-    return f"{text}. {reason[:1].upper()}{reason[1:]}." if reason else text
-
-
-def difference(finding: Mapping[str, Any]) -> str:
-    """The effect alone: ``looped − single −0.21 nats/token``, or as a ratio ``looped / single 1.8``."""
-    log = finding["scale"] == "log"
-    unit = "" if log else of_unit(finding["unit"])
-    return f"{finding['arm']} {'/' if log else '−'} {_other(finding)} = {_signed(finding)[0]}{unit}"
-
-
 def of_unit(unit: str) -> str:
     """A unit behind a number, with its space; nothing for a pure number, whose unit is 1, or for a fraction."""
     return "" if unit in ("1", "fraction") else f" {unit}"
-
-
-def _other(finding: Mapping[str, Any]) -> str:
-    return str(finding["against"]) if finding["against"] is not None else f"{finding['value']:g}"
-
-
-def _comparison(finding: Mapping[str, Any]) -> str:
-    arm, other = finding["arm"], _other(finding)
-    what = place(finding["quantity"], None if finding["exact"] else finding["at"])
-    effect, unit = finding["effect"], of_unit(finding["unit"])
-    if finding["expect"] == "not worse":
-        margin = f"a factor of {finding['margin']:g}" if finding["scale"] == "log" else f"{finding['margin']:g}{unit}"
-        stands = {
-            "supported": f"{arm} is not worse than {other} by more than {margin}",
-            "contradicted": f"{arm} is worse than {other} by more than {margin}",
-        }
-        open_ = f"{arm} may or may not be worse than {other} by more than {margin}"
-        return f"{stands.get(finding['verdict'], open_)} in {what}: {difference(finding)}"
-    if effect == 0:
-        return f"{arm} and {other} have the same {what}"
-    direction = "lower" if effect < 0 else "higher"
-    if finding["scale"] == "log":
-        return f"{arm} has {direction} {what} than {other}: {_signed(finding)[0]} times as much"
-    return f"{arm} has {direction} {what} than {other} by {_magnitude(finding)[0]}{unit}"
-
-
-def _interval(finding: Mapping[str, Any]) -> str:
-    shown = _signed(finding) if _keeps_sign(finding) else _magnitude(finding)
-    return f"{shown[1]} … {shown[2]}"
-
-
-def _keeps_sign(finding: Mapping[str, Any]) -> bool:
-    return bool(finding["scale"] == "log" or finding["expect"] == "not worse" or finding["effect"] == 0)
-
-
-def _signed(finding: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Effect and interval as they are; as ratios on a log scale, with digits of their own where they lie far apart."""
-    three = [finding["effect"], finding["low"], finding["high"]]
-    if finding["scale"] != "log":
-        return estimate(*three)
-    mean, low, high = (None if v is None else math.exp(v) for v in three)
-    if low is None or high is None or high < 5 * low:
-        return estimate(mean, low, high)
-    return significant(mean), significant(low), significant(high)
-
-
-def _magnitude(finding: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Effect and interval in the direction of the effect, so that the effect is positive."""
-    effect, low, high = finding["effect"], finding["low"], finding["high"]
-    if effect < 0:
-        effect, low, high = -effect, None if high is None else -high, None if low is None else -low
-    return estimate(effect, low, high)

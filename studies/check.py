@@ -330,7 +330,8 @@ class _Check:
                 self.found.append(problem)
         tables = self.document.get("claims", [])
         sound = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
-        return parse_claims(tables if sound else [], arms=list(self.table("arms")), strata=strata, problems=self.found)
+        varied = dict.fromkeys(self.table("arms"), Grid()) | {arm.name: joined([axes, arm.axes]) for arm in arms}
+        return parse_claims(tables if sound else [], axes=varied, strata=strata, problems=self.found)
 
 
 def _strata(arms: Sequence[Arm], axes: Grid) -> list[str]:

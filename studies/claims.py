@@ -2,22 +2,25 @@
 
 A claim has a text and one or several parts that must all hold. A part compares a metric of one arm with that of another
 (`against`) or with a number (`value`). The metric is a column of metrics or curvature at a step, at the end or at its
-best, the cost of a trial, or a functional of its history, ``plateau_step(0.05)``. Every name is checked when the study
-is read, so a slip costs a second and not the night of the sweep.
+best, the cost of a trial, or a functional of its history, ``plateau_step(0.05)``. Over the values of an axis a claim is
+asked by `each` and `along` (`studies.claim_axes`). Every name is checked when the study is read, so a slip costs a
+second and not the night of the sweep.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal, cast, get_args
 
 from core.errors import InputError, Problem
 from core.quantities import COLUMNS, CURVES, THRESHOLDS, point
 from core.terms import nearest
+from studies.claim_axes import filters
+from studies.grid import Grid
 from studies.metrics import COST, METRICS, STRATIFIED
 from studies.metrics import metric as registered
 from studies.where import Expression, conjuncts
@@ -135,21 +138,33 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Along:
+    """The axis whose values the parts of a claim go through, in their order."""
+
+    key: str
+    values: tuple[bool | int | float | str, ...]
+    """By part."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
     """A claim: supported where each of its parts is."""
 
     text: str
     parts: tuple[Part, ...]
+    place: str
+    """Where the study's file states it, ``claims[1]``: several have one place where `each` made them."""
+    along: Along | None = None
 
 
 def parse_claims(
-    tables: Sequence[Mapping[str, Any]], *, arms: Collection[str], strata: Collection[str], problems: list[Problem]
+    tables: Sequence[Mapping[str, Any]], *, axes: Mapping[str, Grid], strata: Collection[str], problems: list[Problem]
 ) -> tuple[Claim, ...]:
     """The claims of a study; what is wrong is appended to `problems` and left out.
 
     Args:
         tables: of ``[[claims]]``, in order.
-        arms: names of the study's arms.
+        axes: what the study's arms vary, by arm.
         strata: suffixes of the stratum columns that the study's tasks have.
         problems: receives every problem found.
     """
@@ -162,7 +177,7 @@ def parse_claims(
             if text in texts:
                 problems.append(Problem(f"{where}.text", f"stands already in claims[{texts[text]}]; drop one"))
             texts.setdefault(text, number)
-        outer = {key: value for key, value in table.items() if key not in ("text", "all")}
+        outer = {key: value for key, value in table.items() if key not in ("text", "all", "each", "along")}
         inner = table.get("all", [{}])
         if not isinstance(inner, list) or not inner or not all(isinstance(part, dict) for part in inner):
             problems.append(Problem(f"{where}.all", f"must be a non-empty list of tables, got {inner!r}"))
@@ -170,11 +185,53 @@ def parse_claims(
         places = [f"{where}.all[{i}]" for i in range(1, len(inner) + 1)] if "all" in table else [where]
         # A part takes from the claim what it does not say itself, so `arm` or `expect` is written once.
         parts = [
-            _part({**outer, **part}, place, arms, strata, problems) for part, place in zip(inner, places, strict=True)
+            _part({**outer, **part}, place, axes, strata, problems) for part, place in zip(inner, places, strict=True)
         ]
-        if isinstance(text, str) and all(part is not None for part in parts):
-            claims.append(Claim(text=text, parts=tuple(part for part in parts if part is not None)))
+        sound = tuple(part for part in parts if part is not None)
+        if isinstance(text, str) and len(sound) == len(parts):
+            claims += _over_axes(Claim(text=text, parts=sound, place=where), table, axes, problems)
     return tuple(claims)
+
+
+def _over_axes(
+    claim: Claim, table: Mapping[str, Any], axes: Mapping[str, Grid], problems: list[Problem]
+) -> Iterator[Claim]:
+    """The claims that `each` and `along` make of one; itself without them."""
+    each, along = table.get("each"), table.get("along")
+    arms = {name: axes[name] for part in claim.parts for name in (part.arm, part.against) if name is not None}
+    where = [one for part in claim.parts for one in part.where]
+    over: dict[str, dict[Any, Expression]] = {}
+    for name, key in (("each", each), ("along", along)):
+        if key is None:
+            continue
+        try:
+            over[name] = filters(str(key), arms, where)
+        except InputError as error:
+            problems.append(Problem(f"{claim.place}.{name}", str(error)))
+            return
+    if along is not None and (wrong := _no_order(claim, each, along, len(over["along"]))) is not None:
+        problems.append(Problem(f"{claim.place}.along", wrong))
+        return
+    for value, one in over.get("each", {None: None}).items():
+        text = claim.text if one is None else f"{claim.text} ({str(each).rpartition('.')[2]} = {value})"
+        parts = tuple(replace(part, where=(*part.where, one)) for part in claim.parts) if one else claim.parts
+        if along is None:
+            yield replace(claim, text=text, parts=parts)
+            continue
+        steps = tuple(replace(parts[0], where=(*parts[0].where, step)) for step in over["along"].values())
+        order = Along(key=str(along), values=tuple(over["along"]))
+        yield replace(claim, text=text, parts=steps, along=order)
+
+
+def _no_order(claim: Claim, each: Any, along: Any, values: int) -> str | None:
+    """Why a claim can't go along an axis; None where it can."""
+    if len(claim.parts) > 1:
+        return "makes a part of each value, so `all` has no place beside it; write one claim for each of its parts"
+    if along == each:
+        return f"must be another axis than `each`, got {along!r} twice; drop one of the two"
+    if values < 2:
+        return f"must be an axis of at least two values here, got {along!r} with one; drop it"
+    return None
 
 
 def _part(

@@ -16,7 +16,7 @@ from core.observation import evaluation_grid, measurement_steps
 from core.quantities import CURVES, point, points, quantity_of
 from core.task_terms import TASKS
 from core.terms import nearest
-from studies.claims import FUNCTIONALS, MetricRef, Part
+from studies.claims import FUNCTIONALS, Claim, MetricRef, Part
 from studies.grid import joined
 from studies.objectives import objective, objectives
 from studies.study import Study
@@ -59,24 +59,28 @@ class Observed:
 
 
 def undecidable(study: Study, observed: Mapping[str, Observed]) -> Iterator[tuple[str, str]]:
-    """(place, message) of each part of a claim, and each objective, that looks at what no trial of its arms will have.
+    """(place, message) of what a claim, or an objective, looks at and no trial of its arms will have.
 
     Args:
         study: the study.
         observed: by arm, of those whose settings are known; of the others nothing is refused.
     """
-    for number, claim in enumerate(study.claims, start=1):
-        for part in claim.parts:
-            arms = [arm for arm in (part.arm, part.against) if arm is not None]
-            if (nothing := _keeps_nothing(study, part)) is not None:
-                yield f"claims[{number}].where", nothing
-                continue
-            for key, message in _looked_at(study, part.metric, arms, observed):
-                yield f"claims[{number}].{key}", message
+    # Parts that differ by the value of an axis alone look at the same, so each thing is said once.
+    yield from dict.fromkeys(pair for claim in study.claims for pair in _claimed(study, claim, observed))
     for place, text in objectives(study.nuisance, study.search):
         arms = study.arm_names
         for _, message in _looked_at(study, objective(text), arms, observed, searched=True):
             yield place, message
+
+
+def _claimed(study: Study, claim: Claim, observed: Mapping[str, Observed]) -> Iterator[tuple[str, str]]:
+    for part in claim.parts:
+        arms = [arm for arm in (part.arm, part.against) if arm is not None]
+        if (nothing := _keeps_nothing(study, part)) is not None:
+            yield f"{claim.place}.where", nothing
+            continue
+        for key, message in _looked_at(study, part.metric, arms, observed):
+            yield f"{claim.place}.{key}", message
 
 
 def _looked_at(

@@ -114,6 +114,8 @@ class ClaimTable(PartTable):
 
     text: Text = Field(description="the claim in words")
     all: Annotated[list[PartTable], Field(min_length=1)] | None = Field(None, description="parts that must all hold")
+    each: Text | None = Field(None, description="an axis: one claim for each of its values")
+    along: Text | None = Field(None, description="an axis: up to which of its values the claim holds, in their order")
 
 
 class SizeTable(_Table):

@@ -47,6 +47,11 @@ class Grid:
         inner = [key for union in self.unions for grid in union for key in grid.keys]
         return tuple(dict.fromkeys([*own, *inner]))
 
+    def values(self, key: str) -> list[Any]:
+        """The values that it gives a key, in order; several times where other keys move with it."""
+        own = [value for factor in self.factors for row in factor for name, value in row if name == key]
+        return own + [value for union in self.unions for grid in union for value in grid.values(key)]
+
     def only(self, section: str) -> Grid:
         """The grid of the keys of one section, each of its assignments once in a factor."""
         prefix = f"{section}."

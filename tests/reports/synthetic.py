@@ -16,7 +16,7 @@ from core.streams import stream
 from studies.claims import Claim, parse_claims
 from studies.drops import SWITCH_COLUMNS
 from studies.expand import Trial
-from studies.grid import Grid
+from studies.grid import Grid, parse_grid
 from studies.study import Arm as StudyArm
 from studies.study import Study
 
@@ -46,6 +46,8 @@ class Arm:
     """It switches where a criterion fires: the later, the smaller `schedule.delta1`; never below 0.003."""
     drop: float = 0.5
     """Rise of the loss at a switch half way; it grows with the step. From an axis `schedule.switch` comes the step."""
+    lags: Mapping[float, float] | None = None
+    """Excess loss by `schedule.switch`; None: the further from a half, the more."""
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     flops: int = 3_000_000
 
@@ -175,9 +177,9 @@ def results(
 def claims(*tables: dict[str, Any], arms: Iterable[Arm] = ARMS) -> tuple[Claim, ...]:
     """Claims as a study's TOML would give them."""
     problems: list[Any] = []
-    names = [arm.name for arm in arms]
+    axes = {arm.name: parse_grid(arm.axes, "axes", lambda _, value: (value, []), problems) for arm in arms}
     made = [{"text": f"claim {i}"} | table for i, table in enumerate(tables, 1)]
-    found = parse_claims(made, arms=names, strata=("low_ic", "high_ic"), problems=problems)
+    found = parse_claims(made, axes=axes, strata=("low_ic", "high_ic"), problems=problems)
     assert not problems, problems
     return found
 
@@ -247,7 +249,9 @@ def _history(arm: Arm, seed: int, setting: dict[str, Any], noise: float, trial_i
     shared = stream(seed, "chains").normal(0, 5 * noise, 2)  # what the seed does to every arm: pairing removes it
     own = stream(seed, arm.name, str(sorted(setting.items())))
     end = own.normal(0, noise, 2)
-    shift = 0.05 * abs(float(setting["schedule.switch"]) - 0.5) if "schedule.switch" in setting else 0.0
+    shift = 0.0
+    if (switch := setting.get("schedule.switch")) is not None:
+        shift = 0.05 * abs(float(switch) - 0.5) if arm.lags is None else arm.lags[switch]
     rows = []
     for step in STEPS:
         excess = {

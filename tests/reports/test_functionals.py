@@ -9,6 +9,7 @@ from core.quantities import QUANTITIES, THRESHOLDS
 from reports.functionals import FUNCTIONALS, History, UnmeasuredError, evaluate, phases_of
 from reports.values import meaning
 from studies import claims
+from studies.grid import Grid
 
 
 def history(**columns):
@@ -146,15 +147,15 @@ def test_the_entropy_over_training():
 def test_arguments_out_of_range_are_refused_when_the_study_is_read(text, words):
     problems = []
     table = {"text": "t", "metric": text, "arm": "a", "value": 1.0, "expect": "lower"}
-    assert claims.parse_claims([table], arms=["a"], strata=(), problems=problems) == ()
+    assert claims.parse_claims([table], axes={"a": Grid()}, strata=(), problems=problems) == ()
     assert words in problems[0].message
 
 
 def test_a_margin_of_a_functional_on_orders_of_magnitude_is_a_ratio():
     table = {"text": "t", "metric": "force_at(0.01)", "arm": "a", "value": 1.0, "expect": "not worse", "margin": 0.1}
     problems = []
-    assert claims.parse_claims([table], arms=["a"], strata=(), problems=problems) == ()
+    assert claims.parse_claims([table], axes={"a": Grid()}, strata=(), problems=problems) == ()
     assert "a ratio above 1" in problems[0].message
-    (found,) = claims.parse_claims([table | {"margin": 1.1}], arms=["a"], strata=(), problems=[])
+    (found,) = claims.parse_claims([table | {"margin": 1.1}], axes={"a": Grid()}, strata=(), problems=[])
     assert meaning(found.parts[0].metric).scale == "log"
     assert meaning(found.parts[0].metric).better == "higher"

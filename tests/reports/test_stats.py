@@ -126,6 +126,53 @@ def test_holm_is_scipys_step_down_by_definition(ps):
     np.testing.assert_allclose([got[i] for i in order], want)
 
 
+def graph(chains, alpha):
+    """What the sequentially rejective procedure of Bretz et al. (2009), algorithm 1, rejects: chain by chain."""
+    nodes = [(i, j) for i, chain in enumerate(chains) for j in range(len(chain))]
+    weight = {(i, j): float(j == 0) / len(chains) for i, j in nodes}
+    edge = dict.fromkeys(itertools.product(nodes, nodes), 0.0)
+    for i, j in nodes:
+        if j + 1 < len(chains[i]):
+            edge[(i, j), (i, j + 1)] = 1.0
+        else:
+            edge |= {((i, j), (k, 0)): 1 / (len(chains) - 1) for k in range(len(chains)) if k != i}
+    rejected: set[tuple[int, int]] = set()
+    while True:
+        left = [n for n in nodes if n not in rejected]
+        now = next((n for n in left if chains[n[0]][n[1]] <= weight[n] * alpha and weight[n] > 0), None)
+        if now is None:
+            return [[(i, j) in rejected for j in range(len(chain))] for i, chain in enumerate(chains)]
+        others = [n for n in left if n != now]
+        weight |= {n: weight[n] + weight[now] * edge[now, n] for n in others}
+        new = {}
+        for a, b in itertools.permutations(others, 2):
+            back = edge[a, now] * edge[now, a]
+            new[a, b] = (edge[a, b] + edge[a, now] * edge[now, b]) / (1 - back) if back < 1 else 0.0
+        edge |= new
+        rejected.add(now)
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from([0.0, 0.001, 0.006, 0.012, 0.02, 0.03, 0.2]), min_size=1, max_size=4),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_chains_are_rejected_as_by_the_graph_that_stands_for_them(chains):
+    got = stats.holm_in_order(chains)
+    for alpha in (0.01, 0.05, 0.1):
+        assert [[p <= alpha for p in chain] for chain in got] == graph(chains, alpha)
+
+
+def test_chains_of_one_are_holms_and_a_single_chain_is_the_fixed_sequence():
+    ps = [0.01, 0.04, 0.03]
+    assert stats.holm_in_order([[p] for p in ps]) == [[p] for p in stats.holm(ps)]
+    assert stats.holm_in_order([[0.01, 0.04, 0.03, 0.2, 0.001]]) == [[0.01, 0.04, 0.04, 0.2, 0.2]]
+    with pytest.raises(ValueError, match="empty"):
+        stats.holm_in_order([[]])
+
+
 def test_holm_by_hand():
     assert stats.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert stats.holm([0.2]) == [0.2]

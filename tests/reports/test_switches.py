@@ -16,6 +16,7 @@ from reports.claims import judge
 from reports.tables import Tables
 from studies.claims import parse_claims
 from studies.expand import expand
+from studies.grid import Grid
 from studies.spec import load_study
 from studies.store import Store
 from studies.wanted import wanted
@@ -162,7 +163,7 @@ def test_a_claim_on_the_drop_pairs_arms_by_seed_and_says_why_others_have_none():
     ]
     problems: list = []
     asked = [{"text": str(i)} | one for i, one in enumerate(made)]
-    found = parse_claims(asked, arms=[a.name for a in arms], strata=(), problems=problems)
+    found = parse_claims(asked, axes={a.name: Grid() for a in arms}, strata=(), problems=problems)
     assert problems == []
     drop, back, step = judge(tables(arms), found)
     assert (drop["verdict"], drop["unit"], drop["n"]) == ("supported", "nats/token", 5)

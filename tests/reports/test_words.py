@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from reports import words
+from reports import verdict_words, words
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_ratio_with_a_wide_interval_keeps_the_digits_of_its_ends():
     def said(*three):
         effect, low, high = map(math.log, three)
         head = {"arm": "a", "against": "b", "value": None, "scale": "log", "unit": "1"}
-        return words.difference(head | {"effect": effect, "low": low, "high": high})
+        return verdict_words.difference(head | {"effect": effect, "low": low, "high": high})
 
     assert said(0.0939, 0.0146, 0.603) == "a / b = 0.0939"
     assert said(3.15, 2.48, 3.99) == "a / b = 3.15"

@@ -720,6 +720,68 @@ CASES = [
         "claims[1].all[2].arm",
         "no such arm",
     ),
+    Case(
+        "claim-each-no-axis",
+        _study(_claim(each='"model.loops"')),
+        "claims[1].each",
+        "must be an axis of looped or single, got 'model.loops'; they have none",
+    ),
+    Case(
+        "claim-along-a-slip",
+        _study('[axes]\n"model.loops" = [2, 3]\n' + _claim(along='"model.lops"')),
+        "claims[1].along",
+        "did you mean 'model.loops'?",
+    ),
+    Case(
+        "claim-along-one-value",
+        _study('[axes]\n"model.loops" = [2, 3]\n' + _claim(along='"model.loops"', where='"model.loops > 2"')),
+        "claims[1].along",
+        "at least two values here, got 'model.loops' with one",
+    ),
+    Case(
+        "claim-along-no-value",
+        _study('[axes]\n"model.loops" = [2, 3]\n' + _claim(along='"model.loops"', where='"model.loops > 3"')),
+        "claims[1].along",
+        "`where` drops all of its values",
+    ),
+    Case(
+        "claim-along-each",
+        _study('[axes]\n"model.loops" = [2, 3]\n' + _claim(along='"model.loops"', each='"model.loops"')),
+        "claims[1].along",
+        "must be another axis than `each`",
+    ),
+    Case(
+        "claim-along-parts",
+        _study(
+            '[axes]\n"model.loops" = [2, 3]\n'
+            + _claim(along='"model.loops"', all='[{metric = "val_loss"}, {metric = "val_accuracy"}]')
+        ),
+        "claims[1].along",
+        "`all` has no place beside it",
+    ),
+    Case(
+        "claim-along-stages",
+        _varied("[{until = 10}, {}]", "[{until = 20}, {}]")
+        + _claim(arm='"narrow"', against='"wide"', along='"schedule.stages"'),
+        "claims[1].along",
+        "must be an axis of numbers, texts or booleans",
+    ),
+    Case(
+        "claim-along-nothing-in-common",
+        _study(
+            _claim(along='"model.loops"'),
+            arms='[arms.single]\naxes."model.loops" = [2]\n[arms.looped]\naxes."model.loops" = [3, 4]\n',
+        ),
+        "claims[1].along",
+        "the arms have no value of it in common",
+    ),
+    Case(
+        "claim-each-of-too-many",
+        _study(f'[axes]\n"train.clip" = {[1 + i / 1000 for i in range(1001)]}\n' + _claim(each='"train.clip"')),
+        "claims[1].each",
+        "must be at most 1000 values, got 1001",
+    ),
+    Case("claim-each-no-text", _study(_claim(each="3")), "claims[1].each", "must be a text, got 3"),
     Case("claims-are-no-list", _study("[claims]\nx = 1\n"), "claims", "must be a list"),
     Case(
         "rows-without-end",

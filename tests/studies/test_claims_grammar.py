@@ -8,16 +8,21 @@ import pytest
 
 from core.quantities import COLUMNS
 from reports.functionals import FUNCTIONALS as COMPUTED
-from studies.claims import FUNCTIONALS, Claim, MetricRef, Part, metric_names, parse_claims
+from studies.claim_axes import filters
+from studies.claims import FUNCTIONALS, Along, Claim, MetricRef, Part, metric_names, parse_claims
+from studies.grid import Grid
 from studies.metrics import metric
+from studies.where import parse as parse_filter
 
-ARMS = ("looped", "single", "shift")
+LOOPS = (tuple((("model.loops", loops),) for loops in (2, 3, 4)),)
+SWITCHES = tuple((("schedule.switch", switch),) for switch in (0.1, 0.5, 0.9))
+AXES = {"looped": Grid(factors=LOOPS), "single": Grid(), "shift": Grid(factors=(*LOOPS, SWITCHES))}
 STRATA = ("low_ic", "high_ic")
 
 
 def parse(*tables):
     problems = []
-    claims = parse_claims(tables, arms=ARMS, strata=STRATA, problems=problems)
+    claims = parse_claims(tables, axes=AXES, strata=STRATA, problems=problems)
     assert not problems, problems
     return claims
 
@@ -34,7 +39,42 @@ def test_a_claim_is_its_text_and_one_part():
     found = parse(claim(metric="final_val_loss_high_ic", expect="not worse", margin=0.01))
     reference = MetricRef(text="final_val_loss_high_ic", source="metrics", name="val_loss_high_ic", at="final")
     part = Part(metric=reference, arm="looped", against="single", expect="not worse", margin=0.01)
-    assert found == (Claim(text="t", parts=(part,)),)
+    assert found == (Claim(text="t", parts=(part,), place="claims[1]"),)
+
+
+def test_each_makes_a_claim_of_every_value_and_along_a_part():
+    table = claim(arm="shift", against="looped", each="model.loops", along="schedule.switch", where="model.loops > 2")
+    found = parse(claim(text="first"), table)
+    assert [one.text for one in found] == ["first", "t (loops = 3)", "t (loops = 4)"]
+    assert [one.place for one in found] == ["claims[1]", "claims[2]", "claims[2]"]
+    assert found[0].along is None
+    assert all(one.along == Along(key="schedule.switch", values=(0.1, 0.5, 0.9)) for one in found[1:])
+    filters = [[part.where_text for part in one.parts] for one in found[1:]]
+    assert filters == [
+        [f"model.loops > 2 and model.loops == {loops} and schedule.switch == {switch}" for switch in (0.1, 0.5, 0.9)]
+        for loops in (3, 4)
+    ]
+
+
+def test_each_splits_a_joint_claim_whole():
+    table = claim(each="model.loops", all=[{"metric": "val_loss"}, {"metric": "val_accuracy", "expect": "higher"}])
+    found = parse(table)
+    assert [[part.where_text for part in one.parts] for one in found] == [
+        [f"model.loops == {loops}"] * 2 for loops in (2, 3, 4)
+    ]
+
+
+def test_values_are_those_that_all_arms_have_that_vary_the_axis_in_the_order_of_the_first():
+    def axis(*values):
+        return Grid(factors=(tuple((("model.loops", value),) for value in values),))
+
+    zipped = Grid(
+        factors=(tuple((("model.norm", norm), ("model.loops", n)) for n in (8, 4) for norm in ("rms", "none")),)
+    )
+    union = Grid(unions=((axis(2, 4), axis(8, 16)),))
+    assert list(filters("model.loops", {"a": axis(4, 2, 8), "b": zipped, "c": union, "d": Grid()}, ())) == [4, 8]
+    (one,) = filters("model.norm", {"b": zipped}, [parse_filter("model.norm != 'none'")]).values()
+    assert (one.keeps({"model.norm": "rms"}), one.keeps({"model.norm": "none"})) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +129,7 @@ def test_functionals_take_numbers(text, name, arguments):
 )
 def test_functionals_refuse_other_arguments(text):
     problems = []
-    assert parse_claims([claim(metric=text)], arms=ARMS, strata=STRATA, problems=problems) == ()
+    assert parse_claims([claim(metric=text)], axes=AXES, strata=STRATA, problems=problems) == ()
     assert [problem.where for problem in problems] == ["claims[1].metric"]
 
 
@@ -133,7 +173,7 @@ def test_on_a_log_scale_the_margin_is_a_ratio():
     assert found.parts[0].margin == 1.05
     problems = []
     parse_claims(
-        [claim(metric="flops_alone", expect="not worse", margin=0.05)], arms=ARMS, strata=STRATA, problems=problems
+        [claim(metric="flops_alone", expect="not worse", margin=0.05)], axes=AXES, strata=STRATA, problems=problems
     )
     assert "a ratio above 1" in str(problems[0])
 
