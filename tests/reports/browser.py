@@ -115,7 +115,7 @@ class Browser:
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         return {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
 
-    def _next(self, patience: float = 60.0) -> dict[str, Any]:
+    def _next(self, patience: float = 240.0) -> dict[str, Any]:
         """The next message; an event is noted."""
         ends = time.monotonic() + patience
         while b"\0" not in self._buffer:

@@ -22,7 +22,7 @@ KEYS = {
     "model.loops": "model.a[0]\"'].b <img src=x onerror=pwned=1>",
     "schedule.switch": "schedule.datum['x'];window.pwned=1",
 }
-WAIT = """new Promise((ok, no) => { let left = 500; (function look() {
+WAIT = """new Promise((ok, no) => { let left = 5000; (function look() {
     const { drawn } = document.getElementById('explore-chart').dataset;
     if (drawn) ok(Number(drawn)); else if (left--) setTimeout(look, 20); else no(new Error('nothing drawn'));
 })(); })"""

@@ -196,7 +196,7 @@ def pdflatex(folder, head, paragraphs):
     body = "\n\n".join(paragraphs)
     (folder / "paper.tex").write_text(f"\\documentclass{head}\n\\begin{{document}}\n{body}\n\\end{{document}}\n")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper.tex"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
     log = done.stdout.decode(errors="replace")
     assert done.returncode == 0, log[-2000:]
     return log

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 LOOPBACK = "127.0.0.2"
+PATIENCE_S = 240.0
+"""Of a busy machine."""
 
 
 def token(folder: Path) -> dict[str, str]:
@@ -74,7 +76,7 @@ def cluster(environ: Mapping[str, str]) -> Iterator[Cluster]:
         finally:
             assert process.stdin is not None
             process.stdin.close()
-            process.wait(60)
+            process.wait(PATIENCE_S)
 
 
 # --- in the process --------------------------------------------------------------------------------------------------
@@ -91,8 +93,12 @@ def main() -> None:
     from ray._raylet import GcsClient
     from ray.cluster_utils import Cluster as RayCluster
 
+    class Patient(RayCluster):
+        def _wait_for_node(self, node: Any, timeout: float = PATIENCE_S) -> None:
+            super()._wait_for_node(node, timeout)  # it gives up after 30 s
+
     options = {"node_ip_address": LOOPBACK, "include_dashboard": False, "object_store_memory": 80 * 2**20}
-    made = RayCluster(initialize_head=True, head_node_args={**options, "num_cpus": 0})
+    made = Patient(initialize_head=True, head_node_args={**options, "num_cpus": 0})
     nodes: dict[str, Any] = {}
 
     def join(name: str, cpus: str) -> None:

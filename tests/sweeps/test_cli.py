@@ -33,7 +33,6 @@ def finished(tmp_path_factory):
         [PROGRAM, "run", study, "--store", store, "--workers", "1", "--json"],
         capture_output=True,
         text=True,
-        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return SimpleNamespace(study=study, store=store, summary=json.loads(done.stdout), err=done.stderr)
@@ -170,7 +169,7 @@ def test_a_signal_ends_a_run_cleanly_and_the_same_command_goes_on(tmp_path, numb
         assert process.stderr is not None
         process.stderr.readline()  # step times are being measured: it runs
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
     assert process.returncode == code, err
     assert "interrupted after" in out
     assert "Traceback" not in err
@@ -404,7 +403,6 @@ def test_a_full_disk_is_exit_code_3_with_one_line(toy, tmp_path):
         [PROGRAM, "run", toy, "--store", tmp_path / "results", "--workers", "1"],
         capture_output=True,
         text=True,
-        timeout=120,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
     )
     assert done.returncode == 3, done.stderr

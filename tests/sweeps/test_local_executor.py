@@ -14,7 +14,7 @@ import pytest
 from studies.store import Store
 from sweeps.executor import Finished, Lost, Started
 from sweeps.local_executor import LocalExecutor
-from tests.sweeps.conformance import ExecutorConformance, drive, ends, until
+from tests.sweeps.conformance import PATIENCE_S, ExecutorConformance, drive, ends, until
 from tests.sweeps.work import bundle, lane
 
 
@@ -32,7 +32,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def gone(pids: list[int], patience_s: float = 20.0) -> bool:
+def gone(pids: list[int], patience_s: float = PATIENCE_S) -> bool:
     deadline = time.monotonic() + patience_s
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -89,7 +89,7 @@ def test_workers_end_with_a_driver_that_is_killed(tmp_path: Path) -> None:
     with driver:
         assert driver.stdout is not None
         pids = [int(word) for word in driver.stdout.readline().split()]
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while len(list(store.scratch("patient").iterdir())) < 2:  # both are in the middle of a unit
             assert time.monotonic() < deadline
             time.sleep(0.05)

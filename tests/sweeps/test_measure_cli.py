@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from sweeps.progress import Display
 
 PROGRAM = str(Path(sys.executable).with_name("loopsweep"))
 
@@ -132,22 +135,25 @@ def test_without_measure_there_is_one_line(call: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
-def test_an_interrupted_measurement_says_what_is_left_and_goes_on(call: Any, trained: Path) -> None:
+def test_an_interrupted_measurement_says_what_is_left_and_goes_on(
+    call: Any, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It said "8 kept states measured" as a complete one does."""
     path, store = study(trained, ["probe_grad_norm", "entropy"], [4], seeds=26), trained / "results"
-    command = process("measure", path, "--store", store, "--json")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        assert running.stderr is not None
-        for line in running.stderr:
-            if line.startswith("measured "):
-                break
-        running.send_signal(signal.SIGINT)
-        out, _ = running.communicate(timeout=60)
-    found = json.loads(out)
-    assert running.returncode == found["exit_code"] == 130
+    said, signals = Display.said, [signal.SIGINT]
+
+    def interrupted(self: Display, message: str) -> None:
+        said(self, message)
+        if message.startswith("measured ") and signals:
+            os.kill(os.getpid(), signals.pop())  # while two packs of four have not been handed out
+
+    monkeypatch.setattr(Display, "said", interrupted)
+    told = call("measure", path, "--store", store, "--workers", "1", "--json")
+    found = told.json()
+    assert told.code == found["exit_code"] == 130
     assert found["asked"] == 26
     assert 0 < found["left"] == 26 - found["measured"]
-    again = subprocess.run(process("measure", path, "--store", store), check=True, capture_output=True, text=True)
-    assert again.stdout.startswith(f"{found['left']} kept state")
+    told = call("measure", path, "--store", store, "--workers", "1")
+    assert told.out.startswith(f"{found['left']} kept state")
     told = call("query", path, "SELECT count(entropy) AS n FROM curvature", "--store", store, "--format", "json")
     assert json.loads(told.out) == [{"n": 26}]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -78,15 +80,13 @@ def gone(pids: list[int]) -> bool:
     return not any(alive(pid) for pid in pids)
 
 
-def actors() -> list[int]:
-    """Process ids of the actors of this machine."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes().startswith((b"ray::BundleTrainable", b"ray::Bundle")):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
+def actors(token: str) -> list[int]:
+    """Process ids of the actors of the instance with this token; tests beside this one have others."""
+    found, mine = [], f"RAY_AUTH_TOKEN={token}\0".encode()
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (path / "cmdline").read_bytes().startswith(b"ray::Bundle") and mine in (path / "environ").read_bytes():
+                found.append(int(path.name))
     return found
 
 
@@ -122,11 +122,12 @@ def test_an_actor_that_is_killed_costs_an_attempt_and_no_row(store: Store) -> No
 
 
 def test_stopping_at_once_and_closing_leave_no_actor_and_no_file(store: Store) -> None:
-    before = set(actors())
+    token = os.environ["RAY_AUTH_TOKEN"]
+    before = set(actors(token))
     with RayExecutor(store.root, workers=1) as executor:
         executor.submit(bundle("long", [lane(1, steps=100_000)], work="patient"))
         until(executor, lambda events: any(isinstance(event, Progress) for event in events))
-        mine = [pid for pid in actors() if pid not in before]
+        mine = [pid for pid in actors(token) if pid not in before]
         assert mine
         executor.stop(drain=False)
         assert isinstance(ends(until(executor, lambda events: bool(ends(events))))["long"], Lost)
@@ -178,15 +179,18 @@ with RayExecutor(sys.argv[1], workers=1) as executor:
 
 
 def test_actors_and_ray_end_with_a_driver_that_is_killed(store: Store) -> None:
-    before = set(actors())
+    token = secrets.token_hex(32)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment["RAY_AUTH_TOKEN"] = token
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(store.root)], stdout=subprocess.PIPE, env=environment, text=True
     )
     assert driver.stdout is not None
     with driver.stdout:
         assert driver.stdout.readline() == "Started\n"
-        mine = [pid for pid in actors() if pid not in before] + children(driver.pid)
+        working = actors(token)
+        assert working
+        mine = working + children(driver.pid)
         assert len(mine) > 2
         driver.kill()
         driver.wait()

@@ -153,7 +153,7 @@ def test_a_page_follows_a_store_from_nothing_until_it_is_interrupted_or_complete
     assert '<meta http-equiv="refresh" content="0.1">' in page.read_text()
     assert not list((tmp_path / "out").rglob(".*"))
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=120)
+    process.communicate(timeout=240)
     assert process.returncode == 130
     assert 'http-equiv="refresh"' not in page.read_text()
     fill(toy, tmp_path / "store")

@@ -332,9 +332,9 @@ def test_a_worker_that_dies_costs_an_attempt_and_not_the_sweep(store: Store) -> 
 
 def test_a_trial_that_hangs_ends_as_a_timeout_and_its_neighbours_end_well(store: Store) -> None:
     trials = [trial(seed) for seed in (POISON, 1)]
-    assert pool(trials, store, "sleeps", unit_timeout_s=1.0, attempts=1).counts == {"timeout": 1, "ok": 1}
+    assert pool(trials, store, "sleeps", unit_timeout_s=2.0, attempts=1).counts == {"timeout": 1, "ok": 1}
     (row,) = (row for row in store.read("segments").to_pylist() if row["status"] == "timeout")
-    assert row["error"] == "a unit took longer than 1 s"
+    assert row["error"] == "a unit took longer than 2 s"
 
 
 @pytest.mark.parametrize(

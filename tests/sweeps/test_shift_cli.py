@@ -63,7 +63,7 @@ def _run(folder: Path, *, train: str) -> SimpleNamespace:
     study, store = folder / "study.toml", folder / "results"
     study.write_text(BASE.format(train=train))
     command = [PROGRAM, "run", study, "--store", store, "--workers", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return SimpleNamespace(study=study, store=store)
 
@@ -141,6 +141,6 @@ def test_branches_of_a_watched_trunk_are_drawn_below_it(call, tmp_path) -> None:
 
 def test_an_audit_of_watched_trials_agrees(finished) -> None:
     command = [PROGRAM, "run", finished.study, "--store", finished.store, "--workers", "1", "--audit", "100%"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "every bit agrees" in done.stderr + done.stdout

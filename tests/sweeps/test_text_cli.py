@@ -71,7 +71,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("text")
     study, store = written(folder), folder / "results"
     command = [PROGRAM, "run", study, "--store", store, "--workers", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return SimpleNamespace(study=study, store=store)
 
