@@ -39,6 +39,8 @@ def token(folder: Path) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_raylet_start_wait_time_s": "120",
         "RAY_worker_niceness": "0",
+        # A node that is lost refuses five checks in a row, which come every 3 s; one that is slow has 10 s for each.
+        "RAY_health_check_period_ms": "500",
     }
 
 
