@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 INK, FAINT, PAPER = "#222222", "#6b6b6b", "#ffffff"
 """Text and axes; grid, references and their names; what lies behind marks."""
@@ -50,26 +49,18 @@ def places(arms: Sequence[str]) -> dict[str, int]:
     return {arm: found[arm] for arm in arms}
 
 
-def swatch_rules() -> str:
-    """The style rules of a page's swatches, by place in the palette."""
+def page_rules() -> str:
+    """What a page draws with, as variables of its style, and swatches by place in the palette.
 
-    def rules(palette: Sequence[str]) -> str:
-        return "".join(f".a{place}{{background:{colour}}}" for place, colour in enumerate(palette))
-
-    return f"{rules(PALETTE)}@media screen and (prefers-color-scheme:dark){{{rules(DARK_PALETTE)}}}"
-
-
-def schemes(colours: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What a script draws with, by scheme.
-
-    Args:
-        colours: of `PALETTE`, those of the arms in their order.
+    ``--a0``, ``--a1`` … are the palette, ``--low`` and ``--high`` the ends of the colours of numbers. A script names
+    the variable and never the colour, so what it has drawn follows the scheme, and on paper is light.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for name, palette, text, faint in (
-        ("light", PALETTE, INK, FAINT),
-        ("dark", DARK_PALETTE, DARK_INK, DARK_FAINT),
-    ):
-        own = [palette[PALETTE.index(colour)] for colour in colours]
-        found[name] = {"arms": own, "palette": palette, "ramp": RAMPS[name], "text": text, "faint": faint}
-    return found
+
+    def variables(palette: Sequence[str], ramp: tuple[str, str], faint: str) -> str:
+        named = {f"a{place}": colour for place, colour in enumerate(palette)}
+        named |= {"low": ramp[0], "high": ramp[1], "faint": faint}
+        return ":root{" + "".join(f"--{name}:{colour};" for name, colour in named.items()) + "}"
+
+    light, dark = variables(PALETTE, RAMPS["light"], FAINT), variables(DARK_PALETTE, RAMPS["dark"], DARK_FAINT)
+    swatches = "".join(f".a{place}{{background:var(--a{place})}}" for place in range(len(PALETTE)))
+    return f"{light}@media screen and (prefers-color-scheme:dark){{{dark}}}{swatches}"

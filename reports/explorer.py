@@ -41,12 +41,12 @@ def section(sources: Sequence[Source]) -> dict[str, Any] | None:
     return explorer_trials.of_trials(sources, trials) | {"curves": explorer_curves.of_steps(sources, trials)}
 
 
-def scripts(found: Mapping[str, Any] | None, colours: Mapping[str, Any]) -> list[str]:
+def scripts(found: Mapping[str, Any] | None, colours: Sequence[int]) -> list[str]:
     """The scripts of a page, in their order, safe between ``<script>`` and ``</script>``.
 
     Args:
         found: the section; without one there are none.
-        colours: as `reports.colours.schemes` gives them for the section's arms.
+        colours: of the section's arms, their places in `reports.colours.PALETTE`.
     """
     if found is None:
         return []

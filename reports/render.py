@@ -53,10 +53,12 @@ def html_report(report: Mapping[str, Any], drawings: Sequence[Drawing], *, refre
     environment = _environment()
     figures = {d.name: Markup(d.svg) for d in drawings}  # noqa: S704 - made by `reports.svg`, text in it escaped
     style = Markup(environment.get_template("report.css.j2").render())  # noqa: S704 - our own file
-    scripts = explorer.scripts(report["explorer"], colours.schemes(list(arm_colours(report).values())))
+    scripts = explorer.scripts(
+        report["explorer"], [colours.PALETTE.index(colour) for colour in arm_colours(report).values()]
+    )
     return environment.get_template("report.html.j2").render(
         **_context(report, drawings), figures=figures, style=style, refresh=refresh,
-        dark=Markup(dark_rules() + colours.swatch_rules()),  # noqa: S704 - our own rules
+        dark=Markup(dark_rules() + colours.page_rules()),  # noqa: S704 - our own rules
         scripts=[Markup(text) for text in scripts],  # noqa: S704 - `explorer.scripts` makes them safe in a script element
         policy=Markup(explorer.policy(scripts)),  # noqa: S704 - quotes inside a double-quoted attribute
     )  # fmt: skip

@@ -38,8 +38,7 @@ function fill() {
     box.checked = true;
     box.value = i;
     const swatch = document.createElement("span");
-    swatch.className = "swatch";
-    swatch.dataset.arm = i;
+    swatch.className = `swatch a${colours[i]}`;
     label.append(box, swatch, arm);
     at("arms").append(label);
   });
@@ -110,9 +109,6 @@ async function draw() {
 }
 
 function legend(asked, rows) {
-  document.querySelectorAll("#explore-arms .swatch").forEach((one) => {
-    one.style.background = colours[scheme()].arms[one.dataset.arm];
-  });
   const names = asked.colour === armKey ? [] : coloursOf(asked, rows);
   const range = shades(asked.colour, names);
   at("legend").replaceChildren(...names.map((name, i) => {
@@ -242,7 +238,10 @@ at("y").addEventListener("change", () => {
 });
 at("table").addEventListener("toggle", () => { if (at("table").open) table(); });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
-dark.addEventListener("change", draw);
+// On paper as wide as a page: a wide chart made smaller would have texts too small to read.
+const printed = (room) => { if (view && !shown.asked.facet) view.view.width(room).run(); };
+addEventListener("beforeprint", () => printed(Math.min(roomOf(), 680)));
+addEventListener("afterprint", () => printed(roomOf()));
 let waiting = 0, width = innerWidth;
 addEventListener("resize", () => {
   clearTimeout(waiting);

@@ -1,7 +1,6 @@
 // The chart of some rows: one that Altair has made, with titles, scales, colours and room.
-const dark = matchMedia("(prefers-color-scheme: dark)");
-
-const scheme = () => (dark.matches ? "dark" : "light");
+// Colours are variables of the page's style, which knows light, dark and paper.
+const PLACES = 8, ink = "var(--ink)", faint = "var(--faint)";
 
 // The names of what colours tell apart, in their order, of those that are drawn.
 function coloursOf(asked, rows) {
@@ -10,13 +9,12 @@ function coloursOf(asked, rows) {
 }
 
 function shades(key, names) {
-  const { arms: own, palette, ramp, faint } = colours[scheme()], known = names.filter((name) => name !== NONE);
-  const [from, to] = ramp.map((one) => [1, 3, 5].map((j) => parseInt(one.slice(j, j + 2), 16)));
+  const known = names.filter((name) => name !== NONE);
   return names.map((name) => {
     if (name === NONE) return faint;
-    if (key === armKey) return own[arms.indexOf(name)];
+    if (key === armKey) return `var(--a${colours[arms.indexOf(name)]})`;
     const i = known.indexOf(name), part = known.length > 1 ? i / (known.length - 1) : 1;
-    return numeric(key) ? `rgb(${from.map((low, j) => Math.round(low + part * (to[j] - low))).join(",")})` : palette[i % palette.length];
+    return numeric(key) ? `color-mix(in srgb, var(--low), var(--high) ${100 * part}%)` : `var(--a${i % PLACES})`;
   });
 }
 
@@ -31,9 +29,13 @@ function wrapped(text) {
   return found;
 }
 
+function roomOf() {
+  return Math.max(240, at("chart").clientWidth - 12);
+}
+
 function chart(asked, rows, drawn) {
   const kind = asked.step ? "curves" : asked.xMetric || numeric(asked.xKey) ? "quantitative" : "ordinal";
-  const spec = structuredClone(charts[kind]), ink = colours[scheme()];
+  const spec = structuredClone(charts[kind]);
   spec.layer = spec.layer.filter((layer) => drawn.some((row) => row.k === layer.transform[0].filter.equal));
   const all = drawn.flatMap((row) => [row.y, row.low ?? row.y, row.high ?? row.y]);
   const names = coloursOf(asked, rows);
@@ -47,7 +49,7 @@ function chart(asked, rows, drawn) {
   }
   const xs = rows.map((row) => row.x), wide = xs.length && xs.every((x) => x > 0) && Math.max(...xs) >= 30 * Math.min(...xs);
   const format = (values) => (values.some((v) => Math.abs(v) >= 1e6) ? ".2~e" : undefined);
-  const room = Math.max(240, at("chart").clientWidth - 12);
+  const room = roomOf();
   const places = [...new Set(drawn.map((row) => String(row.x)))]; // 7 px a letter and 12 between two
   const crowded = (Math.max(...places.map((place) => place.length)) * 7 + 12) * places.length > (asked.facet ? 280 : room);
   for (const layer of spec.layer) {
@@ -61,7 +63,7 @@ function chart(asked, rows, drawn) {
     one.x.title = asked.step ? "step (updates)" : asked.xMetric ? title(asked.xMetric) : asked.xKey.name;
     if (kind !== "ordinal") {
       one.x.scale = { zero: false, nice: false, ...(asked.step ? {} : { padding: 24 }), ...(wide && !asked.step ? { type: "log" } : {}) };
-      one.x.axis = { format: asked.xKey ? "~g" : format(xs), labelOverlap: true, tickCount: 6 };
+      one.x.axis = { format: asked.xKey ? ".6~g" : format(xs), labelOverlap: true, tickCount: 6 };
       if (!asked.step && !asked.xMetric && asked.xKey.values.length <= 12) one.x.axis.values = asked.xKey.values;
     } else {
       if (asked.xKey === asked.colour) { // the mean beside its trials; of several colours each has its own place
@@ -83,11 +85,11 @@ function chart(asked, rows, drawn) {
       font: "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif",
       view: { stroke: null },
       axis: {
-        labelColor: ink.text, titleColor: ink.text, gridColor: ink.faint, domainColor: ink.faint, tickColor: ink.faint,
+        labelColor: ink, titleColor: ink, gridColor: faint, domainColor: faint, tickColor: faint,
         labelFontSize: 12, titleFontSize: 12.5, titleFontWeight: 500, gridOpacity: 0.25, titlePadding: 10,
       },
       axisX: { grid: false },
-      header: { labelColor: ink.text, titleColor: ink.text, labelFontSize: 12, labelFontWeight: 600, title: null },
+      header: { labelColor: ink, titleColor: ink, labelFontSize: 12, labelFontWeight: 600, title: null },
     },
   };
   if (!asked.facet) return { ...spec, ...base, width: room, height: 340, autosize: { type: "fit", contains: "padding" } };

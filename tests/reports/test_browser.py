@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -188,15 +189,55 @@ def test_a_phone_scrolls_tables_not_the_page(browser, page, scheme):
     browser.media()
 
 
-def test_it_prints(browser, page):
+def test_it_prints_in_light_colours_at_the_width_of_a_page_from_a_dark_screen(browser, page):
+    def drawn():
+        """Colours of marks and texts of the explorer, of a figure's texts, of an arm and of the paper."""
+        return browser.run(
+            """[['fill', '#explore-chart .mark-symbol path'], ['fill', '#explore-chart text'],
+                ['fill', 'svg.figure text'], ['backgroundColor', '#explore-arms .swatch'], ['backgroundColor', 'body']]
+                .map(([what, one]) => getComputedStyle(document.querySelector(one))[what])"""
+        )
+
     browser.size(1280, 900)
     browser.open(page)
     browser.run(WAIT)
-    browser.media(kind="print")
-    hidden = browser.run("[...document.querySelectorAll('nav, .controls')].every((one) => one.offsetHeight === 0)")
-    assert hidden
+    light = drawn()
+    browser.media("dark")
+    assert all(one != other for one, other in zip(drawn(), light, strict=True))
+    width = "document.querySelector('#explore-chart svg').getAttribute('width')"
+    browser.run(f"addEventListener('beforeprint', () => {{ window.onPaper = {width}; }})")
+    browser.media("dark", kind="")
     assert browser.pdf().startswith(b"%PDF")
+    assert int(browser.run("onPaper")) == 680
+    assert int(browser.run(width)) > 1000
+    browser.media("dark", kind="print")
+    assert drawn() == light
+    shown = "[...document.querySelectorAll('%s')].some((one) => one.offsetHeight > 0)"
+    assert not browser.run(shown % "nav, .controls, #explore-arms input")
+    assert browser.run(shown % "#explore-arms .swatch"), "what the colours mean"
     browser.media()
+
+
+@pytest.mark.parametrize(("count", "turned"), [(3, False), (12, True)])
+def test_names_of_many_arms_turn_and_all_of_them_fit(browser, tmp_path, count, turned):
+    arms = [Arm(name=f"arm-with-a-name-{i}", flops=1_000_000 + i) for i in range(count)]
+    made = study(arms=arms, seeds=(0, 1))
+    page = write([(made, results(arms, range(2), curvature=False))], store=str(tmp_path / "s"), out=tmp_path / "out")
+    browser.size(1280, 900)
+    browser.open(page)
+    assert choose(browser, x="arm") == 3 * count
+    labels = browser.run(
+        """(() => { const room = document.querySelector('#explore-chart svg').getBoundingClientRect();
+            const texts = [...document.querySelectorAll('#explore-chart .role-axis-label text')];
+            return texts.filter((one) => one.textContent.startsWith('arm-')).map((one) => {
+                const at = one.getBoundingClientRect(), fits = at.left >= room.left && at.bottom <= room.bottom;
+                return [one.textContent, one.getAttribute('transform').includes('rotate'), at.left, at.right, fits];
+            }); })()"""
+    )
+    assert [name for name, *_ in labels] == [arm.name for arm in arms]
+    assert [(slanted, fits) for _, slanted, _, _, fits in labels] == [(turned, True)] * count
+    if not turned:
+        assert all(one[3] < other[2] for one, other in itertools.pairwise(labels))
 
 
 def test_texts_that_want_to_act_are_texts(browser, tmp_path):

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from reports import colours, explorer
+from reports import explorer
 from reports.explorer_curves import MOST_POINTS, MOST_STEPS
 from reports.tables import Tables
 from tests.reports.synthetic import ARMS, Arm, results
@@ -56,7 +56,7 @@ def test_two_thousand_trials_leave_a_page_of_three_megabytes_its_room():
     points = sum(len(curve[1]) for one in found["curves"]["metrics"] for curve in one["curves"] if curve)
     assert points <= MOST_POINTS
     assert max(map(len, found["curves"]["grids"])) <= MOST_STEPS
-    scripts = explorer.scripts(found, colours.schemes([colours.PALETTE[0]] * 3))
+    scripts = explorer.scripts(found, [0] * 3)
     assert sum(len(text.encode()) for text in scripts) < 2_000_000  # leaves 1 MB to figures and tables
 
 
@@ -78,7 +78,7 @@ def test_equal_rows_give_equal_bytes_in_any_order():
             for name, value in vars(frames).items()
         }
     )
-    given = colours.schemes([colours.PALETTE[0]] * 4)
+    given = [0] * 4
     assert explorer.scripts(section(frames), given) == explorer.scripts(section(shuffled), given)
 
 
@@ -87,7 +87,7 @@ def test_no_trial_or_too_many_have_no_explorer(monkeypatch):
     assert section(frames.without(frames.trials_["seed"] > 9)) is None
     monkeypatch.setattr(explorer, "MOST_TRIALS", 7)
     assert section(frames) is None
-    assert explorer.scripts(None, {}) == []
+    assert explorer.scripts(None, []) == []
     assert "script-src 'none'" in explorer.policy([])
 
 
@@ -101,7 +101,7 @@ def test_fields_of_charts_are_ours_alone():
 def test_a_script_cannot_be_ended_by_a_text():
     found = section(results(seeds=range(2)))
     found["arms"][0] = "</script><!--\u2028"
-    given = explorer.scripts(found, colours.schemes([colours.PALETTE[0]] * 4))[1]
+    given = explorer.scripts(found, [0] * 4)[1]
     assert "</script" not in given
     assert "<!--" not in given
     assert "\\u003c/script>\\u003c!--\\u2028" in given
