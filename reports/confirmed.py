@@ -93,7 +93,7 @@ def _spreads(
     *,
     log: bool,
 ) -> dict[Any, float | None]:
-    """By task, the deviation of one seed that had a part in the choice, of the settings that have every seed."""
+    """By task, the deviation of one seed that had a part in the choice, of most settings that have every seed."""
     tables: dict[Any, list[dict[int, float]]] = {}
     for one in ranked:
         values = _values(compared[one.key], ok)
@@ -104,5 +104,5 @@ def _spreads(
         whole = [[row[seed] for seed in seeds] for row in rows if tuple(sorted(row)) == seeds]
         if log:
             whole = [[math.log(value) for value in row] for row in whole if min(row) > 0]
-        found[task] = selection.residual_sd(whole) if whole and seeds else None
+        found[task] = selection.typical_sd(whole) if whole and seeds else None
     return found

@@ -3,7 +3,8 @@
 Of m settings that are equally good, the best by its mean over n seeds looks better than it is by e(1, m) / √n standard
 deviations of one seed, e(k, m) being the expected k-th largest of m standard normal numbers: 1.3 at m = 60 and n = 3.
 Every setting runs the same seeds, so what a seed does to all of them has no part in the choice: the deviation that
-counts is the one that is left when settings and seeds are both taken out (`residual_sd`). Where settings differ in
+counts is the one that is left when settings and seeds are both taken out (`residual_sd`), in most settings: one that
+explodes spreads a thousandfold, and the best has nothing of it (`typical_sd`). Where settings differ in
 truth the best looks better by less: the numbers here are what luck alone can do.
 """
 
@@ -53,6 +54,29 @@ def residual_sd(values: Sequence[Sequence[float]]) -> float | None:
     rest = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean()
     settings, seeds = table.shape
     return float(math.sqrt((rest**2).sum() / ((settings - 1) * (seeds - 1))))
+
+
+def typical_sd(values: Sequence[Sequence[float]]) -> float | None:
+    """`residual_sd` of most settings: nearly half of them may lie anywhere.
+
+    What a seed does to all settings is taken out by its median (the first step of median polish, Tukey 1977). The median
+    of the settings' variances over seeds is then divided by that of χ² / (n − 1) with n − 1 degrees of freedom, as a
+    median absolute deviation is by that of the normal law (Hampel 1974); of two seeds it is that of their differences.
+
+    Args:
+        values: [settings, seeds], finite.
+
+    Returns:
+        None below two settings or two seeds. Of fewer than four settings, and where more than half have no spread at
+        all, medians say nothing: the plain `residual_sd`.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim != 2 or min(table.shape) < 2:
+        return None
+    own = (table - np.median(table, axis=0, keepdims=True)).var(axis=1, ddof=1)
+    freedom = table.shape[1] - 1
+    middle = float(np.median(own) / (stats.chi2.median(freedom) / freedom))
+    return math.sqrt(middle) if len(table) >= 4 and middle > 0 else residual_sd(values)
 
 
 def unpaired_interval(first: Sequence[float], second: Sequence[float], *, level: float = 0.95) -> Interval:

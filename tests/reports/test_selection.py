@@ -49,6 +49,39 @@ def test_residual_deviation_is_that_of_the_two_way_table():
     assert selection.residual_sd([[1.0, 2.0]]) is None
 
 
+@pytest.mark.parametrize("settings", [12, 60])
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_the_typical_deviation_is_right_with_and_without_a_setting_that_explodes(settings, seeds):
+    rng = np.random.default_rng(4)
+    size = (400, settings, seeds)
+    tables = rng.normal(0, 1, size) + rng.normal(0, 5, (400, 1, seeds)) + rng.normal(0, 2, (400, settings, 1))
+    exploded = tables.copy()
+    exploded[:, 0] += np.abs(rng.normal(0, 1000, (400, seeds)))
+
+    def means(tables):
+        return [np.mean([sd(table) for table in tables]) for sd in (selection.residual_sd, selection.typical_sd)]
+
+    plain, typical = means(tables)
+    assert plain == pytest.approx(1, abs=0.05)
+    assert typical == pytest.approx(1, abs=0.07)
+    plain, typical = means(exploded)
+    assert plain > 30
+    assert typical == pytest.approx(1, abs=0.25 if settings == 12 else 0.07)
+
+
+def test_where_medians_say_nothing_the_deviation_is_the_plain_one():
+    few = np.random.default_rng(5).normal(size=(3, 4))
+    assert selection.typical_sd(few) == selection.residual_sd(few)
+    solved = [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 0.9]]
+    assert selection.typical_sd(solved) == selection.residual_sd(solved)
+    assert selection.residual_sd(solved) > 0
+    assert selection.typical_sd([[1.0, 2.0]]) is None
+    pairs = np.random.default_rng(6).normal(size=(9, 2))
+    centred = pairs - np.median(pairs, axis=0)
+    mad = scipy_stats.median_abs_deviation(centred[:, 0] - centred[:, 1], center=lambda *_, **__: 0.0, scale="normal")
+    assert selection.typical_sd(pairs) == pytest.approx(mad / math.sqrt(2))
+
+
 def test_the_unpaired_interval_is_welchs():
     rng = np.random.default_rng(3)
     a, b = rng.normal(0, 1, 5), rng.normal(1, 3, 9)
