@@ -59,9 +59,9 @@ def residual_sd(values: Sequence[Sequence[float]]) -> float | None:
 def typical_sd(values: Sequence[Sequence[float]]) -> float | None:
     """`residual_sd` of most settings: nearly half of them may lie anywhere.
 
-    What a seed does to all settings is taken out by its median (the first step of median polish, Tukey 1977). The median
-    of the settings' variances over seeds is then divided by that of χ² / (n − 1) with n − 1 degrees of freedom, as a
-    median absolute deviation is by that of the normal law (Hampel 1974); of two seeds it is that of their differences.
+    What a seed does to all settings is taken out by its median (the first step of median polish, Tukey 1977). The
+    median of the settings' variances over seeds is then divided by that of χ² / (n − 1) with n − 1 degrees of freedom,
+    as a median absolute deviation is by that of the normal law (Hampel 1974); of two seeds it is that of differences.
 
     Args:
         values: [settings, seeds], finite.
