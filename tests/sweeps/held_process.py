@@ -14,6 +14,7 @@ from sweeps.local_executor import LocalExecutor
 from sweeps.observer import Silent
 from sweeps.round import Limits
 from sweeps.run import run
+from sweeps.units import Bundle
 from tests.sweeps.work import trial
 
 STEPS = 240
@@ -37,6 +38,9 @@ class _Lines(Silent):
 def main(root: str, expire_s: str) -> int:
     store = Store.open(root, create=True)
     with LocalExecutor(root, workers=1) as executor:
+        executor.submit(Bundle(id="warm", units=()))  # so that drivers which begin at once have their workers at once
+        while not executor.poll(1.0):
+            pass
         print("ready", flush=True)
         sys.stdin.readline()
         holds = Holds(store, renew_s=float(expire_s) / 4, expire_s=float(expire_s))
