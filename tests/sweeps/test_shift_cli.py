@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-PROGRAM = str(Path(sys.executable).with_name("loopsweep"))
+from sweeps.cli import execute
 
 BASE = """
 name = "shift-cli"
@@ -62,15 +61,13 @@ trials = 2
 def _run(folder: Path, *, train: str) -> SimpleNamespace:
     study, store = folder / "study.toml", folder / "results"
     study.write_text(BASE.format(train=train))
-    command = [PROGRAM, "run", study, "--store", store, "--workers", "1"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert execute(["run", str(study), "--store", str(store), "--workers", "1"]) == 0
     return SimpleNamespace(study=study, store=store)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The study, run once by a real process."""
+    """The study, run once."""
     return _run(tmp_path_factory.mktemp("finished"), train="lr = 3e-3")
 
 
@@ -88,18 +85,18 @@ def rows(call, at: SimpleNamespace, sql: str) -> list[dict[str, Any]]:
 def test_show_tells_of_the_rows_that_queries_give_and_of_no_others_on_the_trunk(call, finished) -> None:
     trials = rows(call, finished, "SELECT trial_id, arm, switch_step FROM trials ORDER BY arm DESC, switch_step")
     assert [(trial["arm"], trial["switch_step"]) for trial in trials] == [("shift", 30), ("scp", 10), ("scp", 15)]
+    steps: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for view in ("metrics", "checks"):
+        for row in rows(call, finished, f"SELECT trial_id, step FROM {view} ORDER BY step"):
+            steps[view, row["trial_id"]].append(row["step"])
+    shown = {}
     for trial in trials:
-        told = json.loads(
-            call("show", trial["trial_id"], "--study", finished.study, "--store", finished.store, "--json").out
-        )
-        for view in ("metrics", "checks"):
-            sql = f"SELECT step FROM {view} WHERE trial_id = '{trial['trial_id']}' ORDER BY step"
-            assert [row["step"] for row in told[view]] == [row["step"] for row in rows(call, finished, sql)], view
-    shift = json.loads(
-        call("show", trials[0]["trial_id"], "--study", finished.study, "--store", finished.store, "--json").out
-    )
-    assert [row["step"] for row in shift["metrics"]] == [0, 20, 30, 40]  # 10 and 15 are where others left the trunk
-    assert shift["checks"] == []
+        name = trial["trial_id"]
+        told = call("show", name, "--study", finished.study, "--store", finished.store, "--json").json()
+        shown[name] = {view: [row["step"] for row in told[view]] for view in ("metrics", "checks")}
+        assert shown[name] == {view: steps[view, name] for view in ("metrics", "checks")}
+    # 10 and 15 are where others left the trunk.
+    assert shown[trials[0]["trial_id"]] == {"metrics": [0, 20, 30, 40], "checks": []}
 
 
 def test_explain_says_where_a_trial_diverged_that_waited_for_a_criterion(call, diverged) -> None:
@@ -139,8 +136,7 @@ def test_branches_of_a_watched_trunk_are_drawn_below_it(call, tmp_path) -> None:
     assert after.startswith("└─ 2 loops")
 
 
-def test_an_audit_of_watched_trials_agrees(finished) -> None:
-    command = [PROGRAM, "run", finished.study, "--store", finished.store, "--workers", "1", "--audit", "100%"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "every bit agrees" in done.stderr + done.stdout
+def test_an_audit_of_watched_trials_agrees(call, finished) -> None:
+    done = call("run", finished.study, "--store", finished.store, "--workers", "1", "--audit", "100%")
+    assert done.code == 0, done.err
+    assert "every bit agrees" in done.out
