@@ -23,9 +23,10 @@ pin_threads()
 from core.algorithmic import KINDS  # noqa: E402 - after the threads are pinned
 from core.config import TrialConfig, trial_config  # noqa: E402
 from core.lineage import links  # noqa: E402
+from core.pack import initial_state  # noqa: E402
 from core.segments import Segment  # noqa: E402
 from core.task_data import task_data  # noqa: E402
-from core.train import initial_state, train_segments  # noqa: E402
+from core.train import train_segments  # noqa: E402
 
 BLOCK = 64
 TARGET = 0.1

@@ -54,11 +54,12 @@ from core.config import trial_config  # noqa: E402
 from core.hessian import Products  # noqa: E402
 from core.lanczos import TOLERANCE  # noqa: E402
 from core.lineage import links  # noqa: E402
+from core.pack import initial_state  # noqa: E402
 from core.probes import Probe  # noqa: E402
 from core.ranks import Ranked, ranked  # noqa: E402
 from core.segments import Segment  # noqa: E402
 from core.task_data import task_data  # noqa: E402
-from core.train import initial_state, train_segments  # noqa: E402
+from core.train import train_segments  # noqa: E402
 
 OURS = "loopsweep"
 COUNT = 20

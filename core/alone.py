@@ -13,8 +13,9 @@ from typing import Any
 from core.config import TrialConfig
 from core.lineage import Link, links, watch
 from core.observation import evaluation_steps, measurement_steps
+from core.pack import initial_state
 from core.segments import Segment
-from core.train import initial_state, train_segments
+from core.train import train_segments
 from core.watch import Check, ending
 
 Rows = list[dict[str, Any]]

@@ -78,8 +78,9 @@ def _step_seconds(lanes: Sequence[Lane], device: str, engine: Engine) -> float:
 
 def _timed(lanes: Sequence[Lane], end: int, device: str, engine: Engine) -> tuple[int, float]:
     """Steps and seconds of one training of a pack up to a step; without its first step where there are more."""
+    from core.pack import initial_state
     from core.segments import Segment
-    from core.train import initial_state, train_segments
+    from core.train import train_segments
 
     config, chain, start = lanes[0].config, lanes[0].chain, lanes[0].where.start
     stamps: list[tuple[int, float]] = []

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def state_of(lane: Lane, store: Store) -> TrialState | None:
     """The state a lane begins from; None where the store has none, or only a damaged one."""
-    from core.train import initial_state
+    from core.pack import initial_state
 
     return initial_state(lane.config) if lane.origin is None else store.load_state(*lane.origin)
 

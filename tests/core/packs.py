@@ -10,8 +10,9 @@ from core.checkpoint import TrialState
 from core.config import TrialConfig
 from core.lineage import links
 from core.observation import evaluation_steps
+from core.pack import initial_state
 from core.segments import LaneResult, Segment
-from core.train import initial_state, train_segments
+from core.train import train_segments
 
 
 def run(

@@ -15,9 +15,10 @@ from core.config import TrialConfig, trial_config
 from core.curvature import Measured, measure
 from core.findings import Rows
 from core.lineage import links
+from core.pack import initial_state
 from core.probes import Probe, longest_first
 from core.task_data import task_data
-from core.train import initial_state, train_segments
+from core.train import train_segments
 
 TINY = {"states": 5, "chains": 4, "length": 4, "val_size": 16, "train_size": 0}
 MODELS: dict[str, dict[str, Any]] = {

@@ -17,9 +17,10 @@ from core.checkpoint import TrialState
 from core.config import TrialConfig, trial_config
 from core.lineage import links
 from core.optim import learning_rate
+from core.pack import initial_state
 from core.probes import Probe
 from core.segments import LaneResult
-from core.train import initial_state, train_segments
+from core.train import train_segments
 from tests.core import packs, probing
 
 TASK = probing.TINY | {"train_size": 64}

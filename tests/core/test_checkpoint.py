@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from core.checkpoint import TrialState, load, save
 from core.errors import StoreError
-from core.train import initial_state
+from core.pack import initial_state
 from tests.core.reference import case
 
 

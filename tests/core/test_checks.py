@@ -12,10 +12,11 @@ import torch
 from core.checkpoint import TrialState
 from core.config import TrialConfig
 from core.lineage import links
+from core.pack import initial_state
 from core.schedule import Criterion, Watch
 from core.segments import LaneResult
 from core.task_data import task_data
-from core.train import initial_state, train_segments
+from core.train import train_segments
 from core.watch import Check, ending
 from tests.core.packs import bits, join, lanes, run, segment
 from tests.core.reference import PlainModel, case, plain_loss

@@ -25,9 +25,10 @@ from core.halting import UNMASKED
 from core.lineage import links
 from core.numerics import THREAD_VARIABLES
 from core.observation import with_measure
+from core.pack import initial_state
 from core.quantities import QUANTITIES, QUANTITY_OF
 from core.tangents import TangentHessian
-from core.train import initial_state, train_segments
+from core.train import train_segments
 from tests.core.packs import bits, segment
 from tests.core.probing import MODELS, TINY, WITHOUT_ANSWERS, config, held_out, measured, probe, seeds, state
 

@@ -9,8 +9,9 @@ import torch
 
 from core.engines import cpp_compiler, losses_by
 from core.lineage import links
+from core.pack import initial_state
 from core.segments import LaneResult, Segment
-from core.train import initial_state, train_segments
+from core.train import train_segments
 from tests.core.reference import case
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles

@@ -18,9 +18,10 @@ from core.findings import Finding, Rows
 from core.halting import METHOD, UNMASKED, Outputs, finding
 from core.lengths import loops_by_length
 from core.lineage import links
+from core.pack import initial_state
 from core.task_data import task_data
 from core.tasks import IGNORE, Validation
-from core.train import initial_state, train_segments
+from core.train import train_segments
 from tests.core import probing
 from tests.core.packs import run, segment
 from tests.core.reference import CASES, SCHEDULES, PlainModel, case

@@ -17,9 +17,9 @@ from core.config import TrialConfig, trial_config
 from core.ends import lambda_max
 from core.findings import Value
 from core.lineage import links
+from core.pack import initial_state
 from core.probes import Probe
 from core.stability import edge, limit, preconditioner
-from core.train import initial_state
 from tests.core import quadratics
 from tests.core.packs import lanes, run
 from tests.core.probing import MODELS, TINY, config, measured, probe, state

@@ -12,9 +12,10 @@ from torch import Tensor
 
 import core.probes
 from core.findings import Finding, Surface
+from core.pack import initial_state
 from core.segments import Segment
 from core.surfaces import loss_surface, upward
-from core.train import initial_state, train_segments
+from core.train import train_segments
 from tests.core import quadratics
 from tests.core.packs import segment
 from tests.core.probing import MODELS, config, measured, probe, seeds

@@ -18,9 +18,10 @@ from core.flops import flops_alone
 from core.lineage import canonical_json, links
 from core.model import forward, token_losses
 from core.observation import with_measure
+from core.pack import initial_state
 from core.segments import Segment
 from core.task_data import task_data
-from core.train import initial_state, train_segments
+from core.train import train_segments
 from tests.core.packs import bits, join, lanes, run, segment
 from tests.core.reference import CASES, SCHEDULES, case, plain_training
 
