@@ -83,6 +83,10 @@ def by_setting(tables: Tables, rows: pd.DataFrame) -> list[tuple[Setting, pd.Dat
 
 def groups(tables: Tables, arms: Sequence[str]) -> list[Group]:
     """The finished trials by line, in the order of the arms: see `MOST_LINES`."""
+    return tables.once(_groups, tuple(arms))
+
+
+def _groups(tables: Tables, arms: tuple[str, ...]) -> list[Group]:
     rows = finished(tables)
     of_arm = {arm: rows[rows["arm"] == arm] for arm in arms}
     split = {arm: by_setting(tables, own) for arm, own in of_arm.items()}

@@ -6,10 +6,10 @@ tuned inside each arm, so they are no part of what is compared.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pandas as pd
 
@@ -19,6 +19,8 @@ from studies.where import Expression
 
 Setting = tuple[tuple[str, Any], ...]
 """Axis values of a trial as sorted (dotted key, value) pairs."""
+
+Made = TypeVar("Made")
 
 SECTIONS = ("task.", "model.", "train.", "schedule.")
 
@@ -88,6 +90,8 @@ class Tables:
     """Columns of `trials` that hold the compared axes, sorted."""
     matched: Mapping[tuple[str, str], tuple[Setting, ...]] = field(default_factory=dict)
     """By arm and trial_id of a control (`studies.match`), the settings that it stands for."""
+    _made: dict[tuple[Hashable, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By function and arguments, what was made of these very tables; see `once`."""
 
     @classmethod
     def read(cls, results: Results, *, tuned: Collection[str] = ()) -> Tables:
@@ -117,10 +121,17 @@ class Tables:
             return pivoted(self.curvature, name)
         return self.metrics.wide(name)
 
+    def once(self, make: Callable[..., Made], *arguments: Hashable) -> Made:
+        """What a pure function makes of these tables, made when it is first asked for. Nobody changes it."""
+        key = make, *arguments
+        if key not in self._made:
+            self._made[key] = make(self, *arguments)
+        made: Made = self._made[key]
+        return made
+
     def compared(self, arm: str | None = None) -> pd.DataFrame:
         """The trials that are compared (not those of tuning or confirmation), of one arm or of all."""
-        rows = self.trials[self.trials["role"] == "compare"]
-        return rows if arm is None else rows[rows["arm"] == arm]
+        return self.once(_compared, arm)
 
     def where(self, filters: Sequence[Expression]) -> Tables:
         """The compared trials of the settings that filters keep; an axis that does not act on a trial filters nothing.
@@ -174,6 +185,13 @@ class Tables:
         if found:
             return {key for settings in found for setting in settings for key, _ in setting}
         return {axis for axis in self.axes if rows[axis].notna().any()}
+
+
+def _compared(tables: Tables, arm: str | None) -> pd.DataFrame:
+    if arm is None:
+        return tables.trials[tables.trials["role"] == "compare"]
+    rows = tables.compared()
+    return rows[rows["arm"] == arm]
 
 
 def _sorted(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

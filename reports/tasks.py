@@ -44,6 +44,10 @@ def split(tables: Tables) -> list[Task]:
 
     Axes that tell tasks apart are none within a task, so no setting names them again.
     """
+    return tables.once(_split)
+
+
+def _split(tables: Tables) -> list[Task]:
     rows = tables.compared().reset_index(drop=True)
     if rows.empty:
         return [Task(name="", terms=(), tables=tables)]
