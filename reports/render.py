@@ -115,32 +115,13 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
     metrics = board.columns(report["leaderboard"])
     decimals = {name: board.decimals(report["leaderboard"], name) for name in metrics}
     means = [row for study in report["studies"] for row in study["arm_means"]]
-    sections = []
-    for study, execution in zip(report["studies"], report["provenance"]["studies"], strict=True):
-        mine = [d for d in drawings if d.study == study["name"]]
-        sections.append(
-            {
-                "study": study,
-                "colours": colours.places(study["arms"]),
-                "execution": execution,
-                "costs": {_key(cost): cost for cost in execution["costs"]},
-                "claims": [c for c in report["claims"] if c["study"] == study["name"]],
-                "board": board.short(
-                    [r for r in report["leaderboard"] if r["study"] == study["name"]], study["arm_means"]
-                ),
-                "tree": words.tree(study["tree"]) if study["tree"] is not None else None,
-                "switches": [(arm, words.switch(arm), _switch_rows(arm)) for arm in study["switches"]],
-                "switching": words.switches(study["switches"]) if len(study["switches"]) > MOST_SENTENCES else None,
-                "how": [row for row in study["panels"]["how"] if not loop_counts.shown_here(row["quantity"])],
-                "loops_failed": _loops_failed(study),
-                "failures": study["failures"][:MOST_FAILURES],
-                "drawings": {kind: [d for d in mine if d.kind == kind] for kind in get_args(Kind)},
-            }
-        )
     return {
         "report": report,
         "title": ", ".join(names),
-        "sections": sections,
+        "sections": [
+            _section(report, study, execution, drawings)
+            for study, execution in zip(report["studies"], report["provenance"]["studies"], strict=True)
+        ],
         "board_of_all": board.short(report["leaderboard"], means),
         "metrics": metrics,
         "heads": {name: board.head(name) for name in metrics},
@@ -168,6 +149,28 @@ def _context(report: Mapping[str, Any], drawings: Sequence[Drawing]) -> dict[str
         "length_columns": _length_columns,
         "across": [d for d in drawings if d.kind == "across"],
         "difference": across_words.difference,
+    }
+
+
+def _section(
+    report: Mapping[str, Any], study: Mapping[str, Any], execution: Mapping[str, Any], drawings: Sequence[Drawing]
+) -> dict[str, Any]:
+    """What both templates see of one study."""
+    mine = [d for d in drawings if d.study == study["name"]]
+    return {
+        "study": study,
+        "colours": colours.places(study["arms"]),
+        "execution": execution,
+        "costs": {_key(cost): cost for cost in execution["costs"]},
+        "claims": [c for c in report["claims"] if c["study"] == study["name"]],
+        "board": board.short([r for r in report["leaderboard"] if r["study"] == study["name"]], study["arm_means"]),
+        "tree": words.tree(study["tree"]) if study["tree"] is not None else None,
+        "switches": [(arm, words.switch(arm), _switch_rows(arm)) for arm in study["switches"]],
+        "switching": words.switches(study["switches"]) if len(study["switches"]) > MOST_SENTENCES else None,
+        "how": [row for row in study["panels"]["how"] if not loop_counts.shown_here(row["quantity"])],
+        "loops_failed": _loops_failed(study),
+        "failures": study["failures"][:MOST_FAILURES],
+        "drawings": {kind: [d for d in mine if d.kind == kind] for kind in get_args(Kind)},
     }
 
 
