@@ -131,7 +131,8 @@ class Tables:
 
     def compared(self, arm: str | None = None) -> pd.DataFrame:
         """The trials that are compared (not those of tuning or confirmation), of one arm or of all."""
-        return self.once(_compared, arm)
+        rows = self.trials[self.trials["role"] == "compare"]
+        return rows if arm is None else rows[rows["arm"] == arm]
 
     def where(self, filters: Sequence[Expression]) -> Tables:
         """The compared trials of the settings that filters keep; an axis that does not act on a trial filters nothing.
@@ -185,13 +186,6 @@ class Tables:
         if found:
             return {key for settings in found for setting in settings for key, _ in setting}
         return {axis for axis in self.axes if rows[axis].notna().any()}
-
-
-def _compared(tables: Tables, arm: str | None) -> pd.DataFrame:
-    if arm is None:
-        return tables.trials[tables.trials["role"] == "compare"]
-    rows = tables.compared()
-    return rows[rows["arm"] == arm]
 
 
 def _sorted(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
