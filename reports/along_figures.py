@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports import words
+from reports import verdict_words, words
 from reports.colours import FAINT, INK, PAPER
 from reports.panels import SIZE, Drawing, short
 from reports.ticks import log_ticks, plain_ticks, symlog_axis, value_ticks
-from reports.verdict_words import standings
 
 MOST_TITLE = 40
 """Letters over a panel."""
@@ -24,24 +23,10 @@ MOST_MARGINS = 20
 _MARKS = {"supported": "o", "undecided": "o", "contradicted": "X"}
 
 
-def along_figures(
-    prefix: str, study: Mapping[str, Any], claims: Sequence[Mapping[str, Any]], colours: Mapping[str, str]
-) -> Iterator[Drawing]:
-    """The figure of a study's claims along axes, where one of them has an effect: a panel a claim.
-
-    Args:
-        prefix: of its name.
-        study: an entry of ``studies`` in ``report.json``.
-        claims: of the study.
-        colours: by arm.
-    """
-    rows = [
-        (number, claim)
-        for number, claim in enumerate(claims, 1)
-        if claim["along"] is not None and any(part["effect"] is not None for part in claim["parts"])
-    ]
-    if not rows:
-        return
+def along_figure(
+    name: str, study: Mapping[str, Any], rows: Sequence[tuple[int, Mapping[str, Any]]], colours: Mapping[str, str]
+) -> Drawing:
+    """A panel a claim along an axis, with its number; each has an effect at some value."""
     wide = min(3, len(rows))
     deep = math.ceil(len(rows) / wide)
     size = (_WIDTH * wide, 2.6 * deep) if wide > 1 else SIZE
@@ -52,9 +37,10 @@ def along_figures(
     for axes in list(figure.axes)[len(rows) :]:
         axes.remove()
     sns.despine(fig=figure)
-    alt = " ".join(f"Claim {number}: {', '.join(text for _, text in standings(claim))}." for number, claim in rows)
-    name = f"{prefix}-claims-along"
-    yield Drawing(
+    alt = " ".join(
+        f"Claim {number}: {', '.join(text for _, text in verdict_words.standings(claim))}." for number, claim in rows
+    )
+    return Drawing(
         name=name, study=study["name"], kind="along", title="Differences along an axis", alt=alt, figure=figure,
         full=wide > 2,
     )  # fmt: skip
@@ -77,10 +63,8 @@ def _steps(axes: Axes, number: int, claim: Mapping[str, Any], colour: str) -> No
             markerfacecolor=PAPER if part["verdict"] == "undecided" else colour,
         )  # fmt: skip
     axes.axhline(shown(0.0), color=FAINT, linewidth=1.2)
-    edge = None
-    if claim["expect"] == "not worse":
-        allowed = math.log(claim["margin"]) if log else claim["margin"]
-        edge = shown(allowed if claim["better"] == "lower" else -allowed)
+    edge = verdict_words.edge(claim)
+    if edge is not None:
         axes.axhline(edge, color=INK, linewidth=1.2, linestyle=(0, (2, 2)))
     _scale(axes, [part for _, part in known], claim, edge)
     order = sorted(range(len(places)), key=places.__getitem__)
@@ -88,9 +72,8 @@ def _steps(axes: Axes, number: int, claim: Mapping[str, Any], colour: str) -> No
     title = f"{number}  {words.place(claim['quantity'], claim['at'])}"
     where = f"\n{claim['where']}" if claim["where"] else ""
     axes.set_title(short(title, MOST_TITLE) + short(where, MOST_TITLE), fontsize=10, fontweight="normal")
-    other = claim["against"] if claim["against"] is not None else f"{claim['value']:g}"
     unit = "" if log or claim["unit"] == "1" else f" ({claim['unit']})"
-    axes.set_ylabel(short(f"{claim['arm']} {'/' if log else '−'} {other}{unit}", MOST_TITLE))
+    axes.set_ylabel(short(f"{verdict_words.relation(claim)}{unit}", MOST_TITLE))
     axes.set_xlabel(claim["along"]["key"])
     axes.grid(visible=True, axis="y")
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import verdict_words, words
+from reports.along_figures import along_figure
 from reports.colours import FAINT, INK
 from reports.panels import SIZE, Drawing, finished, short
 from reports.ticks import log_ticks
@@ -22,7 +23,7 @@ MOST_TITLE = 72
 def claim_figures(
     prefix: str, study: Mapping[str, Any], claims: Sequence[Mapping[str, Any]], colours: Mapping[str, str]
 ) -> Iterator[Drawing]:
-    """The figure of a study's claims, where one of them has an effect: a dot a seed, mean and interval, 0 and margin.
+    """The figures of a study's claims that have an effect: seed by seed, with 0 and margin; and along an axis.
 
     Args:
         prefix: of its name.
@@ -37,16 +38,28 @@ def claim_figures(
         for i, part in enumerate(claim["parts"] or [claim], 1)
         if part["effect"] is not None
     ]
-    if not rows:
-        return
+    if rows:
+        yield _seeds(f"{prefix}-claims", study, rows, colours)
+    along = [
+        (number, claim)
+        for number, claim in enumerate(claims, 1)
+        if claim["along"] is not None and any(part["effect"] is not None for part in claim["parts"])
+    ]
+    if along:
+        yield along_figure(f"{prefix}-claims-along", study, along, colours)
+
+
+def _seeds(
+    name: str, study: Mapping[str, Any], rows: Sequence[tuple[str, Mapping[str, Any]]], colours: Mapping[str, str]
+) -> Drawing:
+    """Each comparison with its number, in a row of its own scale."""
     figure = Figure(figsize=(SIZE[0] * 1.1, 0.3 + 0.95 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axes, (number, part) in zip(grid, rows, strict=True):
         _differences(axes, number, part, colours[part["arm"]])
     sns.despine(fig=figure, left=True)
     alt = " ".join(f"Claim {n}, {p['verdict']}: {verdict_words.difference(p)}." for n, p in rows)
-    name = f"{prefix}-claims"
-    yield finished(figure, name=name, study=study, kind="claims", title="Differences by seed", alt=alt)
+    return finished(figure, name=name, study=study, kind="claims", title="Differences by seed", alt=alt)
 
 
 def _differences(axes: Axes, number: str, part: Mapping[str, Any], colour: str) -> None:
@@ -60,11 +73,10 @@ def _differences(axes: Axes, number: str, part: Mapping[str, Any], colour: str) 
         )
     axes.plot([shown(part["effect"])], [0.28], "D", color=INK, markersize=5)
     axes.axvline(shown(0.0), color=FAINT, linewidth=1.2)
-    if part["expect"] == "not worse":
-        allowed = math.log(part["margin"]) if log else part["margin"]
-        edge = allowed if part["better"] == "lower" else -allowed
-        axes.axvline(shown(edge), color=INK, linewidth=1.2, linestyle=(0, (2, 2)))
-        axes.annotate("margin", (shown(edge), 1.0), xycoords=("data", "axes fraction"), xytext=(3, -3),
+    edge = verdict_words.edge(part)
+    if edge is not None:
+        axes.axvline(edge, color=INK, linewidth=1.2, linestyle=(0, (2, 2)))
+        axes.annotate("margin", (edge, 1.0), xycoords=("data", "axes fraction"), xytext=(3, -3),
                       textcoords="offset points", va="top", fontsize=9)  # fmt: skip
     axes.set_ylim(0.6, -0.45)
     axes.set_yticks([])
@@ -72,12 +84,10 @@ def _differences(axes: Axes, number: str, part: Mapping[str, Any], colour: str) 
         axes.set_xscale("log")
         axes.margins(x=0.06)
         log_ticks(axes, "x")
-    other = part["against"] if part["against"] is not None else f"{part['value']:g}"
     what = words.place(part["quantity"], part["at"])
-    relation = f"{part['arm']} / {other}" if log else f"{part['arm']} − {other}"
     unit = "ratio" if log else part["unit"]
     where = f", where {part['where']}" if part["where"] else ""
-    title = f"{number}  {relation}: {what}{'' if unit == '1' else f' ({unit})'}{where}"
+    title = f"{number}  {verdict_words.relation(part)}: {what}{'' if unit == '1' else f' ({unit})'}{where}"
     axes.set_title(short(title, MOST_TITLE), fontsize=10, fontweight="normal")
     axes.set_xlabel("")
     axes.grid(visible=True, axis="x")

@@ -12,7 +12,6 @@ from typing import Any
 
 from reports.accuracy_figures import length_figures, loop_figures
 from reports.across_figures import across_figures
-from reports.along_figures import along_figures
 from reports.axis_figures import axis_figure, criterion_figure
 from reports.captions import task_prefix
 from reports.claim_figures import claim_figures
@@ -44,7 +43,6 @@ def drawn(report: Mapping[str, Any]) -> Generator[Drawing]:
         claims = [c for c in report["claims"] if c["study"] == study["name"]]
         with styled():
             yield from claim_figures(prefix, study, claims, colours)
-            yield from along_figures(prefix, study, claims, colours)
             yield from _tree(prefix, study)
             for curve in study["curves"]:
                 yield from curve_figures(_of_task(prefix, study, curve), study, curve, colours)

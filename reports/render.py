@@ -96,6 +96,7 @@ def _environment() -> jinja2.Environment:
         "duration": _duration,
         "slug": slug,
         "headings": headings,
+        "relation": verdict_words.relation,
         "steps": verdict_words.steps,
         "standings": verdict_words.standings,
         "parted": lambda sentence: sentence.split(": ", 1),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 import pandas as pd
@@ -140,23 +139,13 @@ class Tables:
         Of a control, the settings that it stands for are kept or not.
         """
         kept, matched = [], dict(self.matched)
-        for index, name, stands_for in self._settings:
+        for index, name, stands_for in self.once(_stands_for):
             settings = tuple(setting for setting in stands_for if all(f.admits(dict(setting)) for f in filters))
             if settings:
                 kept.append(index)
             if name in self.matched:
                 matched[name] = settings
         return replace(self, trials=self.trials.loc[kept], matched=matched)
-
-    @cached_property
-    def _settings(self) -> list[tuple[Any, tuple[str, str], tuple[Setting, ...]]]:
-        """Of each compared trial: its row, arm and id, and the settings that it stands for."""
-        rows = self.compared()
-        found = []
-        for index, row in zip(rows.index, rows[["arm", "trial_id", *self.axes]].to_dict("records"), strict=True):
-            name = row["arm"], row["trial_id"]
-            found.append((index, name, self.matched.get(name) or (self.setting(row),)))
-        return found
 
     def setting(self, row: Mapping[Any, Any], keys: Iterable[str] | None = None) -> Setting:
         """The setting of a trial, of all axes or of some."""
@@ -186,6 +175,16 @@ class Tables:
         if found:
             return {key for settings in found for setting in settings for key, _ in setting}
         return {axis for axis in self.axes if rows[axis].notna().any()}
+
+
+def _stands_for(tables: Tables) -> list[tuple[Any, tuple[str, str], tuple[Setting, ...]]]:
+    """Of each compared trial: its row, arm and id, and the settings that it stands for."""
+    rows = tables.compared()
+    found = []
+    for index, row in zip(rows.index, rows[["arm", "trial_id", *tables.axes]].to_dict("records"), strict=True):
+        name = row["arm"], row["trial_id"]
+        found.append((index, name, tables.matched.get(name) or (tables.setting(row),)))
+    return found
 
 
 def _sorted(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

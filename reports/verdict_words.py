@@ -134,7 +134,22 @@ def difference(finding: Mapping[str, Any]) -> str:
     """The effect alone: ``looped − single −0.21 nats/token``, or as a ratio ``looped / single 1.8``."""
     log = finding["scale"] == "log"
     unit = "" if log else words.of_unit(finding["unit"])
-    return f"{finding['arm']} {'/' if log else '−'} {_other(finding)} = {_signed(finding)[0]}{unit}"
+    return f"{relation(finding)} = {_signed(finding)[0]}{unit}"
+
+
+def relation(finding: Mapping[str, Any]) -> str:
+    """What a difference is of: ``looped − single``, or as a ratio ``looped / single``."""
+    return f"{finding['arm']} {'/' if finding['scale'] == 'log' else '−'} {_other(finding)}"
+
+
+def edge(finding: Mapping[str, Any]) -> float | None:
+    """The difference, or the ratio, at which "not worse" ends; None where nothing of the kind is claimed."""
+    if finding["expect"] != "not worse":
+        return None
+    lower, margin = finding["better"] == "lower", float(finding["margin"])
+    if finding["scale"] == "log":
+        return margin if lower else 1 / margin
+    return margin if lower else -margin
 
 
 def _other(finding: Mapping[str, Any]) -> str:
