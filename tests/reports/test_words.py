@@ -131,3 +131,18 @@ def test_the_switches_of_many_arms_are_one_sentence():
     assert "to 0.500 (a, at step 500); 3 of 15 trials were not back by the end." in said
     assert words.switches([entry("a", 0.5, 0)]).endswith("all trials came back.")
     assert words.switches([entry("a", None, 0), entry("b", None, 0)]) == "2 arms switch."
+
+
+@pytest.mark.parametrize(
+    ("scale", "better", "margin", "edge"),
+    [
+        ("linear", "lower", 0.02, 0.02),
+        ("linear", "higher", 0.005, -0.005),
+        ("log", "lower", 1.25, 1.25),
+        ("log", "higher", 1.25, 0.8),
+    ],
+)
+def test_the_margin_ends_on_the_side_that_is_worse(scale, better, margin, edge):
+    finding = {"expect": "not worse", "scale": scale, "better": better, "margin": margin}
+    assert verdict_words.edge(finding) == edge
+    assert verdict_words.edge(finding | {"expect": "lower"}) is None
